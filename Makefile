@@ -1,0 +1,29 @@
+# make repro  sets everything up and runs the pipeline that params.yaml describes
+# make test   sets everything up and runs the tests;  make lint  ruff and mypy;  make bench  the benchmarks
+# make preset NAME=bccd  runs a preset in a copy and keeps its metrics in results/presets/NAME
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test lint bench preset
+repro: .venv/installed
+	dvc repro
+
+test: .venv/installed
+	python -m pytest
+
+lint: .venv/installed
+	ruff check .
+	mypy
+
+bench: .venv/installed
+	for script in benchmarks/*.py; do python -m benchmarks.$$(basename $$script .py) || exit 1; done
+
+preset: .venv/installed
+	python -m presets.run $(NAME)
+
+.venv/installed: requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@

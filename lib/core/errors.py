@@ -1,0 +1,54 @@
+"""Faults in what a user gives us, and the one exception that reports them all at once.
+
+A message has four parts: the value seen, where it stands (file, object, key), what is allowed, what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the input.
+
+    kind    : short name under which reports count it, for example "box outside image"
+    where   : file, object or key
+    problem : what is wrong, with the value seen
+    allowed : what would be right; may be empty where the problem says it
+    remedy  : what to do
+    """
+
+    kind: str
+    where: str
+    problem: str
+    allowed: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: {self.problem}".rstrip(".") + "."]
+        if self.allowed:
+            parts.append(f"Allowed: {self.allowed}".rstrip(".") + ".")
+        if self.remedy:
+            parts.append(self.remedy.rstrip(".") + ".")
+        return " ".join(parts)
+
+
+class InputError(Exception):
+    """The input cannot be used. Carries every fault found, not only the first.
+
+    A stage prints it without a traceback and ends with exit code 1.
+    """
+
+    shown = 50
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        if not faults:
+            raise ValueError("InputError needs at least one fault")
+        self.faults = list(faults)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [str(fault) for fault in self.faults[: self.shown]]
+        if len(self.faults) > self.shown:
+            lines.append(f"... and {len(self.faults) - self.shown} more of {len(self.faults)} faults.")
+        return "\n".join(lines)

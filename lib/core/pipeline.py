@@ -1,0 +1,58 @@
+"""What dvc.yaml says of a stage, resolved by DVC itself, so that it is written in one place only."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stage as DVC resolves it. Paths are relative to the repository, or absolute where outside it.
+
+    name    : address for `dvc repro`, for example `svm@rcnn` or `data/digits/dvc.yaml:digits`
+    script  : module after `python -m`
+    item    : the row's name (`rcnn` of `svm@rcnn`), or ""
+    params  : dotted keys of params.yaml that the stage declares
+    deps, outs : paths;  persist : outs that DVC leaves in place before a run
+    """
+
+    name: str
+    script: str
+    item: str
+    params: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    persist: tuple[str, ...]
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """Every stage of every dvc.yaml in the repository, by its address."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return {stage.addressing: _entry(stage, repo.root_dir) for stage in repo.index.stages if stage.cmd}
+
+
+def _entry(stage: Any, root: str) -> Entry:
+    words = str(stage.cmd).split()
+    at = words.index("-m") + 1
+    params = [dep for dep in stage.deps if dep.protocol is None and hasattr(dep, "params")]
+    deps = [dep for dep in stage.deps if not hasattr(dep, "params")]
+    return Entry(
+        name=stage.addressing,
+        script=words[at],
+        item=" ".join(words[at + 1 :]),
+        params=tuple(key for dep in params for key in dep.params),
+        deps=tuple(_relative(dep.fs_path, root) for dep in deps),
+        outs=tuple(_relative(out.fs_path, root) for out in stage.outs),
+        persist=tuple(_relative(out.fs_path, root) for out in stage.outs if out.persist),
+    )
+
+
+def _relative(path: str, root: str) -> str:
+    absolute = os.path.normpath(os.path.join(root, path))
+    inside = os.path.relpath(absolute, root)
+    return absolute if inside.startswith("..") else Path(inside).as_posix()

@@ -1,0 +1,81 @@
+"""Boxes against the image they belong to: inside it, over its border, outside it, or too small to be of use."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from lib.core import boxes
+from lib.core.errors import Fault
+from lib.data.records import Item, Record
+from lib.data.settings import DataSettings
+from lib.data.voc_xml import Origin
+
+Fitted = tuple[Record, Item, boxes.Boxes]
+"""An object that is kept: its image's record, what the annotation says, and float32 (1, 4) inside the image."""
+
+_REMEDY = "Fix the box, or set data.faults: lenient"
+
+
+def fit(
+    record: Record,
+    width: int,
+    height: int,
+    settings: DataSettings,
+    format: str,
+    faults: list[Fault],
+    notes: list[Fault],
+) -> list[Fitted]:
+    """The record's objects, clipped to the image; what is left out or clipped is added to `faults` and `notes`."""
+    fitted = []
+    for item in record.items:
+        where = f"{record.annotation}, object {item.number} ({item.name})"
+        box = np.array([item.box], np.float32)
+        inside = boxes.clip(box, width, height)
+        problem = f"the box is {_text(item.box)}, the image {width}x{height}"
+        low, beyond = box.min(), bool((box[0, 2:] > (width, height)).any())
+        if (box[0, 2:] <= box[0, :2]).any():
+            notes.append(Fault("box under min_box_size", where, f"the box {_text(item.box)} has no area"))
+            continue
+        if boxes.area(inside)[0] == 0:
+            faults.append(Fault("box outside the image", where, problem, "a box in the image", _REMEDY))
+            continue
+        # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data
+        # set.
+        if -1 <= low < 0 and not beyond and format == "voc" and settings.box_origin == 1:
+            notes.append(Fault("corner 0 under box_origin 1", where, "is clipped to the border"))
+        elif low < 0 or beyond:
+            faults.append(Fault("box over the border", where, problem, "a box in the image", _REMEDY))
+        if (inside[0, 2:] - inside[0, :2]).min() < settings.min_box_size:
+            small = f"the box is {_text(inside[0])}, min_box_size is {settings.min_box_size:g}"
+            notes.append(Fault("box under min_box_size", where, small))
+            continue
+        fitted.append((record, item, inside))
+    return fitted
+
+
+class Extremes:
+    """How near the annotations of a data set come to the borders of their images."""
+
+    def __init__(self) -> None:
+        self.low, self.high = (np.inf, np.inf), (-np.inf, -np.inf)
+
+    def see(self, items: Iterable[Item], width: int, height: int) -> None:
+        """Take in the objects of one image."""
+        for item in items:
+            x1, y1, x2, y2 = item.box
+            self.low = min(self.low[0], x1), min(self.low[1], y1)
+            self.high = max(self.high[0], x2 - width), max(self.high[1], y2 - height)
+
+    def as_written(self, origin: Origin) -> dict[str, float]:
+        """Smallest corner, and largest corner minus the image's side, in the files' own counting."""
+        start, end = (0, 0) if origin == "half-open" else (origin, origin - 1)
+        return {
+            "min xmin": self.low[0] + start,
+            "min ymin": self.low[1] + start,
+            "max xmax - width": self.high[0] + end,
+            "max ymax - height": self.high[1] + end,
+        }
+
+
+def _text(box: Iterable[float]) -> str:
+    return "[" + ", ".join(f"{side:g}" for side in box) + "]"

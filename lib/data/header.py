@@ -1,0 +1,137 @@
+"""Size and orientation of an image file from its first bytes, without decoding a pixel.
+
+A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the
+decoder runs. Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81, the PNG, WebP container, and
+TIFF 6.0 specifications.
+"""
+
+import struct
+from dataclasses import dataclass
+
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257
+
+
+@dataclass(frozen=True)
+class Header:
+    """Size in pixels as stored in the file, and the EXIF orientation.
+
+    orientation : 1 to 8; 1 where the file names none. From 5 on, turning the image upright swaps width and height.
+                  Always 1 for TIFF, whose decoder turns the image whatever it is told; its size is the turned
+                  one.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    def size(self, transpose: bool) -> tuple[int, int]:
+        """(width, height) of the decoded image, with or without the EXIF orientation applied."""
+        swap = transpose and self.orientation >= 5
+        return (self.height, self.width) if swap else (self.width, self.height)
+
+
+def read_header(data: bytes) -> Header | None:
+    """Header of an image held in `data`; None where it is no image of a known format or its header is cut off."""
+    readers = {
+        b"\xff\xd8": _jpeg,
+        b"\x89PNG": _png,
+        b"RIFF": _webp,
+        b"BM": _bmp,
+        b"II*\0": _tiff,
+        b"MM\0*": _tiff,
+    }
+    try:
+        header = next((read(data) for magic, read in readers.items() if data.startswith(magic)), None)
+    except (struct.error, IndexError):
+        return None
+    return header if header and header.width > 0 and header.height > 0 else None
+
+
+def _jpeg(data: bytes) -> Header | None:
+    at, orientation = 2, 1
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _orientation(data[at + 10 : at + 2 + length])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return Header(width, height, orientation)
+        at += 2 + length
+    return None
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return Header(width, height, _orientation(data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return Header(width, height)
+
+
+def _webp(data: bytes) -> Header | None:
+    size, orientation, at = None, 1, 12
+    while data[8:12] == b"WEBP" and at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + length]
+        if kind == b"VP8X":
+            size = tuple(int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+        elif kind == b"VP8 " and size is None:
+            size = tuple(side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+        elif kind == b"VP8L" and size is None:
+            (bits,) = struct.unpack_from("<I", body, 1)
+            size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif kind == b"EXIF":
+            orientation = _orientation(body.removeprefix(b"Exif\0\0"))
+        at += 8 + length + length % 2
+    return Header(size[0], size[1], orientation) if size else None
+
+
+def _bmp(data: bytes) -> Header:
+    (info,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if info == 12 else "<ii", data, 18)
+    return Header(width, abs(height))
+
+
+def _tiff(data: bytes) -> Header | None:
+    tags = _first_directory(data)
+    if _WIDTH not in tags or _HEIGHT not in tags:
+        return None
+    header = Header(tags[_WIDTH], tags[_HEIGHT], _valid(tags.get(_ORIENTATION)))
+    return Header(*header.size(transpose=True))
+
+
+def _orientation(exif: bytes) -> int:
+    """An EXIF block is a small TIFF file. One that is damaged says nothing, so the image counts as upright."""
+    try:
+        return _valid(_first_directory(exif).get(_ORIENTATION))
+    except (struct.error, IndexError):
+        return 1
+
+
+def _valid(orientation: int | None) -> int:
+    return orientation if orientation and 1 <= orientation <= 8 else 1
+
+
+def _first_directory(data: bytes) -> dict[int, int]:
+    """Tag to value, for the tags of the first directory that hold one 16- or 32-bit number."""
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    tags = {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
+        if kind in (3, 4) and values == 1:
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+    return tags

@@ -1,0 +1,109 @@
+"""What must hold in the tables before anything is scored. Every fault is found; none is repaired here.
+
+A NaN score ranks last in one evaluator and first in another, a box without area matches nothing, a detection
+in an image outside the split is lost or stops the evaluator: each changes a metric without a word, so each is
+refused.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from lib.core.errors import Fault, InputError
+from lib.core.params import suggestion
+from lib.core.tables import BOX, DETECTIONS, IMAGES, OBJECTS, to_arrow
+
+_IMAGE_IDS = pa.schema([IMAGES.field("image_id")])
+
+
+def faults(
+    images: pd.DataFrame, objects: pd.DataFrame, detections: pd.DataFrame, classes: Sequence[str]
+) -> list[Fault]:
+    """Everything that keeps these tables from being scored; empty if nothing does.
+
+    images     : one row per image of the split to score; only image_id is looked at
+    objects    : tables.OBJECTS; may hold images of other splits
+    detections : tables.DETECTIONS; only images of the split
+    classes    : the names to score, each once
+    """
+    found = [
+        *_repeats(classes, "classes"),
+        *_schema(images, _IMAGE_IDS, "images"),
+        *_schema(objects, OBJECTS, "objects"),
+        *_schema(detections, DETECTIONS, "detections"),
+    ]
+    if any(fault.kind in ("missing column", "wrong type") for fault in found):
+        return found  # the columns cannot be read, so nothing can be said about their values
+    here = objects[objects["image_id"].isin(images["image_id"])]
+    return [
+        *found,
+        *_repeats(images["image_id"], "images"),
+        *_unknown_images(detections, images["image_id"]),
+        *_unknown_classes(detections, classes, "detections"),
+        *_unknown_classes(here, classes, "objects"),
+        *_without_area(detections),
+    ]
+
+
+def _schema(table: pd.DataFrame, schema: pa.Schema, name: str) -> list[Fault]:
+    try:
+        to_arrow(table, schema, name)
+    except InputError as error:
+        return error.faults
+    return []
+
+
+def _repeats(names: Iterable[str], where: str) -> list[Fault]:
+    counts = pd.Series(list(names), dtype=object).value_counts(sort=False)
+    return [
+        Fault("repeated name", where, f"{name!r} stands {count} times", "each name once", "Remove the others")
+        for name, count in counts[counts > 1].items()
+    ]
+
+
+def _unknown_images(detections: pd.DataFrame, ids: pd.Series) -> list[Fault]:
+    strange = detections.loc[~detections["image_id"].isin(ids), "image_id"].value_counts(sort=False)
+    example = f", such as {ids.iloc[0]!r}" if len(ids) else ""
+    return [
+        Fault(
+            "unknown image",
+            "detections",
+            f"image {name!r} ({count} rows) is not in the split that is scored",
+            f"the {len(ids)} images of the split{example}",
+            "Detect on this split, or score the split that was detected",
+        )
+        for name, count in strange[strange > 0].items()
+    ]
+
+
+def _unknown_classes(table: pd.DataFrame, classes: Sequence[str], where: str) -> list[Fault]:
+    strange = table.loc[~table["class"].isin(list(classes)), "class"].value_counts(sort=False)
+    return [
+        Fault(
+            "unknown class",
+            where,
+            f"class {name!r} ({count} rows) is not in the class list",
+            ", ".join(classes),
+            suggestion(str(name), list(classes)) or "Rename it, or add it to the class list",
+        )
+        for name, count in strange[strange > 0].items()
+    ]
+
+
+def _without_area(detections: pd.DataFrame) -> list[Fault]:
+    x1, y1, x2, y2 = corners = detections[BOX].to_numpy(np.float32).T  # as the evaluators see them
+    bad = np.flatnonzero(np.isfinite(corners).all(axis=0) & ((x2 <= x1) | (y2 <= y1)))
+    if not len(bad):
+        return []
+    box = " ".join(f"{value:g}" for value in corners[:, bad[0]])
+    return [
+        Fault(
+            "box without area",
+            f"detections, row {bad[0]} (image {detections['image_id'].iloc[bad[0]]})",
+            f"box {box} has no area ({len(bad)} such rows)",
+            "x1 < x2 and y1 < y2 (half-open pixels)",
+            "Drop these rows where the table is written",
+        )
+    ]

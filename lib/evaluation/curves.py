@@ -1,0 +1,109 @@
+"""Precision-recall curves and the table of classes, as rows for DVC plots (a JSON list of flat objects).
+
+A curve here is the ceiling of the measured one: at each recall the best precision at that recall or a higher
+one, which is what both VOC averages integrate. It is a staircase, so its outer corners say all of it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lib.evaluation.average_precision import ClassResult, Curve, mean
+
+Row = dict[str, str | int | float | None]
+
+
+def corners(recall: Curve, precision: Curve) -> tuple[Curve, Curve]:
+    """The outer corners of the staircase: rising recalls, falling precisions. Empty if nothing was found.
+
+    Both VOC averages of the corners equal those of the curve.
+    """
+    ceiling = np.maximum.accumulate(precision[::-1])[::-1]
+    last = np.append(np.diff(ceiling) < 0, True) if len(ceiling) else np.empty(0, bool)
+    found = recall > 0
+    recall, ceiling = recall[last & found], ceiling[last & found]
+    recall, first = np.unique(recall, return_index=True)  # wrong detections at the end repeat a recall
+    return recall, ceiling[first]
+
+
+def thin(recall: Curve, precision: Curve, points: int) -> tuple[Curve, Curve]:
+    """At most `points` of a curve's corners, all of them if they are no more; each stays where it is.
+
+    The corners that answer VOC2007's eleven recalls are kept, so the eleven-point average is exact; the
+    others are spread evenly over recall. A corner left out lowers the staircase to the next one on its right.
+
+    points : at least 24
+    """
+    if points < 24:
+        raise ValueError(
+            f"points is {points}; at least 24 are needed to keep the eleven recalls and both ends"
+        )
+    if len(recall) <= points:
+        return recall, precision
+    kept = np.searchsorted(recall, np.arange(11) / 10)
+    spread = np.searchsorted(recall, np.linspace(recall[0], recall[-1], points - 12))
+    chosen = np.unique(np.concatenate([kept[kept < len(recall)], spread]))
+    return recall[chosen], precision[chosen]
+
+
+def curve_rows(
+    results: Sequence[ClassResult], points: int = 200, all_classes: str = "all classes"
+) -> list[Row]:
+    """Rows {class, recall, precision} of every class that has objects, and of their mean.
+
+    points      : most rows per class, at least 24
+    all_classes : name of the mean curve: the mean ceiling at recall 0, 0.01 ... 1
+    """
+    rows: list[Row] = []
+    scored = [
+        (result.name, *corners(result.recall, result.precision)) for result in results if result.objects
+    ]
+    for name, recall, precision in scored:
+        rows += _rows(name, *thin(recall, precision, points))
+    if scored:
+        levels = np.arange(101) / 100
+        ceilings = [_at(recall, precision, levels) for _, recall, precision in scored]
+        rows += _rows(all_classes, levels, np.mean(ceilings, axis=0))
+    return rows
+
+
+def class_rows(results: Sequence[ClassResult], coco: dict[str, float | None]) -> list[Row]:
+    """One row per class: what there was to find, what was found, and the averages (None without objects).
+
+    coco : class name to COCO's average
+    """
+    return [
+        {
+            "class": result.name,
+            "objects": result.objects,
+            "detections": result.detections,
+            "ignored": result.ignored,
+            "recall": float(result.recall.max(initial=0.0)) if result.objects else None,
+            "voc07_ap": result.ap11,
+            "voc10_ap": result.ap_area,
+            "coco_ap": coco.get(result.name),
+        }
+        for result in results
+    ]
+
+
+def mean_row(rows: Sequence[Row], name: str = "all classes") -> Row:
+    """The last line of the table: sums of counts, means of averages over the classes that have objects."""
+    total: Row = {"class": name}
+    for key in ("objects", "detections", "ignored"):
+        total[key] = sum(int(row[key] or 0) for row in rows)
+    for key in ("recall", "voc07_ap", "voc10_ap", "coco_ap"):
+        total[key] = mean([None if row[key] is None else float(row[key] or 0) for row in rows])
+    return total
+
+
+def _at(recall: Curve, precision: Curve, levels: Curve) -> Curve:
+    """Height of a staircase at the recalls asked for; 0 beyond its end."""
+    return np.append(precision, 0.0)[np.searchsorted(recall, levels)]
+
+
+def _rows(name: str, recall: Curve, precision: Curve) -> list[Row]:
+    return [
+        {"class": name, "recall": r, "precision": p}
+        for r, p in zip(recall.tolist(), precision.tolist(), strict=True)
+    ]

@@ -1,0 +1,118 @@
+"""The tables of one split as arrays in one fixed order, which every evaluator reads.
+
+The order depends on what the rows say and not on where they stand, so shuffling a table changes no metric,
+ties of score or of overlap included.
+
+R objects, D detections.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lib.core.boxes import Boxes, area
+from lib.core.errors import InputError
+from lib.core.tables import boxes as boxes_of
+from lib.evaluation.check import faults
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Annotated objects, ordered by class, image and number in the annotation.
+
+    image     : int64 (R,) index into Inputs.images
+    label     : int64 (R,) index into Inputs.classes
+    boxes     : float32 (R, 4) x1 y1 x2 y2, half-open pixels; every one has an area
+    difficult : bool (R,) finding it earns nothing, missing it costs nothing
+    crowd     : bool (R,) a region with many objects that are not annotated one by one
+    """
+
+    image: NDArray[np.int64]
+    label: NDArray[np.int64]
+    boxes: Boxes
+    difficult: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """bool (R,): the objects that a detector has to find."""
+        return ~(self.difficult | self.crowd)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections, ordered by class, then score (highest first), then image_id, then box.
+
+    image, label, boxes : as in Objects, (D,), (D,), (D, 4)
+    scores              : float64 (D,) at the precision of the table, never rounded
+    row                 : int64 (D,) where the detection stands in the table given, from 0
+    """
+
+    image: NDArray[np.int64]
+    label: NDArray[np.int64]
+    boxes: Boxes
+    scores: NDArray[np.float64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def in_table_order(self, values: NDArray) -> NDArray:
+        """(D, ...) values of these detections, in the order of the rows of the table given."""
+        ordered = np.empty_like(values)
+        ordered[self.row] = values
+        return ordered
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One split's images (sorted), the classes to score, its objects and the detections on it."""
+
+    images: list[str]
+    classes: list[str]
+    objects: Objects
+    detections: Detections
+
+    @classmethod
+    def of(
+        cls, images: pd.DataFrame, objects: pd.DataFrame, detections: pd.DataFrame, classes: Sequence[str]
+    ) -> "Inputs":
+        """Check and order the tables.
+
+        images     : one row per image of the split to score (column image_id), those without objects too
+        objects    : may hold other splits as well; an object without area cannot be found, so it is left out
+        detections : only images of the split
+        raises     : InputError with every fault (see check.faults)
+        """
+        found = faults(images, objects, detections, classes)
+        if found:
+            raise InputError(found)
+        ids = sorted(images["image_id"].astype(object))
+        return cls(ids, list(classes), _objects(objects, ids, classes), _detections(detections, ids, classes))
+
+
+def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:
+    table = table[table["image_id"].isin(ids)]
+    table = table[area(boxes_of(table)) > 0]
+    boxes, image, label = boxes_of(table), _codes(table["image_id"], ids), _codes(table["class"], classes)
+    number = table["object"].to_numpy(np.int64)
+    order = np.lexsort((*boxes.T[::-1], number, image, label))
+    flags = (table[name].to_numpy(bool)[order] for name in ("difficult", "crowd"))
+    return Objects(image[order], label[order], boxes[order], *flags)
+
+
+def _detections(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Detections:
+    boxes, image, label = boxes_of(table), _codes(table["image_id"], ids), _codes(table["class"], classes)
+    scores = table["score"].to_numpy(np.float64)
+    order = np.lexsort((*boxes.T[::-1], image, -scores, label)).astype(np.int64)
+    return Detections(image[order], label[order], boxes[order], scores[order], order)
+
+
+def _codes(names: pd.Series, known: Sequence[str]) -> NDArray[np.int64]:
+    return np.asarray(pd.Index(list(known), dtype=object).get_indexer(names.astype(object)), np.int64)

@@ -1,0 +1,70 @@
+"""The cached negatives of all classes, each row stored once: what is hard for one class often is for others.
+
+C classes, R boxes of an image, D features, M rows in the pool.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NegativePool:
+    """Feature rows with their keys (image, box) and the classes that hold them as a negative.
+
+    `held` bool (M, C) says which class holds which row. Order is that of arrival.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        # Arrivals wait in a list; joining them at each image would copy the pool thousands of times.
+        self._parts = [np.empty((0, features), np.float32)]
+        self._keys = np.empty((0, 2), np.int64)
+        self.held = np.empty((0, classes), bool)
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """float32 (M, D)."""
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
+
+    def admit(
+        self, image: int, features: NDArray[np.float32], wanted: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Takes in the boxes that classes want; a class that holds a box already does not get it twice.
+
+        image    : number of the image; with the box's row it is the key
+        features : float32 (R, D)
+        wanted   : bool (R, C)
+        returns  : int64 (C,) number of boxes that are new to each class
+        """
+        place = np.full(len(features), -1)
+        known = np.flatnonzero(self._keys[:, 0] == image)
+        place[self._keys[known, 1]] = known
+        fresh = np.flatnonzero(wanted.any(axis=1) & (place < 0))
+        place[fresh] = len(self._keys) + np.arange(len(fresh))
+        self._parts.append(features[fresh])
+        self._keys = np.vstack([self._keys, np.column_stack([np.full(len(fresh), image), fresh])])
+        self.held = np.vstack([self.held, np.zeros((len(fresh), wanted.shape[1]), bool)])
+        boxes, labels = np.nonzero(wanted)
+        new = ~self.held[place[boxes], labels]
+        self.held[place[boxes[new]], labels[new]] = True
+        return np.bincount(labels[new], minlength=wanted.shape[1])
+
+    def compact(self) -> None:
+        """Forgets the rows that no class holds."""
+        kept = self.held.any(axis=1)
+        self._parts, self._keys, self.held = [self.rows[kept]], self._keys[kept], self.held[kept]
+
+    def keys(self, label: int) -> NDArray[np.int64]:
+        """int64 (m, 2): image and box of every negative of a class, in order of arrival."""
+        return self._keys[self.held[:, label]]
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """Plain arrays from which `load_state_dict` makes the same pool."""
+        return {"rows": self.rows.copy(), "keys": self._keys.copy(), "held": self.held.copy()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Becomes the pool that `state_dict` was taken from."""
+        self._parts = [np.array(state["rows"], np.float32)]
+        self._keys, self.held = np.array(state["keys"], np.int64), np.array(state["held"], bool)

@@ -1,0 +1,117 @@
+"""How well ranked boxes cover the annotated objects: recall and average best overlap, image by image.
+
+An object's best overlap is the highest IoU that a box of its image has with it (Uijlings et al., IJCV 2013,
+section 5.1). Whether that box has the object's class is not asked: proposals have none.
+
+R boxes, S objects of an image.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lib.core.boxes import Boxes, iou
+
+FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
+
+
+def best_overlaps(boxes: Boxes, objects: Boxes, first: Sequence[int] = ()) -> NDArray[np.float64]:
+    """Every object's best overlap with the first boxes.
+
+    boxes   : float32 (R, 4) the best first; R may be 0
+    objects : float32 (S, 4); S may be 0
+    first   : ascending numbers of boxes that are looked at; a number above R means all
+    returns : float64 (len(first) + 1, S) in [0, 1]: with the first so many, and in the last row with all
+    """
+    overlap = iou(boxes, objects)
+    rows, best, done = [], np.zeros(overlap.shape[1]), 0
+    for count in [*first, len(overlap)]:
+        if count > done:
+            best = np.maximum(best, overlap[done:count].max(0, initial=0))
+            done = count
+        rows.append(best)
+    return np.stack(rows)
+
+
+class Recall:
+    """Gathers best overlaps over images; memory grows with the objects, not with the boxes.
+
+    first     : ascending numbers of boxes per image at which the curve is taken
+    difficult : count objects that are marked difficult (by default they are left out of every figure)
+    """
+
+    def __init__(self, first: Sequence[int] = FIRST, difficult: bool = False) -> None:
+        if any(a >= b for a, b in zip(first, first[1:], strict=False)) or any(count < 1 for count in first):
+            raise ValueError(f"first is {list(first)}. It takes ascending numbers of boxes from 1 on.")
+        self.first, self.difficult = tuple(first), difficult
+        self._overlaps: list[NDArray[np.float64]] = []
+        self._classes: list[str] = []
+        self._images = self._boxes = 0
+
+    def add(
+        self, boxes: Boxes, objects: Boxes, classes: Sequence[str], difficult: ArrayLike | None = None
+    ) -> None:
+        """One image: its boxes (float32 (R, 4), the best first), its objects (float32 (S, 4)), their S classes and
+        which of them are difficult (bool (S,); None: none). R and S may be 0."""
+        objects = np.asarray(objects, np.float32).reshape(-1, 4)
+        marked = np.zeros(len(objects), bool) if difficult is None else np.asarray(difficult, bool)
+        if not len(objects) == len(classes) == len(marked):
+            raise ValueError(f"{len(objects)} objects, {len(classes)} classes and {len(marked)} marks of difficulty")
+        counted = np.flatnonzero(~marked | self.difficult)
+        self._overlaps.append(best_overlaps(boxes, objects[counted], self.first))
+        self._classes += [classes[i] for i in counted]
+        self._images += 1
+        self._boxes += len(boxes)
+
+    @property
+    def overlaps(self) -> NDArray[np.float64]:
+        """float64 (len(first) + 1, objects): see `best_overlaps`; objects in the order of adding."""
+        return np.concatenate([np.zeros((len(self.first) + 1, 0)), *self._overlaps], axis=1)
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures, None where nothing was counted.
+
+        recall_50, recall_70 : share of the objects with a best overlap of at least 0.5 and 0.7
+        abo             : mean best overlap of all objects
+        mabo            : mean over the classes of their mean best overlap, the paper's figure
+        boxes_per_image : mean number of boxes
+        images, objects : how many were counted
+        per_class       : objects, recall_50, recall_70 and abo of each class, sorted by name
+        """
+        best, classes = self.overlaps[-1], np.array(self._classes)
+        per_class = {str(name): _summary(best[classes == name]) for name in np.unique(classes)}
+        return {
+            **_summary(best),
+            "mabo": float(np.mean([figures["abo"] for figures in per_class.values()])) if per_class else None,
+            "boxes_per_image": self._boxes / self._images if self._images else None,
+            "images": self._images,
+            "per_class": per_class,
+        }
+
+    def against_iou(self, thresholds: Sequence[float] = tuple(np.round(np.arange(50, 101) / 100, 2))) -> list[dict[str, Any]]:
+        """Recall of all boxes at each threshold: rows of `iou` and `recall`."""
+        best = self.overlaps[-1]
+        return [{"iou": float(t), "recall": _share(best, t)} for t in thresholds]
+
+    def against_boxes(self) -> list[dict[str, Any]]:
+        """Rows of `boxes` (the first so many of every image), `recall_50`, `recall_70` and `abo`."""
+        rows = []
+        for count, best in zip(self.first, self.overlaps[:-1], strict=True):
+            figures = _summary(best)
+            rows.append({"boxes": count, **{name: figures[name] for name in ("recall_50", "recall_70", "abo")}})
+        return rows
+
+
+def _share(best: NDArray[np.float64], threshold: float) -> float | None:
+    return float((best >= threshold).mean()) if best.size else None
+
+
+def _summary(best: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "recall_50": _share(best, 0.5),
+        "recall_70": _share(best, 0.7),
+        "abo": float(best.mean()) if best.size else None,
+        "objects": int(best.size),
+    }

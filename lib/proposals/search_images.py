@@ -1,0 +1,34 @@
+"""Selective search on the images of a data set, in several processes."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lib.core.params import Compute
+from lib.core.pool import in_order, workers
+from lib.data.photographs import Photographs, open_image
+from lib.proposals.cached import Found
+from lib.proposals.selective_search import search, warm_up
+from lib.proposals.settings import Settings
+
+
+def search_images(
+    photographs: Photographs, image_ids: Sequence[str], settings: Settings, compute: Compute
+) -> Iterator[Found]:
+    """`Found` of each image, in order. A failure comes back as text, so one bad image does not stop the others.
+
+    Kernels are compiled here once, or every process of the pool would compile them for itself.
+    """
+    if image_ids and workers(compute) > 1:
+        warm_up()
+    yield from in_order(_search, ((photographs.address(one), settings) for one in image_ids), compute)
+
+
+def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:
+    start = time.perf_counter()
+    try:
+        boxes, scores = search(open_image(*address), settings)
+    except Exception as error:
+        return Found(address[1], np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.0, f"{error}")
+    return Found(address[1], boxes, scores, time.perf_counter() - start)

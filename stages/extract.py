@@ -1,0 +1,60 @@
+"""Features of every training region, objects first, then proposals (R-CNN paper §2.3; rcnn_cache_pool5_features.m).
+
+Reads the method's models, the tables, the proposals and the images; writes `data/features/METHOD`: half-precision rows
+in a few large shards.
+"""
+
+from importlib import import_module
+
+from pydantic import Field
+
+from lib.core import run, shards, tables
+from lib.core.ahead import ahead
+from lib.core.params import Settings
+from lib.data.photographs import Photographs, Splits
+from lib.nets import device
+
+
+class Extract(Settings):
+    """Block `METHOD.extract`.
+
+    batch     : regions in one forward pass;  precision : of the forward passes
+    shard_mib : size at which a file is closed and the next begun
+    """
+
+    batch: int = Field(ge=1)
+    precision: device.Precision
+    shard_mib: int = Field(ge=1)
+
+
+PARAMS = {"splits": Splits, "{item}.extract": Extract, "{item}.difficult": bool, "proposals.table": str}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    method, settings = import_module(f"lib.detectors.{life.item}"), life.params[f"{life.item}.extract"]
+    photographs = Photographs(
+        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
+    )
+    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals.require(photographs.ids, "Run: dvc repro propose")
+    place = device.pick(life.compute.device, settings.precision)
+    extractor = method.Extractor(life.dep(f"data/models/{life.item}/cnn.pt"), place, settings.batch)
+
+    rows = [len(photographs.regions(one, proposals)) for one in photographs.ids]
+    row_bytes = 2 * sum(extractor.widths.values())
+    index = shards.plan(photographs.ids, rows, row_bytes, settings.shard_mib * 2**20)
+    life.announce(f"{len(rows)} images, {sum(rows)} regions", disk=sum(rows) * row_bytes)
+    writer = shards.Writer(life.scratch / "features", index, extractor.widths)
+    done = len(rows) - len(writer.todo)
+    prepared = ahead(
+        lambda one: extractor.prepare(photographs.image(one), photographs.regions(one, proposals)), writer.todo
+    )
+    for regions in life.progress(prepared, len(rows), "image", done):
+        writer.append(extractor.features(regions))
+    writer.close()
+    (life.scratch / "features").rename(life.out(f"data/features/{life.item}"))
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

@@ -1,0 +1,89 @@
+"""R-CNN's fine-tuning: M0 with an (N+1)-way softmax on warped proposals, 32 + 96 a batch (R-CNN paper §2.3).
+
+Reads M0, the tables, the proposals and the images; writes `data/models/rcnn/cnn.pt` and the curve of the loss.
+With `iterations: 0` it writes M0 with a fresh classifier, which is the paper's row "without fine-tuning".
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from pydantic import Field
+
+from lib.core import checkpoint, run, tables
+from lib.core.boxes import class_overlaps
+from lib.core.params import Settings
+from lib.data.photographs import Photographs, Splits
+from lib.data.warp import Crops
+from lib.detectors import rcnn
+from lib.learners import training
+from lib.nets import backbones, device, sampling
+
+
+class FineTune(training.Optimisation):
+    """Block `rcnn.finetune`: the optimisation, and
+
+    batch, foreground_share : crops a batch, and the share of them that is foreground (paper: 128, 1/4)
+    foreground, background  : IoU from which a window is foreground, below which it is background (paper: 0.5, 0.5)
+    frozen                  : leading parts of the trunk that are not trained (paper: 0)
+    precision               : of the forward passes
+    """
+
+    batch: int = Field(ge=1)
+    foreground_share: float = Field(ge=0, le=1)
+    foreground: float = Field(gt=0, le=1)
+    background: float = Field(gt=0, le=1)
+    frozen: int = Field(ge=0)
+    precision: device.Precision
+
+
+PARAMS = {
+    "seed": int, "splits": Splits, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "rcnn.finetune": FineTune,
+    "proposals.table": str,
+}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings, seed = life.params["rcnn.finetune"], life.params["seed"]
+    photographs = Photographs(
+        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params["rcnn.difficult"],
+        cache_bytes=int(life.compute.memory_gib * 2**30) // 4,
+    )
+    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals.require(photographs.ids, "Run: dvc repro propose")
+    pools = sampling.Pools(settings.foreground, settings.background)
+    for position, image_id in enumerate(photographs.ids):
+        objects, labels = photographs.objects(image_id)
+        pools.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(photographs.classes))
+    windows = pools.join()
+    life.announce(f"{settings.iterations} iterations of {settings.batch} crops; {len(windows[0])} foreground and "
+                  f"{len(windows[1])} background windows")
+
+    torch.manual_seed(seed)
+    backbone = backbones.restore(checkpoint.load(life.dep("data/models/m0.pt"), "backbone", "recipe", "tensors"))
+    network = rcnn.Network(backbone, photographs.classes, life.params["rcnn.crop"])
+    network.backbone.freeze(settings.frozen)
+    place = device.pick(life.compute.device, settings.precision, training=True)
+
+    def batch(i: int) -> tuple[Crops, sampling.Windows]:
+        random = training.generator(seed, life.name, i)
+        drawn, mirror = sampling.draw(windows, settings.batch, settings.foreground_share, random)
+        return rcnn.cut_windows(network, photographs, drawn, mirror), drawn
+
+    def losses(given: tuple[Crops, sampling.Windows]) -> training.Step:
+        crops, drawn = given
+        names = [photographs.ids[position] for position in drawn.image]
+        return training.Step(rcnn.losses(network, crops, drawn, place), names)
+
+    def progress(todo: Iterable[int], done: int) -> Iterator[int]:
+        return life.progress(todo, settings.iterations, "batch", done)
+
+    log = training.train(
+        network, [network.classifier], batch, losses, settings, place, seed, life.name, life.scratch, progress
+    )
+    rcnn.save(life.out("data/models/rcnn/cnn.pt"), network)
+    tables.write_json(life.out("results/plots/loss/rcnn_finetune.json"), log)
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

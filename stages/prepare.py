@@ -1,0 +1,34 @@
+"""The data set, checked, as tables: images, objects, classes, and a report that a person reads.
+
+Reads the folder `data.root`; writes `data/tables` and `results/data_report.md`. All faults are reported at once.
+"""
+
+from lib.core import run, tables
+from lib.core.pool import workers
+from lib.data import check, report
+from lib.data.settings import DataSettings
+
+
+class Data(DataSettings):
+    """Block `data`: how a data set is read, and `root`, the folder that holds it."""
+
+    root: str
+
+
+PARAMS = {"data": Data}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings = life.params["data"]
+    dataset = check.load(life.dep(settings.root), settings, workers(life.compute), lambda done, total: life.tick(1))
+    folder = life.out("data/tables")
+    tables.write(folder / "images.parquet", dataset.images, tables.IMAGES)
+    tables.write(folder / "objects.parquet", dataset.objects, tables.OBJECTS)
+    tables.write_json(folder / "classes.json", dataset.classes)
+    text = report.markdown(dataset)
+    tables.write_atomic(life.out("results/data_report.md"), lambda file: file.write(text.encode()))
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

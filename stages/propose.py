@@ -1,0 +1,52 @@
+"""Selective search on every image (Uijlings et al. 2013), with the recall it reaches on the test split.
+
+Reads the images and `data/tables`; writes `data/proposals/selective_search.parquet`, metrics and curves.
+An image whose content and settings are unchanged is taken from the last table and not computed again.
+"""
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from lib.core import run, tables
+from lib.data.photographs import Photographs
+from lib.proposals import cached, recall
+from lib.proposals.search_images import search_images
+from lib.proposals.settings import Settings
+
+PARAMS = {"proposals.selective_search": Settings, "splits.test": list[str]}
+TABLE = "data/proposals/selective_search.parquet"
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings = life.params["proposals.selective_search"]
+    photographs = Photographs(life.data_root, life.dep("data/tables"))
+    print_of_settings = settings.fingerprint()
+    keys = {one: cached.key(photographs.address(one)[2], print_of_settings) for one in photographs.ids}
+
+    def search(missing: Sequence[str]) -> Iterator[cached.Found]:
+        life.announce(f"{len(photographs)} images, {len(missing)} of them new; {settings.describe()}")
+        found = search_images(photographs, missing, settings, life.compute)
+        yield from life.progress(found, len(missing), "image")
+
+    seconds = cached.update(life.out(TABLE), keys, life.previous(TABLE), life.scratch / "pieces", search)
+    milliseconds = 1000 * fmean(seconds.values()) if seconds else None
+    tables.write_json(life.out("results/speed/selective_search.json"), {"proposals": milliseconds})
+
+    measured = recall.Recall()
+    table = tables.ByImage(life.out(TABLE), tables.PROPOSALS)
+    test = Photographs(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
+    for image_id in test.ids:
+        objects, labels = test.objects(image_id)
+        measured.add(tables.boxes(table[image_id]), objects, [test.classes[label] for label in labels])
+    figures = measured.metrics()
+    per_class = figures.pop("per_class")
+    tables.write_json(life.out("results/metrics/proposals/selective_search.json"), figures)
+    rows = [{"class": name, **values} for name, values in per_class.items()]
+    tables.write_json(life.out("results/plots/recall_classes/selective_search.json"), rows)
+    tables.write_json(life.out("results/plots/recall_iou/selective_search.json"), measured.against_iou())
+    tables.write_json(life.out("results/plots/recall_boxes/selective_search.json"), measured.against_boxes())
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

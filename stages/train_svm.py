@@ -1,0 +1,83 @@
+"""One linear SVM per class by hard-negative mining on the cached features (R-CNN paper §2.3 and appendix B).
+
+Reads the features of the method, the tables and the proposals; writes `data/models/METHOD/svm.pt` and the counts of
+mined negatives.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from lib.core import checkpoint, run, shards, tables
+from lib.core.boxes import class_overlaps
+from lib.data.photographs import Photographs, Splits
+from lib.detectors import linear
+from lib.learners.feature_norm import NormSample, measure
+from lib.learners.svm import Miner, SvmSettings
+
+
+class Svm(SvmSettings):
+    """Block `METHOD.svm`: the mining, and
+
+    layer            : whose features the SVMs see
+    norm             : what the features are scaled to, and on which sample that is measured
+    checkpoint_every : images between the states from which a killed run goes on
+    """
+
+    layer: Literal["pool5", "fc7"]
+    norm: NormSample
+    checkpoint_every: int = Field(ge=1)
+
+
+PARAMS = {
+    "seed": int, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool, "proposals.table": str,
+}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings, seed = life.params[f"{life.item}.svm"], life.params["seed"]
+    photographs = Photographs(
+        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
+    )
+    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    features = shards.Reader(life.dep(f"data/features/{life.item}"))
+    life.announce(f"{len(photographs)} images, {len(photographs.classes)} classes, features {settings.layer}")
+    scale = measure(features, settings.layer, photographs.ids, settings.norm, seed)
+
+    def read(image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        return features.read(settings.layer, image_id, rows) * np.float32(scale)
+
+    objects = {one: photographs.objects(one) for one in photographs.ids}
+    parts = [(labels, read(one, slice(len(labels)))) for one, (_, labels) in objects.items() if len(labels)]
+    labels = np.concatenate([part[0] for part in parts])
+    rows = np.concatenate([part[1] for part in parts])
+    positives = {name: rows[labels == label] for label, name in enumerate(photographs.classes)}
+
+    miner = Miner(photographs.classes, positives, settings, seed)
+    state = life.scratch / "state.pt"
+    done = 0
+    if state.exists():
+        saved = checkpoint.load(state, "done", "miner")
+        done = saved["done"]
+        miner.load_state_dict({name: value.numpy() for name, value in saved["miner"].items()})
+    for position, image_id in enumerate(life.progress(photographs.ids[done:], len(photographs), "image", done), done):
+        boxes = photographs.regions(image_id, proposals)
+        overlaps = class_overlaps(boxes, *objects[image_id], len(photographs.classes))
+        miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(photographs))
+        if (position + 1) % settings.checkpoint_every == 0:
+            tensors = {name: torch.from_numpy(value) for name, value in miner.state_dict().items()}
+            checkpoint.save(state, {"done": position + 1, "miner": tensors})
+    for note in miner.notes:
+        print(f"note: {note}", flush=True)
+    linear.save_classifiers(
+        life.out(f"data/models/{life.item}/svm.pt"), photographs.classes, settings.layer, scale,
+        miner.weights, miner.bias, miner.trained, miner.notes,
+    )
+    tables.write_json(life.out(f"results/plots/mining/{life.item}.json"), miner.log_rows())
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

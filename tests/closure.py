@@ -1,0 +1,46 @@
+"""Which files of ours a stage's script imports, directly or through others; and the lines for dvc.yaml.
+
+`python -m tests.closure` prints the deps of every stage that are code.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from lib.core import pipeline
+
+
+@cache
+def imports(path: str) -> frozenset[str]:
+    """Files under lib and stages that one file imports, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {file for name in names if (file := name.replace(".", "/") + ".py") and Path(file).is_file()}
+    return frozenset(found)
+
+
+def closure(script: str, item: str) -> set[str]:
+    """Code that a stage runs: `python -m SCRIPT ITEM`. A row's detector is imported by its name."""
+    todo = {script.replace(".", "/") + ".py"}
+    text = Path(script.replace(".", "/") + ".py").read_text(encoding="utf-8")
+    if "lib.detectors.{life.item}" in text:
+        todo.add(f"lib/detectors/{item}.py")
+    done: set[str] = set()
+    while todo:
+        path = todo.pop()
+        done.add(path)
+        todo |= imports(path) - done
+    return done
+
+
+if __name__ == "__main__":
+    for name, entry in pipeline.entries().items():
+        print(f"{name}:")
+        for path in sorted(closure(entry.script, entry.item)):
+            print(f"      - {path}")
