@@ -8,21 +8,30 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from lib.core import run, tables
+from lib.core.params import Settings as _S
 from lib.data.photographs import Photographs
 from lib.proposals import cached, recall
 from lib.proposals.search_images import search_images
 from lib.proposals.settings import Settings
 
-PARAMS = {"proposals.selective_search": Settings, "splits.test": list[str]}
+class Interim(_S):
+    mode: str = "fast"
+    min_box_px: int = 20
+    max_boxes: int | None = None
+    max_side: int | None = None
+    width: int | None = None
+
+
+PARAMS = {"proposals.selective_search": Interim, "splits.test": list[str]}
 TABLE = "data/proposals/selective_search.parquet"
 
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
-    settings = life.params["proposals.selective_search"]
+    settings = Settings(**life.params["proposals.selective_search"].model_dump())
     photographs = Photographs(life.data_root, life.dep("data/tables"))
-    print_of_settings = settings.fingerprint()
-    keys = {one: cached.key(photographs.address(one)[2], print_of_settings) for one in photographs.ids}
+    fingerprint = settings.fingerprint()
+    keys = {one: cached.key(photographs.address(one)[2], fingerprint) for one in photographs.ids}
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:
         life.announce(f"{len(photographs)} images, {len(missing)} of them new; {settings.describe()}")

@@ -37,10 +37,12 @@ def entries() -> dict[str, Entry]:
 
 
 def _entry(stage: Any, root: str) -> Entry:
+    from dvc.dependency.param import ParamsDependency
+
     words = str(stage.cmd).split()
     at = words.index("-m") + 1
-    params = [dep for dep in stage.deps if dep.protocol is None and hasattr(dep, "params")]
-    deps = [dep for dep in stage.deps if not hasattr(dep, "params")]
+    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+    deps = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
     return Entry(
         name=stage.addressing,
         script=words[at],

@@ -96,7 +96,10 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     for name in names:
         kind = schema.field(name).type if name in schema.names else None
         try:
-            column = pa.array(frame[name], type=kind, from_pandas=True)
+            column = pa.array(frame[name], from_pandas=True)
+            if kind is not None and pa.types.is_string(kind) != _is_text(column.type) and len(column):
+                raise pa.ArrowTypeError(f"holds {column.type}")
+            column = column if kind is None else column.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             faults.append(Fault("wrong type", f"{where}, column {name}", str(error), str(kind), "Convert it"))
             continue
@@ -110,6 +113,10 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     if faults:
         raise InputError(faults)
     return pa.table(dict(zip(names, columns, strict=True)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _bad_rows(column: pa.Array) -> np.ndarray:

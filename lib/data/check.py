@@ -7,7 +7,7 @@ counted, and missing sizes are filled.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ class Dataset:
     """The checked data set.
 
     images   : columns of `tables.IMAGES`, one row per image, sorted by image_id; those without objects too
-    objects  : columns of `tables.OBJECTS`, sorted by image_id and object; boxes inside the image, area above 0
+    objects  : columns of `tables.OBJECTS`, sorted by image_id and object; boxes inside the image
     classes  : names in the order of the labels
     faults   : what lenient mode repaired or left out; empty in strict mode
     notes    : legal things that the report counts
@@ -72,7 +72,8 @@ def load(
     split_of, list_faults = assign(source, settings)
     faults, notes = source.faults + list_faults, list(source.notes)
     records = sorted(source.records, key=lambda record: record.image_id)
-    notes += [_left_out(record) for record in records if record.image_id not in split_of]
+    unlisted = [record.image_id for record in records if record.image_id not in split_of]
+    notes += [Fault("image in no list", image_id, "is left out") for image_id in unlisted]
     records = [record for record in records if record.image_id in split_of]
 
     images: list[tuple[Any, ...]] = []
@@ -90,19 +91,19 @@ def load(
         notes += said
         if not record.readable or any(fault.kind == "size fits neither orientation" for fault in wrong):
             continue
+        if record.annotation is None:
+            notes.append(Fault("image without annotation", record.image_id, "counts as an image without objects"))
         width, height = header.size(transpose)
         extremes.see(record.items, width, height)
         images.append((record.image_id, split_of[record.image_id], width, height, transpose, content))
         objects += fit(record, width, height, settings, source.format, faults, notes)
-    classes, unlisted = _classes(objects, settings.classes)
-    faults += unlisted
+    classes, unknown = _classes(objects, settings.classes)
+    faults += unknown
     objects = [entry for entry in objects if entry[1].name in classes]
 
     stopping = [f for f in faults if settings.faults == "strict" or f.kind not in LENIENT]
     if not stopping and not objects:
-        problem = (
-            f"of {len(records)} images in the splits {len(images)} can be used, and none holds an object"
-        )
+        problem = f"of {len(records)} images in the splits {len(images)} can be used, and none holds an object"
         stopping = [Fault("no objects", str(root), problem, "", "Check data.root and data.classes"), *faults]
     if stopping:
         raise InputError(stopping)
@@ -112,8 +113,10 @@ def load(
     )
 
 
-def _looked_at(root: str | Path, records: list[Record], settings: DataSettings, workers: int) -> Any:
-    """Each record with its image's header and content, in order; (record, None, "") and a fault where it is unreadable."""
+def _looked_at(
+    root: str | Path, records: list[Record], settings: DataSettings, workers: int
+) -> Iterator[tuple[Record, Header | None, str]]:
+    """Each record with its image's header and content, in order; no header, and a fault, if unreadable."""
 
     def look(record: Record) -> tuple[Record, Header | None, str]:
         try:
@@ -130,10 +133,6 @@ def _looked_at(root: str | Path, records: list[Record], settings: DataSettings, 
         yield from pool.map(look, records)
 
 
-def _left_out(record: Record) -> Fault:
-    return Fault("image in no list", record.image_id, "is left out")
-
-
 def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str], list[Fault]]:
     """The class list, and a fault for each name that objects bear but the list lacks."""
     counts = Counter(item.name for _, item, _ in objects)
@@ -144,14 +143,10 @@ def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str]
     faults = []
     for name in sorted(set(counts) - set(listed)):
         first = next(record.annotation for record, item, _ in objects if item.name == name)
-        problem = (
-            f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{without}"
-        )
+        problem = f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{without}"
         same = next((other for other in listed if other.casefold() == name.casefold()), None)
         hint = f"Did you mean {same}? " if same else f"{suggestion(name, listed)} ".lstrip()
-        remedy = (
-            f"{hint}Name it as the annotations do, or set data.faults: lenient to leave these objects out"
-        )
+        remedy = f"{hint}Name it as the annotations do, or set data.faults: lenient to leave these objects out"
         faults.append(Fault("class not in the list", "data.classes", problem, f"{listed}", remedy))
     return listed, faults
 
@@ -163,7 +158,7 @@ def _image_table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 
 def _object_table(objects: list[Fitted]) -> pd.DataFrame:
     rows = [
-        (record.image_id, item.number, item.name, *box[0], item.difficult, item.truncated, item.crowd)
+        (record.image_id, item.number, item.name, *box, item.difficult, item.truncated, item.crowd)
         for record, item, box in objects
     ]
     kinds = {"object": np.int32} | dict.fromkeys(BOX, np.float32)

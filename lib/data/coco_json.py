@@ -8,11 +8,11 @@ from typing import Any
 from lib.core.errors import Fault
 from lib.data.listing import Listing
 
-_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_KEYS = (b'"images"', b'"annotations"')
 
 
 class _NotFinite(str):
-    """A bare NaN or Infinity of the JSON text. Text, so that no arithmetic can take it for a number."""
+    """A bare NaN or Infinity. Kept as text: no arithmetic can take it for a number, and its place can be told."""
 
 
 def files(listing: Listing) -> list[str]:
@@ -28,42 +28,23 @@ def _looks_like_coco(data: bytes) -> bool:
 
 def load(listing: Listing, path: str, faults: list[Fault]) -> dict[str, Any] | None:
     """The file's content; None, and a fault, where it is not JSON or holds numbers that are not finite."""
-    constants: list[str] = []
-
-    def refuse(text: str) -> _NotFinite:
-        constants.append(text)
-        return _NotFinite(text)
-
     try:
-        data = json.loads(listing.read(path), parse_constant=refuse)
+        data = json.loads(listing.read(path), parse_constant=_NotFinite)
     except (ValueError, RecursionError) as error:
-        faults.append(
-            Fault("unreadable JSON", path, f"it does not parse ({error})", "JSON", "Export it again")
-        )
+        faults.append(Fault("unreadable JSON", path, f"it does not parse ({error})", "JSON", "Export it again"))
         return None
-    if constants:
-        places = [place for place, value in _leaves(data) if isinstance(value, _NotFinite)]
-        faults += [
-            Fault(
-                "non-finite number", f"{path}, {place}", f"is {constant}", "a finite number", "Fix the file"
-            )
-            for place, constant in zip(places, constants, strict=True)
-        ]
+    bad = [(place, value) for place, value in _leaves(data) if isinstance(value, _NotFinite)]
+    for place, value in bad:
+        faults.append(Fault("non-finite number", f"{path}, {place}", f"is {value}", "a finite number", "Fix the file"))
+    if bad:
         return None
     lists = isinstance(data, dict) and all(
         isinstance(rows := data.get(key), list) and all(isinstance(row, dict) for row in rows)
         for key in ("images", "annotations", "categories")
     )
     if not lists:
-        faults.append(
-            Fault(
-                "unreadable JSON",
-                path,
-                "images, annotations and categories are not all lists of objects",
-                "COCO's layout",
-                "Export it again",
-            )
-        )
+        problem = "images, annotations and categories are not all lists of objects"
+        faults.append(Fault("unreadable JSON", path, problem, "COCO's layout", "Export it again, or move it away"))
         return None
     return dict(data)
 

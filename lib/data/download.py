@@ -38,6 +38,7 @@ def download(
         for url in urls:
             if url in final:
                 continue
+            resumed = part.exists()
             try:
                 _pull(url, part, expected.get("bytes"), timeout_s)
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -51,7 +52,8 @@ def download(
                 return
             os.replace(part, target.with_name(f"{target.name}.wrong"))
             refused[url] = f"{problem}; kept as {target}.wrong"
-            final.add(url)
+            if not resumed:  # else the old bytes may be the wrong ones
+                final.add(url)
         if final.issuperset(urls):
             break
         if attempt + 1 < attempts:

@@ -14,7 +14,7 @@ What to bring and how to check it stands in the data set's `source.yaml`:
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,10 @@ def _from_archives(source: Source, root: Path, archives: list[Path], downloads: 
         raise
 
 
-def _archives(source: Source, hand: Path | None, downloads: Path, network: Mapping[str, Any]) -> list[Path]:
+def _archives(source: Source, hand: Path | None, downloads: Path, network: dict[str, Any]) -> list[Path]:
     """Every archive, verified: at hand, else downloaded. Raises InputError that names all that lack."""
-    found, faults = [], []
+    found: list[Path] = []
+    faults: list[Fault] = []
     for archive in source.archives:
         places = [downloads / archive.file]
         if hand is not None:
@@ -198,8 +199,8 @@ def _archives(source: Source, hand: Path | None, downloads: Path, network: Mappi
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             path = downloads / archive.file
-            try:
-                download(archive.urls, path, archive.expected, **network)
+            try:  # not again with all its pauses where the one before it could not be had
+                download(archive.urls, path, archive.expected, **(network | {"attempts": 1} if faults else network))
             except Unavailable as error:
                 faults.append(_lacking(source, archive, str(error)))
         elif problem := mismatch(path, archive.expected):

@@ -1,8 +1,9 @@
-"""Boxes against the image they belong to: inside it, over its border, outside it, or too small to be of use."""
+"""Boxes against the image they belong to: inside it, over its border, outside it, or too small."""
 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.core import boxes
 from lib.core.errors import Fault
@@ -11,7 +12,7 @@ from lib.data.settings import DataSettings
 from lib.data.voc_xml import Origin
 
 Fitted = tuple[Record, Item, boxes.Boxes]
-"""An object that is kept: its image's record, what the annotation says, and float32 (1, 4) inside the image."""
+"""An object that is kept: its image's record, what the annotation says, float32 (4,) inside the image."""
 
 _REMEDY = "Fix the box, or set data.faults: lenient"
 
@@ -25,31 +26,37 @@ def fit(
     faults: list[Fault],
     notes: list[Fault],
 ) -> list[Fitted]:
-    """The record's objects, clipped to the image; what is left out or clipped is added to `faults` and `notes`."""
-    fitted = []
-    for item in record.items:
+    """The record's objects, clipped to the image; what is left out or clipped goes to `faults` and `notes`."""
+    if not record.items:
+        return []
+    given = np.array([item.box for item in record.items], np.float32)
+    inside = boxes.clip(given, width, height)
+    lowest = given.min(axis=1)
+    empty = _any(given[:, 2:] <= given[:, :2])
+    beyond = _any(given[:, 2:] > (width, height))
+    outside = _any(boxes.area(inside)[:, None] == 0)
+    small = _any(inside[:, 2:] - inside[:, :2] < settings.min_box_size)
+    # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data set.
+    from_zero = ~beyond & (lowest >= -1) & (format == "voc" and settings.box_origin == 1)
+    fitted: list[Fitted] = []
+    for i, item in enumerate(record.items):
         where = f"{record.annotation}, object {item.number} ({item.name})"
-        box = np.array([item.box], np.float32)
-        inside = boxes.clip(box, width, height)
         problem = f"the box is {_text(item.box)}, the image {width}x{height}"
-        low, beyond = box.min(), bool((box[0, 2:] > (width, height)).any())
-        if (box[0, 2:] <= box[0, :2]).any():
+        if empty[i]:
             notes.append(Fault("box under min_box_size", where, f"the box {_text(item.box)} has no area"))
             continue
-        if boxes.area(inside)[0] == 0:
+        if outside[i]:
             faults.append(Fault("box outside the image", where, problem, "a box in the image", _REMEDY))
             continue
-        # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data
-        # set.
-        if -1 <= low < 0 and not beyond and format == "voc" and settings.box_origin == 1:
+        if lowest[i] < 0 and from_zero[i]:
             notes.append(Fault("corner 0 under box_origin 1", where, "is clipped to the border"))
-        elif low < 0 or beyond:
+        elif lowest[i] < 0 or beyond[i]:
             faults.append(Fault("box over the border", where, problem, "a box in the image", _REMEDY))
-        if (inside[0, 2:] - inside[0, :2]).min() < settings.min_box_size:
-            small = f"the box is {_text(inside[0])}, min_box_size is {settings.min_box_size:g}"
-            notes.append(Fault("box under min_box_size", where, small))
+        if small[i]:
+            problem = f"the box is {_text(inside[i])}, min_box_size is {settings.min_box_size:g}"
+            notes.append(Fault("box under min_box_size", where, problem))
             continue
-        fitted.append((record, item, inside))
+        fitted.append((record, item, inside[i]))
     return fitted
 
 
@@ -75,6 +82,11 @@ class Extremes:
             "max xmax - width": self.high[0] + end,
             "max ymax - height": self.high[1] + end,
         }
+
+
+def _any(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool (R,): whether a row holds a true flag."""
+    return np.asarray(flags.any(axis=1))
 
 
 def _text(box: Iterable[float]) -> str:

@@ -17,7 +17,7 @@ _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257
 class Header:
     """Size in pixels as stored in the file, and the EXIF orientation.
 
-    orientation : 1 to 8; 1 where the file names none. From 5 on, turning the image upright swaps width and height.
+    orientation : 1 to 8; 1 where the file names none. From 5 on, turning swaps width and height.
                   Always 1 for TIFF, whose decoder turns the image whatever it is told; its size is the turned
                   one.
     """
@@ -33,7 +33,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Header of an image held in `data`; None where it is no image of a known format or its header is cut off."""
+    """Header of an image held in `data`; None where it is no known image or its header is cut off."""
     readers = {
         b"\xff\xd8": _jpeg,
         b"\x89PNG": _png,
@@ -113,7 +113,7 @@ def _tiff(data: bytes) -> Header | None:
 
 
 def _orientation(exif: bytes) -> int:
-    """An EXIF block is a small TIFF file. One that is damaged says nothing, so the image counts as upright."""
+    """An EXIF block is a small TIFF file. A damaged one says nothing: the image counts as upright."""
     try:
         return _valid(_first_directory(exif).get(_ORIENTATION))
     except (struct.error, IndexError):

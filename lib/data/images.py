@@ -37,9 +37,7 @@ def decode(data: bytes, where: str, transpose: bool, max_pixels: int | None = No
     # fails.
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None or image.shape[:2] != (header.height, header.width):
-        raise _unreadable(
-            where, f"the header says {header.width}x{header.height} but the pixels cannot be decoded"
-        )
+        raise _unreadable(where, f"the header says {header.width}x{header.height} but the pixels cannot be decoded")
     rgb: Image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     return upright(rgb, header.orientation) if transpose else rgb
 
@@ -63,7 +61,7 @@ def read_bytes(root: str | Path, image_id: str) -> bytes:
 
 
 def checked_header(data: bytes, where: str, max_pixels: int | None = None) -> Header:
-    """Header of the image in `data`; InputError where it is no image, or holds more than `max_pixels` pixels."""
+    """Header of the image in `data`; InputError where it is no image or larger than `max_pixels`."""
     header = read_header(data)
     if header is None:
         seen = f"no image that can be read, it begins with {data[:16]!r}" if data else "the file is empty"
@@ -71,9 +69,7 @@ def checked_header(data: bytes, where: str, max_pixels: int | None = None) -> He
     if max_pixels is not None and header.width * header.height > max_pixels:
         size = f"{header.width}x{header.height} = {header.width * header.height:,} pixels"
         remedy = "Make the image smaller, or raise data.max_pixels"
-        raise InputError(
-            [Fault("image too large", where, size, f"at most {max_pixels:,} (data.max_pixels)", remedy)]
-        )
+        raise InputError([Fault("image too large", where, size, f"at most {max_pixels:,} (data.max_pixels)", remedy)])
     return header
 
 

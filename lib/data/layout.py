@@ -12,13 +12,13 @@ from lib.data.voc_xml import Origin
 Format = Literal["auto", "voc", "coco"]
 
 _LOOKED_FOR = (
-    "images with VOC annotations (an XML file per image: VOC2007/Annotations and VOC2007/JPEGImages, or any folders), "
-    "or images with COCO annotations (JSON with images, annotations and categories)"
+    "images with VOC annotations (an XML file per image: VOC2007/Annotations and VOC2007/JPEGImages, "
+    "or any folders), or images with COCO annotations (JSON with images, annotations and categories)"
 )
 
 
 def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Source:
-    """All records under `root`. Raises InputError where the root is missing, empty, or of neither or both formats."""
+    """All records under `root`. Raises InputError where it is missing, empty, of neither or both formats."""
     root = Path(root)
     if not root.is_dir():
         seen = "is a file" if root.exists() else "does not exist"
@@ -30,13 +30,10 @@ def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Sourc
     annotated = {"voc": listing.xml, "coco": coco_json.files(listing) if format != "voc" else []}
     if format == "auto":
         # A stray XML file (a project file, say) beside COCO annotations does not make the folder ambiguous.
-        xml = (
-            [path for path in listing.xml if _is_annotation(listing, path)]
-            if annotated["coco"]
-            else listing.xml
-        )
+        xml = [path for path in listing.xml if _is_annotation(listing, path)] if annotated["coco"] else listing.xml
         if xml and annotated["coco"]:
-            found = f"{len(xml)} VOC annotations ({xml[0]}) and {len(annotated['coco'])} COCO files ({annotated['coco'][0]})"
+            files = annotated["coco"]
+            found = f"{len(xml)} VOC annotations ({xml[0]}) and {len(files)} COCO files ({files[0]})"
             raise InputError(
                 [
                     Fault(
@@ -64,10 +61,7 @@ def _is_annotation(listing: Listing, path: str) -> bool:
 
 
 def _nothing(listing: Listing, problem: str) -> InputError:
-    kinds = (
-        ", ".join(f"{count} {extension}" for extension, count in sorted(listing.extensions.items()))
-        or "no files"
-    )
+    kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(listing.extensions.items())) or "no files"
     top = ", ".join(sorted(folder for folder in listing.folders if "/" not in folder and folder != ".")[:10])
     found = f"{problem}; found {kinds}" + (f" in the folders {top}" if top else "")
     return InputError(

@@ -41,9 +41,7 @@ def scan(root: str | Path) -> Listing:
         real = os.path.realpath(folder)
         # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside
         # them.
-        children[:] = (
-            sorted(c for c in children if not c.startswith((".", "__MACOSX"))) if real not in seen else []
-        )
+        children[:] = sorted(c for c in children if not c.startswith((".", "__MACOSX"))) if real not in seen else []
         if real in seen:
             continue
         seen.add(real)
@@ -54,9 +52,7 @@ def scan(root: str | Path) -> Listing:
     for path in sorted(paths):
         by_extension[PurePosixPath(path).suffix.lower()].append(path)
     images = sorted(path for extension in EXTENSIONS for path in by_extension[extension])
-    counts = Counter(
-        {extension or "(none)": len(found) for extension, found in by_extension.items() if found}
-    )
+    counts = Counter({extension or "(none)": len(found) for extension, found in by_extension.items() if found})
     return Listing(root, images, by_extension[".xml"], by_extension[".json"], folders, counts)
 
 
@@ -102,7 +98,7 @@ def _common(first: tuple[str, ...], second: tuple[str, ...]) -> int:
 
 
 def set_of_folder(path: str) -> str | None:
-    """The set that a folder on the path names exactly (train, valid, test2017, ...); the innermost such folder."""
+    """The set that a folder on the path names exactly (train, valid, test2017); the innermost such folder."""
     names = (re.sub(r"[\d_-]+$", "", part.lower()) for part in reversed(PurePosixPath(path).parent.parts))
     return next((SETS[name] for name in names if name in SETS), None)
 

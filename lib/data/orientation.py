@@ -1,5 +1,4 @@
-"""Whether an image's EXIF orientation is to be applied: the annotation's size tells which way up it was
-labelled.
+"""Whether an image's EXIF orientation is to be applied: the size in the annotation tells which way up it was seen.
 
 Labelling tools differ: some show a phone's photograph as it is stored, some turn it. So the size in the
 annotation decides. If it is the turned image's size, turn; if it is only the stored size, do not; if neither,
@@ -40,9 +39,7 @@ def settle(record: Record, header: Header) -> tuple[bool, list[Fault], list[Faul
     notes = _missing(record, turned)
     if record.items and (declared is None or stored == turned):
         notes.append(
-            Fault(
-                "orientation not told by the size", where, f"EXIF orientation {header.orientation} is applied"
-            )
+            Fault("orientation not told by the size", where, f"EXIF orientation {header.orientation} is applied")
         )
     return True, [], notes
 

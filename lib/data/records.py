@@ -1,5 +1,4 @@
-"""What a reader of a format hands on: one record per image, in the project's boxes, with what was wrong in
-it.
+"""What the reader of a format hands on: a record per image, in the project's boxes, with its faults.
 
 Readers never decide whether a fault stops the run. They name it, leave out what cannot be used, and go on, so
 that one bad file does not hide the others; `check.load` decides.

@@ -6,13 +6,16 @@ that adding images moves none of the others.
 
 What lists leave open, never silently:
 
-=====================  =======================================================================================
-trainval, no val       val is trainval without train; without a train list, the hash draws `val_fraction` of
-it trainval, no train     train is trainval without val train only             the hash draws `val_fraction`
-of train as val no test                an error, unless `test_from` says: "val" (val becomes test, a new val
-is drawn from train) or "hash" (`test_fraction` of the listed images, drawn first) in no list             left
-out, and counted in the data report test only              the whole set is for test =====================
-=======================================================================================
+===================  ===================================================================================
+trainval, no val     val is trainval without train; without a train list too, the hash draws
+                     `val_fraction` of trainval
+trainval, no train   train is trainval without val
+train only           the hash draws `val_fraction` of train as val
+no test              an error, unless `test_from` says: "val" (val becomes test, a new val is drawn from
+                     train) or "hash" (`test_fraction` of the listed images, drawn first)
+test only            the whole set is for test
+in no list           left out, and counted in the data report
+===================  ===================================================================================
 """
 
 from collections import Counter
@@ -32,8 +35,8 @@ _HASH = "Mend the lists or folders, or set data.splits: hash to draw all splits"
 def draw(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
     """Split of an image, from nothing but its id and the seed.
 
-    test_fraction, val_fraction : expected shares, in [0, 1], together at most 1. Raising one only moves images there
-                                  out of train (test never loses images to val).
+    test_fraction, val_fraction : expected shares, in [0, 1], together at most 1; raising one moves images
+                                  there from train, and none between val and test
     """
     digest = blake2b(f"{seed} {image_id}".encode(), digest_size=8).digest()
     share = int.from_bytes(digest, "big") / 2**64
@@ -95,9 +98,7 @@ def _given(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], se
     return {image_id: {name} for image_id, name in folders.items() if name}, sets
 
 
-def _from_lists(
-    given: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]
-) -> dict[str, str]:
+def _from_lists(given: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]) -> dict[str, str]:
     val_given = "val" in sets or {"train", "trainval"} <= sets
     test_from = "lists" if "test" in sets else rules.test_from
     if "test" not in sets and (test_from == "lists" or (test_from == "val" and not val_given)):
@@ -110,9 +111,8 @@ def _from_lists(
         if not names:
             continue
         split = _one(image_id, names, sets, faults)
-        if (test_from == "val" and split == "val") or (
-            test_from == "hash" and draw(image_id, rules.seed, rules.test_fraction, 0) == "test"
-        ):
+        drawn = draw(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
+        if drawn == "test" or (test_from == "val" and split == "val"):
             split = "test"
         elif split == "train" and (test_from == "val" or not val_given):
             split = draw(image_id, rules.seed, 0, rules.val_fraction)
@@ -121,7 +121,7 @@ def _from_lists(
 
 
 def _one(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
-    """The split that the lists give one image; trainval is what it says where no finer list names the image."""
+    """The split that the lists give one image; trainval counts where no finer list names it."""
     fine = names - {"trainval"}
     if len(fine) > 1 or names == {"test", "trainval"}:
         faults.append(

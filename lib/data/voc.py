@@ -18,7 +18,7 @@ LISTS = ("train", "val", "trainval", "test")
 
 
 def read(listing: Listing, origin: Origin = 1) -> Source:
-    """One record per image, in the order of their ids; an image without annotation is a record without objects."""
+    """One record per image; an image without annotation is a record without objects."""
     images, annotations, notes = _scope(listing)
     records = {image: Record(image) for image in images}
     source = Source("voc", list(records.values()), notes=notes)
@@ -39,7 +39,8 @@ def read(listing: Listing, origin: Origin = 1) -> Source:
         elif len(found) > 1:
             for image in found:
                 records[image].readable = False
-            records[found[0]].faults.append(
+            blamed = next((records[image] for image in found if records[image].sets), records[found[0]])
+            blamed.faults.append(
                 Fault(
                     "two images for one annotation",
                     path,
@@ -78,10 +79,7 @@ def _scope(listing: Listing) -> tuple[list[str], list[str], list[Fault]]:
     return (
         images,
         annotations,
-        [
-            Fault("file outside the VOC folders", path, "is not read", "files under Annotations")
-            for path in others
-        ],
+        [Fault("file outside the VOC folders", path, "is not read", "files under Annotations") for path in others],
     )
 
 
@@ -90,7 +88,7 @@ def _within(path: str, homes: list[str], folder: str) -> bool:
 
 
 def _read_lists(listing: Listing, images: list[str], records: dict[str, Record], source: Source) -> None:
-    """Marks the records that ImageSets/Main/*.txt name; a list holds for the images beside its ImageSets folder."""
+    """Marks the records that ImageSets/Main/*.txt name; a list holds for the images beside ImageSets."""
     for folder in map(PurePosixPath, sorted(listing.folders)):
         if folder.parts[-2:] != ("ImageSets", "Main"):
             continue
@@ -110,9 +108,7 @@ def _read_lists(listing: Listing, images: list[str], records: dict[str, Record],
                 if not found:
                     problem = f"{entry} is listed, but no image is called so"
                     remedy = "Add the image, take it off the list, or set data.faults: lenient"
-                    source.faults.append(
-                        Fault("listed image missing", f"{path}, line {number}", problem, "", remedy)
-                    )
+                    source.faults.append(Fault("listed image missing", f"{path}, line {number}", problem, "", remedy))
 
 
 def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
@@ -121,9 +117,7 @@ def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
     name = path.name if path.suffix.lower() in EXTENSIONS else f"{path.name}.jpg"
     found = images_of.get(stem(name), [])
     wanted = path.parent.parts
-    matching = (
-        [f for f in found if PurePosixPath(f).parent.parts[-len(wanted) :] == wanted] if wanted else found
-    )
+    matching = [f for f in found if PurePosixPath(f).parent.parts[-len(wanted) :] == wanted] if wanted else found
     return nearest(str(path), matching)
 
 

@@ -40,9 +40,7 @@ def parse(data: bytes, path: str, record: Record, origin: Origin = 1) -> str | N
         return None
     if _tag(root) != "annotation":
         problem = f"the root is <{_tag(root)}>"
-        record.faults.append(
-            Fault("unreadable annotation", path, problem, "<annotation>", "Move the file away")
-        )
+        record.faults.append(Fault("unreadable annotation", path, problem, "<annotation>", "Move the file away"))
         record.readable = False
         return None
     record.size = _size(_child(root, "size"))
@@ -83,32 +81,26 @@ def _reason(data: bytes, error: Exception) -> str:
     if not data.strip():
         return "the file is empty"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no valid {error.encoding}; declare the encoding in the first line, or save as UTF-8"
+        return f"byte {error.start} is no valid {error.encoding}: declare the encoding, or save as UTF-8"
     if isinstance(error, DefusedXmlException):
         return "it declares entities, which can fill the memory"
     return f"it does not parse ({error})"
 
 
-def _item(
-    element: ElementTree.Element, number: int, path: str, faults: list[Fault], origin: Origin
-) -> Item | None:
+def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fault], origin: Origin) -> Item | None:
     """The object, or None and a fault."""
     name = clean(_text(_child(element, "name")))
     where = f"{path}, object {number} ({name})" if name else f"{path}, object {number}"
 
     def fault(kind: str, problem: str, allowed: str) -> None:
-        faults.append(
-            Fault(kind, where, problem, allowed, _LENIENT if kind != "non-finite number" else "Fix the file")
-        )
+        faults.append(Fault(kind, where, problem, allowed, _LENIENT if kind != "non-finite number" else "Fix the file"))
 
     if not name:
         fault("object without class", "<name> is missing or empty", "a class name")
         return None
     frame = _child(element, "bndbox")
     texts = {
-        tag: child.text or ""
-        for child in (frame if frame is not None else [])
-        if (tag := _tag(child)) in _CORNERS
+        tag: child.text or "" for child in (frame if frame is not None else []) if (tag := _tag(child)) in _CORNERS
     }
     missing = [tag for tag in _CORNERS if tag not in texts]
     if missing:
@@ -128,9 +120,7 @@ def _item(
     for axis, (low, high) in {"x": corners[::2], "y": corners[1::2]}.items():
         if high < low:
             side = "left of" if axis == "x" else "above"
-            fault(
-                "inverted box", f"{axis}max {high:g} is {side} {axis}min {low:g}", f"{axis}max >= {axis}min"
-            )
+            fault("inverted box", f"{axis}max {high:g} is {side} {axis}min {low:g}", f"{axis}max >= {axis}min")
             return None
     flags = {}
     for tag in ("difficult", "truncated"):
@@ -152,7 +142,7 @@ def _size(element: ElementTree.Element | None) -> tuple[int, int] | None:
 
 
 def _child(element: ElementTree.Element, name: str) -> ElementTree.Element | None:
-    """First direct child of that name: an object's parts (VOC 2008 on) have boxes of their own further down."""
+    """First direct child of that name: an object's parts (VOC 2008 on) have boxes of their own."""
     return next((child for child in element if _tag(child) == name), None)
 
 

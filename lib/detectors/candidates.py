@@ -50,7 +50,8 @@ class Candidates:
         per_set = selection.per_set * images if selection.per_set else None
         floor = -np.inf if selection.floor is None else selection.floor
         self._shortlist = Shortlist(len(classes), selection.per_image, per_set, floor)
-        self._images, self._waiting, self.done = images, [], 0
+        self._images, self.done = images, 0
+        self._waiting: list[pd.DataFrame] = []
         if (scratch / "state.pt").exists():
             state = checkpoint.load(scratch / "state.pt", "done", "shortlist")
             self.done = state["done"]

@@ -53,6 +53,13 @@ class BoxRegressors:
     bias: NDArray[np.float32]
     samples: NDArray[np.int64]
 
+    @staticmethod
+    def join(parts: list["BoxRegressors"]) -> "BoxRegressors":
+        """The regressors of several groups of classes, in that order."""
+        return BoxRegressors(*(
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("weights", "bias", "samples")
+        ))
+
     @property
     def trained(self) -> NDArray[np.bool_]:
         """bool (C,): classes with samples. The others leave boxes as they are."""

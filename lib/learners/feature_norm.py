@@ -4,10 +4,35 @@ It is a single number for the whole layer, taken from the training images and st
 normalisation of each sample nor of each dimension. C of the SVM and the ridge penalty presume it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from lib.core.errors import Fault, InputError
+from lib.core.params import Settings
+from lib.core.shards import Reader
+
+
+class NormSample(Settings):
+    """What the features of a layer are scaled to, and on which sample that is measured.
+
+    target        : mean norm after scaling (authors: 20)
+    images, boxes : random training images, and random regions in each (authors: 200 and 200)
+    """
+
+    target: float = Field(gt=0)
+    images: int = Field(ge=1)
+    boxes: int = Field(ge=1)
+
+
+def measure(features: Reader, layer: str, image_ids: Sequence[str], sample: NormSample, seed: int) -> float:
+    """The factor that brings a stored layer to the mean norm asked for; a multiplier for every feature."""
+    norm = FeatureNorm(sample.boxes, seed)
+    for image in sampled_images(len(image_ids), sample.images, seed):
+        norm.add(int(image), features.read(layer, image_ids[image]))
+    return norm.scale(sample.target)
 
 
 def refuse_non_finite(features: NDArray[np.floating], where: str) -> None:

@@ -8,22 +8,21 @@ C classes, R boxes of an image, D features.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from lib.core.boxes import Boxes, iou
+from lib.core.params import Settings
 from lib.learners.feature_norm import refuse_non_finite
 from lib.learners.negative_pool import NegativePool
 
 LOG_COLUMNS = ("image", "class", "negatives", "added", "dropped", "evicted", "sweeps")
 
 
-@dataclass(frozen=True)
-class SvmSettings:
+class SvmSettings(Settings):
     """Defaults are those of R-CNN and SPPnet.
 
     C               : weight of the summed hinge losses against half the squared norm
@@ -35,35 +34,18 @@ class SvmSettings:
     retrain_after   : a class trains again once more than this many boxes came in
     max_negatives   : most negatives of one class in one training
     tol, max_iter   : liblinear's stopping tolerance and its most sweeps over the samples
-    seed            : of the order in which liblinear visits the samples
     """
 
-    C: float = 1e-3
-    bias: float = 10.0
-    positive_weight: float = 2.0
-    negative_iou: float = 0.3
+    C: float = Field(default=1e-3, gt=0)
+    bias: float = Field(default=10.0, gt=0)
+    positive_weight: float = Field(default=2.0, gt=0)
+    negative_iou: float = Field(default=0.3, ge=0, le=1)
     hard_threshold: float = -1.0001
     evict_threshold: float = -1.2
-    retrain_after: int = 2000
-    max_negatives: int = 50_000
-    tol: float = 0.1
-    max_iter: int = 1000
-    seed: int = 0
-
-
-def class_overlaps(
-    boxes: Boxes, objects: Boxes, labels: NDArray[np.integer], classes: int
-) -> NDArray[np.float32]:
-    """Largest IoU of each box with the objects of each class, 0 where the image has none.
-
-    boxes   : float32 (R, 4); objects : float32 (S, 4); labels : int (S,) class of each object, from 0
-    returns : float32 (R, C)
-    """
-    overlaps = np.zeros((len(boxes), classes), np.float32)
-    pairs = iou(boxes, objects)
-    for label in np.unique(labels):
-        overlaps[:, label] = pairs[:, np.asarray(labels) == label].max(axis=1)
-    return overlaps
+    retrain_after: int = Field(default=2000, ge=0)
+    max_negatives: int = Field(default=50_000, ge=1)
+    tol: float = Field(default=0.1, gt=0)
+    max_iter: int = Field(default=1000, ge=1)
 
 
 def fit_bytes(samples: int, features: int) -> int:
@@ -74,12 +56,13 @@ def fit_bytes(samples: int, features: int) -> int:
 
 
 def fit(
-    positives: NDArray[np.float32], negatives: NDArray[np.float32], settings: SvmSettings
+    positives: NDArray[np.float32], negatives: NDArray[np.float32], settings: SvmSettings, seed: int = 0
 ) -> tuple[NDArray[np.float32], np.float32, int]:
     """The w and b that minimise, with z = w·x + b and h the hinge max(0, 1 - ·),
     ``|w|²/2 + (b/bias)²/2 + C (positive_weight Σ h(z) over positives + Σ h(-z) over negatives)``.
 
     positives : float32 (P, D), P > 0; negatives : float32 (M, D), M > 0
+    seed      : of the order in which liblinear visits the samples
     returns   : w float32 (D,), b, and the number of liblinear's sweeps (max_iter if it did not converge)
     """
     samples = np.empty((len(positives) + len(negatives), positives.shape[1]))
@@ -93,7 +76,7 @@ def fit(
         class_weight={1: settings.positive_weight},
         tol=settings.tol,
         max_iter=settings.max_iter,
-        random_state=settings.seed,
+        random_state=seed,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the caller learns the number of sweeps
@@ -106,7 +89,7 @@ class Miner:
 
     classes   : names, which give the order of C
     positives : name to float32 (P, D), scaled features of the objects of the class; a name may be absent
-    settings  : see `SvmSettings`
+    settings  : see `SvmSettings`;  seed : see `fit`
 
     Afterwards `weights` float32 (C, D), `bias` float32 (C,) and `trained` bool (C,) are the model. A class
     without positives stays untrained, its weights zero; `notes` says so. `log` int64 (L, 7) has a row per
@@ -115,13 +98,13 @@ class Miner:
     """
 
     def __init__(
-        self, classes: Sequence[str], positives: Mapping[str, NDArray[np.float32]], settings: SvmSettings
+        self, classes: Sequence[str], positives: Mapping[str, NDArray[np.float32]], settings: SvmSettings, seed: int = 0
     ) -> None:
         widths = {positives[name].shape[1] for name in classes if name in positives}
         if len(widths) != 1:
             raise ValueError(f"positives must all be (P, D) with one D, found D in {sorted(widths)}.")
         features = widths.pop()
-        self.classes, self.settings = list(classes), settings
+        self.classes, self.settings, self._seed = list(classes), settings, seed
         none = np.empty((0, features), np.float32)
         self._positives = [np.asarray(positives.get(name, none), np.float32) for name in classes]
         for name, rows in zip(self.classes, self._positives, strict=True):
@@ -151,7 +134,7 @@ class Miner:
 
         image    : its number, part of the key of a cached row
         features : float32 (R, D), scaled, of the proposals **and the objects** of the image
-        overlaps : float32 (R, C) from `class_overlaps`; an object has 1 with its own class
+        overlaps : float32 (R, C) from `boxes.class_overlaps`; an object has 1 with its own class
         last     : this is the last image; every class that holds negatives trains once more
 
         A class that is not trained yet takes every negative and trains at once. So it goes on the first
@@ -179,13 +162,18 @@ class Miner:
             stay = np.sort(order[: self.settings.max_negatives])
             self.pool.held[np.delete(held, stay), label] = False
             held, negatives = held[stay], negatives[stay]
-        weights, bias, sweeps = fit(self._positives[label], negatives, self.settings)
+        weights, bias, sweeps = fit(self._positives[label], negatives, self.settings, self._seed)
         self.weights[label], self.bias[label], self.trained[label] = weights, bias, True
         evicted = held[negatives @ weights + bias < self.settings.evict_threshold]
         self.pool.held[evicted, label] = False
         row = [image, label, len(held), self._added[label], dropped, len(evicted), sweeps]
         self.log = np.vstack([self.log, np.array([row], np.int64)])
         self._added[label] = 0
+
+    def log_rows(self) -> list[dict[str, int | str]]:
+        """`log` as rows for a plot, classes by name."""
+        rows = [dict(zip(LOG_COLUMNS, map(int, row), strict=True)) for row in self.log]
+        return [{**row, "class": self.classes[int(row["class"])]} for row in rows]
 
     @property
     def notes(self) -> list[str]:

@@ -11,7 +11,7 @@ from lib.proposals.compiled import kernel
 
 SPACES = ("hsv", "lab", "rgi", "hue", "intensity")
 
-_CURVE = 8192  # entries of the table of Lab's cube root: wrong by a quarter of an 8-bit level at most
+_CURVE = 8192  # entries of the table of Lab's cube root: wrong by half an 8-bit level at most
 
 
 def convert(image: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:

@@ -3,8 +3,9 @@
 Felzenszwalb and Huttenlocher (IJCV 2004): smooth every channel, weigh the edge between two neighbouring pixels by
 the Euclidean distance of their colours, take the edges from the lightest to the heaviest.
 
-C channels, H W pixels, E edges. Edge number ``4 * pixel + direction``, where direction 0 is right, 1 down, 2 down and
-right, 3 down and left; pixel is ``y * W + x``.
+C channels, H W pixels, D directions of edges (4, or 2 for a 4-neighbourhood), E edges. Edge number
+``4 * pixel + direction``, where direction 0 is right, 1 down, 2 down and right, 3 down and left; pixel is
+``y * W + x``.
 """
 
 import math
@@ -13,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.proposals.compiled import kernel
+from lib.proposals.scratch import Scratch
 
 # A weight is kept as 16 bits cut out of its float32: 5 of the exponent (2**-22 to 2**10), 11 of the mantissa. That
 # order is monotone and within 1/2048 of the exact one. A linear scale of as many steps changes the segmentation,
 # because most weights of a photograph lie near zero.
-_CUT, _FLOOR = 12, (127 - 22) << 11
+CUT, FLOOR = 12, (127 - 22) << 11
+_LEAST = np.float32(2.0**-44)  # added to squares, so that no weight falls below the scale
+_OUTSIDE = 65535  # edges that leave the image; the largest real weight, 442, is far below
 
 
-def smooth(planes: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
+def smooth(planes: NDArray[np.uint8], sigma: float, scratch: Scratch | None = None) -> NDArray[np.float32]:
     """Gaussian of standard deviation `sigma` pixels, cut at 4 sigma as the authors' code does; edges replicated.
 
     planes  : uint8 (C, H, W)
@@ -29,44 +33,47 @@ def smooth(planes: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
     radius = math.ceil(4 * sigma)
     taps = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2) if sigma > 0 else np.ones(1)
     taps = (taps / (2 * taps.sum() - taps[0])).astype(np.float32)
-    out = np.empty(planes.shape, np.float32)
+    out = (scratch or Scratch()).take("smoothed", planes.shape, np.float32)
     _smooth(planes, taps, out)
     return out
 
 
-def weigh(smoothed: NDArray[np.float32], connectivity: int) -> NDArray[np.uint16]:
+def weigh(smoothed: NDArray[np.float32], connectivity: int, scratch: Scratch | None = None) -> NDArray[np.uint16]:
     """The weight of every edge as a 16-bit key (see `decode`).
 
     A space of one channel counts it three times, as the authors do who segment it as a grey RGB image.
 
     smoothed     : float32 (C, H, W)
     connectivity : 8 neighbours of a pixel, or 4
-    returns      : uint16 (D, H, W), D = connectivity / 2 directions; entries of edges that leave the image are unused
+    returns      : uint16 (D, H, W); the largest number for edges that leave the image
     """
     channels, height, width = smoothed.shape
-    keys = np.empty((connectivity // 2, height, width), np.uint16)
+    keys = (scratch or Scratch()).take("keys", (connectivity // 2, height, width), np.uint16)
     _weigh(smoothed, np.float32(3 / channels), keys)
     return keys
 
 
-def ascending(keys: NDArray[np.uint16]) -> NDArray[np.uint32]:
+def ascending(
+    keys: NDArray[np.uint16], scratch: Scratch | None = None
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """The edges inside the image from the lightest to the heaviest; equal keys in the order of rows, then direction.
 
     keys    : uint16 (D, H, W) from `weigh`
-    returns : uint32 (E,) edge numbers
+    returns : uint32 (E,) edge numbers, and their keys, uint16 (E,): looking these up would miss the cache
     """
     directions, height, width = keys.shape
     count = height * (width - 1) + (height - 1) * width
     count += 2 * (height - 1) * (width - 1) if directions == 4 else 0
-    order = np.empty(count, np.uint32)
-    _sort(keys, np.empty(count, np.uint32), np.empty(count, np.uint8), order)
-    return order
+    scratch = scratch or Scratch()
+    order = scratch.take("order", (keys.size,), np.uint32)
+    ordered_keys = scratch.take("ordered_keys", (keys.size,), np.uint16)
+    _sort(keys, order, ordered_keys)
+    return order[:count], ordered_keys[:count]
 
 
 def decode(keys: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """The weights that keys stand for: float32 grey levels, cut to 11 bits of mantissa, 0 below 2**-22."""
-    bits = (keys.astype(np.int32) + _FLOOR) << _CUT
-    return np.where(keys == 0, np.float32(0), bits.view(np.float32))
+    """The weights that keys stand for: float32 grey levels, cut to 11 bits of mantissa; key 0 is 2**-22."""
+    return ((keys.astype(np.int32) + FLOOR) << CUT).view(np.float32)
 
 
 @kernel
@@ -98,54 +105,51 @@ def _smooth(planes, taps, out):  # type: ignore[no-untyped-def]
 def _weigh(smoothed, gain, keys):  # type: ignore[no-untyped-def]
     channels, height, width = smoothed.shape
     total = np.empty(width, np.float32)
-    bits = total.view(np.int32)
+    bits = total.view(np.uint32)
     for d in range(keys.shape[0]):
         down = 0 if d == 0 else 1
         first = 1 if d == 3 else 0
-        count = width if d == 1 else width - 1
+        shift = (1, 0, 1, -1)[d]
+        count = width - abs(shift)
+        keys[d] = _OUTSIDE
         for y in range(height - down):
-            total[:] = 0
+            total[:count] = _LEAST
             for c in range(channels):
                 here = smoothed[c, y, first : first + count]
-                start = first - 1 if d == 3 else (0 if d == 1 else 1)
-                there = smoothed[c, y + down, start : start + count]
+                there = smoothed[c, y + down, first + shift : first + shift + count]
                 for x in range(count):
                     step = here[x] - there[x]
-                    total[x] += step * step
+                    total[x] += gain * (step * step)
             for x in range(count):
-                total[x] = np.sqrt(total[x] * gain)
+                total[x] = np.sqrt(total[x])
             line = keys[d, y, first : first + count]
             for x in range(count):
-                line[x] = max((bits[x] >> _CUT) - _FLOOR, 0)
+                line[x] = np.uint16((bits[x] >> np.uint32(CUT)) - np.uint32(FLOOR))
 
 
 @kernel
-def _sort(keys, pending, pending_high, order):  # type: ignore[no-untyped-def]
-    """Two stable counting passes of 8 bits."""
+def _sort(keys, order, ordered_keys):  # type: ignore[no-untyped-def]
+    """Stable, by counting. Indices are unsigned, which spares a test for negative ones."""
     directions, height, width = keys.shape
-    low, high = np.zeros(257, np.int64), np.zeros(257, np.int64)
-    for scatter in range(2):
-        for y in range(height):
-            for d in range(directions):
-                if d > 0 and y == height - 1:
-                    continue
-                first = 1 if d == 3 else 0
-                last = width if d in (1, 3) else width - 1
-                for x in range(first, last):
-                    key = np.int64(keys[d, y, x])
-                    if scatter == 0:
-                        low[(key & 255) + 1] += 1
-                        high[(key >> 8) + 1] += 1
-                    else:
-                        place = low[key & 255]
-                        low[key & 255] = place + 1
-                        pending[place] = 4 * (y * width + x) + d
-                        pending_high[place] = key >> 8
-        if scatter == 0:
-            for i in range(256):
-                low[i + 1] += low[i]
-                high[i + 1] += high[i]
-    for i in range(pending.shape[0]):
-        place = high[pending_high[i]]
-        high[pending_high[i]] = place + 1
-        order[place] = pending[i]
+    place = np.zeros(65536, np.uint32)
+    for y in range(height):
+        for d in range(directions):
+            line = keys[d, y]
+            for x in range(width):
+                place[np.uint64(line[x])] += np.uint32(1)
+    total = np.uint32(0)
+    for key in range(65536):
+        count = place[key]
+        place[key] = total
+        ordered_keys[total : total + count] = key
+        total = np.uint32(total + count)
+    for y in range(height):
+        for d in range(directions):
+            edge = np.uint32(4 * y * width + d)
+            line = keys[d, y]
+            for x in range(width):
+                key = np.uint64(line[x])
+                there = place[key]
+                place[key] = there + np.uint32(1)
+                order[np.uint64(there)] = edge
+                edge = np.uint32(edge + np.uint32(4))

@@ -40,19 +40,11 @@ def group(regions: Regions, pairs: NDArray[np.int32], strategies: Iterable[str],
 
 
 @kernel
-def _shares(counts, size, shares):  # type: ignore[no-untyped-def]
-    """Each histogram of a region, normalised to `_WHOLE`."""
-    scale = np.float32(_WHOLE) / np.float32(size)
-    for i in range(counts.shape[0]):
-        shares[i] = np.int16(np.float32(counts[i]) * scale)
-
-
-@kernel
-def _overlap(first, second):  # type: ignore[no-untyped-def]
-    total = np.int32(0)
-    for i in range(first.shape[0]):
-        total += np.int32(min(first[i], second[i]))
-    return total
+def _overlap(shares, a, b, first, last):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for i in range(first, last):
+        total += min(shares[a, i], shares[b, i])
+    return np.float32(total)
 
 
 @kernel
@@ -60,10 +52,10 @@ def _similarity(shares, sizes, boxes, a, b, colour, channels, use, area):  # typ
     total = np.float32(0)
     if use[0]:
         unit = np.float32(1) / np.float32(channels * _WHOLE)
-        total += np.float32(_overlap(shares[a, :colour], shares[b, :colour])) * unit
+        total += _overlap(shares, a, b, 0, colour) * unit
     if use[1]:
         unit = np.float32(1) / np.float32(8 * channels * _WHOLE)
-        total += np.float32(_overlap(shares[a, colour:], shares[b, colour:])) * unit
+        total += _overlap(shares, a, b, colour, shares.shape[1]) * unit
     both = np.float32(sizes[a] + sizes[b])
     if use[2]:
         total += np.float32(1) - both / area
@@ -134,9 +126,11 @@ def _group(first_sizes, first_boxes, first_counts, colour, channels, pairs, use,
     capacity = 4 * pairs.shape[0] + 64
     heap_value, heap_pair, waiting = np.empty(capacity, np.float32), np.empty(capacity, np.int64), 0
     for region in range(regions):
-        _shares(counts[region], sizes[region], shares[region])
+        scale = np.float32(_WHOLE) / np.float32(sizes[region])
+        for i in range(dims):
+            shares[region, i] = np.int16(np.float32(counts[region, i]) * scale)
     for i in range(pairs.shape[0]):
-        a, b = pairs[i]
+        a, b = pairs[i, 0], pairs[i, 1]
         for end in range(2):
             here, there = (a, b) if end == 0 else (b, a)
             node = 2 * i + end
@@ -161,9 +155,10 @@ def _group(first_sizes, first_boxes, first_counts, colour, channels, pairs, use,
         sizes[new] = sizes[a] + sizes[b]
         boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
         boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
+        scale = np.float32(_WHOLE) / np.float32(sizes[new])
         for i in range(dims):
             counts[new, i] = counts[a, i] + counts[b, i]
-        _shares(counts[new], sizes[new], shares[new])
+            shares[new, i] = np.int16(np.float32(counts[new, i]) * scale)
         link[tail[a]] = head[b]
         node, kept = head[a], -1
         while node >= 0:

@@ -5,22 +5,24 @@ A region's histogram has C K + 8 C B counts: K of each channel's colours, then B
 each channel, where a pixel whose derivative points the other way counts in the first bin.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.proposals.compiled import kernel
+from lib.proposals.scratch import Scratch
 
 
 @dataclass(frozen=True)
 class Regions:
     """R regions of one image.
 
-    sizes  : int32 (R,) pixels
-    boxes  : int32 (R, 4) x1 y1 x2 y2, half-open
-    counts : int32 (R, C K + 8 C B), colours first
-    colour : how many of the counts are of colours
+    sizes    : int32 (R,) pixels
+    boxes    : int32 (R, 4) x1 y1 x2 y2, half-open
+    counts   : int32 (R, C K + 8 C B), colours first
+    colour   : how many of the counts are of colours, C K
     channels : C
     """
 
@@ -32,53 +34,144 @@ class Regions:
 
 
 def describe(
-    labels: NDArray[np.int32], count: int, bins: NDArray[np.uint8], colour_bins: int, texture_bins: int
-) -> Regions:
-    """The regions of a segmentation.
+    labellings: Sequence[NDArray[np.int32]],
+    bins: NDArray[np.uint8],
+    colour_bins: int,
+    texture_bins: int,
+    scratch: Scratch | None = None,
+) -> list[Regions]:
+    """The regions of several segmentations of one image.
 
-    labels : int32 (H, W), 0 to count-1, none missing
-    bins   : uint8 (5 C, H, W)
+    Pixels are counted once: for the cells in which the labels of every segmentation stay the same. A region is a sum
+    of cells.
+
+    labellings : int32 (H, W) each, labels from 0, none missing
+    bins       : uint8 (5 C, H, W)
     """
     channels = bins.shape[0] // 5
-    colour = channels * colour_bins
-    boxes = np.empty((count, 4), np.int32)
-    _boxes(labels, boxes)
-    starts = np.concatenate(
-        [np.arange(channels) * colour_bins, colour + np.arange(4 * channels) * (2 * texture_bins - 1)]
-    ).astype(np.int32)
-    signed = np.zeros((count, colour + 4 * channels * (2 * texture_bins - 1)), np.int32)
-    sizes = np.zeros(count, np.int32)
-    _count(labels, bins, starts, sizes, signed)
-    counts = np.empty((count, colour + 8 * channels * texture_bins), np.int32)
-    counts[:, :colour] = signed[:, :colour]
-    both = signed[:, colour:].reshape(count, 4 * channels, 2 * texture_bins - 1)
-    halves = counts[:, colour:].reshape(count, 4 * channels, 2, texture_bins)
-    halves[:, :, 0, 1:] = both[:, :, texture_bins:]
-    halves[:, :, 1, 1:] = both[:, :, texture_bins - 2 :: -1] if texture_bins > 1 else 0
-    halves[..., 0] = sizes[:, None, None] - halves[..., 1:].sum(-1)
-    return Regions(sizes, boxes, counts, colour, channels)
+    colour, derivative = channels * colour_bins, 2 * texture_bins - 1
+    starts = np.concatenate([np.arange(channels) * colour_bins, colour + np.arange(4 * channels) * derivative])
+    scratch = scratch or Scratch()
+    cells = scratch.take("cells", labellings[0].shape, np.int32)
+    owners = _cells(np.stack(labellings), cells)
+    boxes = np.empty((len(owners), 4), np.int32)
+    boxes[:] = cells.shape[1], cells.shape[0], 0, 0
+    counts = scratch.take("counts", (len(owners), colour + 4 * channels * derivative), np.uint32)
+    counts[:] = 0
+    sizes = np.zeros(len(owners), np.int32)
+    _count(cells, bins, starts.astype(np.uint64), sizes, boxes, counts.reshape(-1))
+    found = []
+    for i, labels in enumerate(labellings):
+        regions = Regions(*_sum(owners[:, i], sizes, boxes, counts, colour, 4 * channels, texture_bins), colour, channels)
+        found.append(regions)
+    return found
 
 
 @kernel
-def _boxes(labels, boxes):  # type: ignore[no-untyped-def]
-    height, width = labels.shape
-    for i in range(boxes.shape[0]):
-        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = width, height, 0, 0
+def _cells(labellings, cells):  # type: ignore[no-untyped-def]
+    """Numbers the combinations of labels; returns int32 (cells, S): the label of each in each segmentation.
+
+    A combination is looked up, in a hash table, only where it changes along a row.
+    """
+    segmentations, height, width = labellings.shape
+    capacity, count = 1 << 12, 0
+    table = np.full(capacity, -1, np.int32)
+    owners = np.empty((capacity // 2, segmentations), np.int32)
+    changed, labels = np.empty(width, np.uint8), np.empty(segmentations, np.int32)
     for y in range(height):
+        changed[:] = 0
+        changed[0] = 1
+        for s in range(segmentations):
+            line = labellings[s, y]
+            for x in range(1, width):
+                changed[x] |= line[x] != line[x - 1]
+        cell = np.int32(0)
         for x in range(width):
-            box = boxes[labels[y, x]]
-            box[0] = min(box[0], x)
-            box[1] = min(box[1], y)
-            box[2] = max(box[2], x + 1)
-            box[3] = max(box[3], y + 1)
+            if changed[x]:
+                if 2 * count == capacity:
+                    capacity *= 2
+                    owners = np.concatenate((owners, np.empty_like(owners)))
+                    table = np.full(capacity, -1, np.int32)
+                    for i in range(count):
+                        labels[:] = owners[i]
+                        table[_slot(labels, owners, table)] = i
+                for s in range(segmentations):
+                    labels[s] = labellings[s, y, x]
+                slot = _slot(labels, owners, table)
+                if table[slot] < 0:
+                    table[slot] = count
+                    owners[count] = labels
+                    count += 1
+                cell = table[slot]
+            cells[y, x] = cell
+    return owners[:count].copy()
 
 
 @kernel
-def _count(labels, bins, starts, sizes, counts):  # type: ignore[no-untyped-def]
+def _slot(labels, owners, table):  # type: ignore[no-untyped-def]
+    """Where these labels stand in the hash table, or the free place where they belong."""
+    mix = np.uint64(0)
+    for s in range(labels.shape[0]):
+        mix = (mix ^ np.uint64(labels[s])) * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64(mix >> np.uint64(32)) & (table.shape[0] - 1)
+    while table[slot] >= 0:
+        same = True
+        for s in range(labels.shape[0]):
+            same &= owners[table[slot], s] == labels[s]
+        if same:
+            break
+        slot = (slot + 1) & (table.shape[0] - 1)
+    return slot
+
+
+@kernel
+def _count(cells, bins, starts, sizes, boxes, counts):  # type: ignore[no-untyped-def]
+    """Adds the pixels up, a run of one cell after another. Indices are unsigned: no test for negative ones."""
     planes, height, width = bins.shape
+    dims = counts.shape[0] // sizes.shape[0]
     for y in range(height):
-        for x in range(width):
-            row = counts[labels[y, x]]
-            sizes[labels[y, x]] += 1
-            for p in range(planes):
-                row[starts[p] + bins[p, y, x]] += 1
+        x = 0
+        while x < width:
+            cell, first = cells[y, x], x
+            base = np.uint64(cell * dims)
+            while x < width and cells[y, x] == cell:
+                for p in range(planes):
+                    counts[base + starts[p] + np.uint64(bins[p, y, x])] += np.uint32(1)
+                x += 1
+            sizes[cell] += x - first
+            box = boxes[cell]
+            box[0], box[1] = min(box[0], first), min(box[1], y)
+            box[2], box[3] = max(box[2], x), max(box[3], y + 1)
+
+
+@kernel
+def _sum(owner, sizes, boxes, counts, colour, derivatives, texture_bins):  # type: ignore[no-untyped-def]
+    """Sums cells to regions, and parts each derivative's signed bins into its two directions."""
+    regions = owner.max() + 1
+    signed = np.zeros((regions, counts.shape[1]), np.int32)
+    total = np.zeros(regions, np.int32)
+    box = np.empty((regions, 4), np.int32)
+    box[:, :2] = 0x7FFFFFFF
+    box[:, 2:] = 0
+    for i in range(owner.shape[0]):
+        region = owner[i]
+        total[region] += sizes[i]
+        for d in range(counts.shape[1]):
+            signed[region, d] += np.int32(counts[i, d])
+        for d in range(2):
+            box[region, d] = min(box[region, d], boxes[i, d])
+            box[region, d + 2] = max(box[region, d + 2], boxes[i, d + 2])
+    parted = np.empty((regions, colour + 2 * derivatives * texture_bins), np.int32)
+    for region in range(regions):
+        parted[region, :colour] = signed[region, :colour]
+        for d in range(derivatives):
+            zero = colour + d * (2 * texture_bins - 1) + texture_bins - 1
+            for side in range(2):
+                first = colour + (2 * d + side) * texture_bins
+                rest = total[region]
+                for b in range(1, texture_bins):
+                    value = signed[region, zero + b] if side == 0 else signed[region, zero - b]
+                    parted[region, first + b] = value
+                    rest -= value
+                parted[region, first] = rest
+    return total, box, parted

@@ -12,88 +12,126 @@ from numpy.typing import NDArray
 
 from lib.proposals import edges
 from lib.proposals.compiled import kernel
+from lib.proposals.scratch import Scratch
 
 
 def segment(
-    keys: NDArray[np.uint16], order: NDArray[np.uint32], k: float, min_size: int
-) -> tuple[NDArray[np.int32], int, NDArray[np.int32]]:
+    order: NDArray[np.uint32],
+    keys: NDArray[np.uint16],
+    shape: tuple[int, int],
+    k: float,
+    min_size: int,
+    scratch: Scratch | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Regions of an image, and which of them touch.
 
-    keys     : uint16 (D, H, W) weights, from `edges.weigh`
-    order    : uint32 (E,) from `edges.ascending`
+    order    : uint32 (E,) edges, and
+    keys     : uint16 (E,) their keys, from `edges.ascending`
+    shape    : H, W of the image
     k        : grey levels; larger k, larger regions
     min_size : pixels; no region is smaller, unless it is the whole image
-    returns  : int32 (H, W) labels 0 to R-1 in the order of their first pixels, R, int32 (P, 2) pairs of labels that
-               touch across an edge, each once, the lower label first
+    returns  : int32 (H, W) labels 0 to R-1 in the order of their first pixels; int32 (P, 2) pairs of labels that touch
+               across an edge, each once, the lower label first
     """
-    _, height, width = keys.shape
-    parent = np.arange(height * width, dtype=np.int32)
-    size = np.ones(height * width, np.int32)
-    limit = np.full(height * width, k, np.float32)
-    rejected = np.empty((order.size, 2), np.int32)
-    steps = np.array([1, width, width + 1, width - 1], np.int32)
-    count = _merge(order, keys.reshape(-1), steps, np.float32(k), parent, size, limit, rejected)
-    count = _absorb(rejected[:count], min_size, parent, size)
-    labels = np.empty((height, width), np.int32)
-    name = size  # the sizes have done their work
+    pixels, width = shape[0] * shape[1], shape[1]
+    scratch = scratch or Scratch()
+    parent = scratch.take("parent", (pixels,), np.uint32)
+    state = scratch.take("state", (pixels, 2), np.float32)
+    rejected = scratch.take("rejected", (order.size, 2), np.uint32)
+    steps = np.array([1, width, width + 1, width - 1], np.uint64)
+    count = _merge(order, keys, steps, np.float32(k), parent, state, rejected)
+    count = _absorb(rejected[:count], np.float32(min_size), parent, state)
+    labels = np.empty(shape, np.int32)
+    name = scratch.take("name", (pixels,), np.int32)
     regions = _number(parent, name, labels.reshape(-1))
-    return labels, regions, _touching(rejected[:count], parent, name, regions)
+    return labels, _touching(rejected[:count], parent, name, regions)
 
 
 @kernel
 def _root(parent, node):  # type: ignore[no-untyped-def]
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
+    node = np.uint64(node)
+    while True:
+        above = np.uint64(parent[node])
+        if above == node:
+            return node
+        node = above
 
 
 @kernel
-def _merge(order, keys, steps, k, parent, size, limit, rejected):  # type: ignore[no-untyped-def]
-    """Joins by threshold; returns how many edges were rejected, their ends in `rejected`."""
-    pixels = parent.shape[0]
-    word = np.empty(1, np.int32)
+def _merge(order, keys, steps, k, parent, state, rejected):  # type: ignore[no-untyped-def]
+    """Joins by threshold; returns how many edges were rejected, the roots of their ends in `rejected`.
+
+    Most edges lie inside a component by the time they come. A first loop over a chunk drops those without a branch,
+    and so overlaps its cache misses; what is left starts from the roots that it found. The weight that a component
+    tolerates and its size stand together at its root.
+    """
+    for pixel in range(parent.shape[0]):
+        parent[pixel] = pixel
+        state[pixel, 0], state[pixel, 1] = k, np.float32(1)
+    chunk = 1024
+    left, right, kept_keys = np.empty(chunk, np.uint32), np.empty(chunk, np.uint32), np.empty(chunk, np.uint16)
+    word = np.empty(1, np.uint32)
     weight = word.view(np.float32)
-    count = 0
-    for i in range(order.shape[0]):
-        edge = order[i]
-        u = np.int32(edge >> 2)
-        v = u + steps[edge & 3]
-        a, b = _root(parent, u), _root(parent, v)
-        if a == b:
-            continue
-        key = np.int32(keys[(edge & 3) * pixels + u])
-        word[0] = (key + edges._FLOOR) << edges._CUT if key > 0 else 0
-        if weight[0] <= limit[a] and weight[0] <= limit[b]:
-            if size[a] < size[b]:
-                a, b = b, a
-            parent[b] = a
-            size[a] += size[b]
-            limit[a] = weight[0] + k / np.float32(size[a])
-        else:
-            rejected[count, 0] = u
-            rejected[count, 1] = v
-            count += 1
-    return count
+    count = np.uint64(0)
+    for start in range(0, order.shape[0], chunk):
+        kept = np.uint64(0)
+        for i in range(start, min(start + chunk, order.shape[0])):
+            edge = np.uint64(order[i])
+            u = edge >> np.uint64(2)
+            v = u + steps[edge & np.uint64(3)]
+            a, b = parent[np.uint64(parent[u])], parent[np.uint64(parent[v])]
+            parent[u], parent[v] = a, b
+            left[kept], right[kept], kept_keys[kept] = a, b, keys[i]
+            kept += np.uint64(a != b)
+        for i in range(kept):
+            a, b = _root(parent, left[np.uint64(i)]), _root(parent, right[np.uint64(i)])
+            if a == b:
+                continue
+            word[0] = (kept_keys[np.uint64(i)] + np.uint32(edges.FLOOR)) << np.uint32(edges.CUT)
+            if weight[0] <= min(state[a, np.uint64(0)], state[b, np.uint64(0)]):
+                size = state[a, np.uint64(1)] + state[b, np.uint64(1)]
+                if state[a, np.uint64(1)] < state[b, np.uint64(1)]:
+                    a, b = b, a
+                parent[b] = np.uint32(a)
+                state[a, np.uint64(0)] = weight[0] + k / size
+                state[a, np.uint64(1)] = size
+            else:
+                rejected[count, np.uint64(0)], rejected[count, np.uint64(1)] = a, b
+                count += np.uint64(1)
+    return np.int64(count)
 
 
 @kernel
-def _absorb(rejected, min_size, parent, size):  # type: ignore[no-untyped-def]
-    """Joins components below the minimum size; returns how many rejected edges are kept, at the front."""
-    count = 0
+def _absorb(rejected, min_size, parent, state):  # type: ignore[no-untyped-def]
+    """Joins components below the minimum size; returns how many rejected edges are kept, at the front.
+
+    A component that is large enough stays so: an edge between two such ones has nothing to do here.
+    """
+    one = np.uint64(1)
+    small = np.empty(rejected.shape, np.uint32)
+    count = kept = np.uint64(0)
     for i in range(rejected.shape[0]):
-        a, b = _root(parent, rejected[i, 0]), _root(parent, rejected[i, 1])
+        a, b = _root(parent, rejected[np.uint64(i), np.uint64(0)]), _root(parent, rejected[np.uint64(i), one])
+        apart = a != b
+        wanting = min(state[a, one], state[b, one]) < min_size
+        small[count, np.uint64(0)], small[count, one] = a, b
+        rejected[kept, np.uint64(0)], rejected[kept, one] = a, b
+        count += np.uint64(apart & wanting)
+        kept += np.uint64(apart & (not wanting))
+    for i in range(count):
+        a, b = _root(parent, small[np.uint64(i), np.uint64(0)]), _root(parent, small[np.uint64(i), one])
         if a == b:
             continue
-        if size[a] < min_size or size[b] < min_size:
-            if size[a] < size[b]:
+        size = state[a, one] + state[b, one]
+        if min(state[a, one], state[b, one]) < min_size:
+            if state[a, one] < state[b, one]:
                 a, b = b, a
-            parent[b] = a
-            size[a] += size[b]
+            parent[b] = np.uint32(a)
+            state[a, one] = size
         else:
-            rejected[count, 0], rejected[count, 1] = a, b
-            count += 1
-    return count
+            rejected[kept, np.uint64(0)], rejected[kept, one] = a, b
+            kept += one
+    return np.int64(kept)
 
 
 @kernel
@@ -103,6 +141,7 @@ def _number(parent, name, labels):  # type: ignore[no-untyped-def]
     count = 0
     for pixel in range(parent.shape[0]):
         root = _root(parent, pixel)
+        parent[np.uint64(pixel)] = np.uint32(root)
         if name[root] < 0:
             name[root] = count
             count += 1

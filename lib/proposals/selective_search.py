@@ -7,6 +7,7 @@ R boxes, H W pixels.
 """
 
 import hashlib
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,12 @@ from numpy.typing import NDArray
 from lib.proposals import colour, edges, texture
 from lib.proposals.grouping import group
 from lib.proposals.regions import describe
+from lib.proposals.scratch import Scratch
 from lib.proposals.segmentation import segment
 from lib.proposals.settings import MODES, Settings
+
+_KEPT = 128 << 20  # bytes of scratch that a thread keeps for its next image; a photograph of 1000 x 750 needs them
+_thread = threading.local()
 
 
 def search(
@@ -83,17 +88,20 @@ def _scaled(image: NDArray[np.uint8], settings: Settings) -> NDArray[np.uint8]:
 def _hierarchies(image: NDArray[np.uint8], settings: Settings) -> list[NDArray[np.int32]]:
     """int32 (A, 4) boxes of every grouping, in the order in which the regions came to be."""
     height, width = image.shape[:2]
+    scratch = getattr(_thread, "scratch", None) or Scratch()
     spaces, scales, strategies = settings.plan
     found = []
     for space in spaces:
         planes = colour.convert(image, space)
-        keys = edges.weigh(edges.smooth(planes, settings.sigma), settings.connectivity)
-        order = edges.ascending(keys)
-        bins = texture.bins(planes, settings.colour_bins, settings.texture_bins, settings.texture_range)
-        for k in scales:
-            labels, count, pairs = segment(keys, order, k, round(k))
-            regions = describe(labels, count, bins, settings.colour_bins, settings.texture_bins)
+        smoothed = edges.smooth(planes, settings.sigma, scratch)
+        order, keys = edges.ascending(edges.weigh(smoothed, settings.connectivity, scratch), scratch)
+        segmentations = [segment(order, keys, (height, width), k, round(k), scratch) for k in scales]
+        bins = texture.bins(planes, settings.colour_bins, settings.texture_bins, settings.texture_range, scratch)
+        labellings = [labels for labels, _ in segmentations]
+        described = describe(labellings, bins, settings.colour_bins, settings.texture_bins, scratch)
+        for regions, (_, pairs) in zip(described, segmentations, strict=True):
             found += group(regions, pairs, strategies, height * width)
+    _thread.scratch = scratch if scratch.size <= _KEPT else None
     return found
 
 

@@ -57,7 +57,7 @@ class Settings:
     connectivity: int = 8
     colour_bins: int = 25
     texture_bins: int = 10
-    texture_range: float = 1.0
+    texture_range: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:

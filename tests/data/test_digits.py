@@ -16,9 +16,26 @@ from lib.data.digit_ink import LUMA, paint, render
 from lib.data.digit_pictures import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, pools
 
 RECIPE = Recipe(
-    seed=1, train=24, val=6, test=10, width=320, height=240, digits_min=1, digits_max=5, size_min=24, size_max=96,
-    rotation_deg=12, blur_px=0.8, contrast=90, cut=0.15, overlap=0.15, visible_min=0.5, difficult_below=0.7,
-    background_split=0.6, crop_min=0.5, jpeg_quality=95,
+    seed=1,
+    train=24,
+    val=6,
+    test=10,
+    width=320,
+    height=240,
+    digits_min=1,
+    digits_max=5,
+    size_min=24,
+    size_max=96,
+    rotation_deg=12,
+    blur_px=0.8,
+    contrast=90,
+    cut=0.15,
+    overlap=0.15,
+    visible_min=0.5,
+    difficult_below=0.7,
+    background_split=0.6,
+    crop_min=0.5,
+    jpeg_quality=95,
 )
 
 
@@ -93,7 +110,9 @@ def test_annotations_are_voc_and_fit_their_images(made: Path) -> None:
 def test_annotation_by_hand() -> None:
     """Half-open 0-based 10 20 30 50 is 11 21 30 50 in VOC; .69 of the ink is too little for .7, .7 is not."""
     image = np.zeros((60, 80, 3), np.uint8)
-    picture = Picture(image, [Digit(0, "four", (10, 20, 30, 50), 0.69, True), Digit(1, "six", (0, 0, 80, 60), 0.7, False)])
+    picture = Picture(
+        image, [Digit(0, "four", (10, 20, 30, 50), 0.69, True), Digit(1, "six", (0, 0, 80, 60), 0.7, False)]
+    )
     first, second = ET.fromstring(digits.annotation("x", picture, 0.7)).findall("object")
     assert [node.text for node in first.find("bndbox")] == ["11", "21", "30", "50"]
     assert [node.text for node in second.find("bndbox")] == ["1", "1", "80", "60"]

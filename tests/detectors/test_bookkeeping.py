@@ -14,7 +14,8 @@ class Twin:
 
     def __init__(self, per_image: int, per_set: int) -> None:
         self.per_image, self.per_set = per_image, per_set
-        self.threshold, self.count, self.best = -math.inf, 0, []
+        self.threshold, self.count = -math.inf, 0
+        self.best: list[float] = []
 
     def keep(self, scores: list[float]) -> list[int]:
         rows = [row for row in range(len(scores)) if scores[row] > self.threshold]
@@ -43,7 +44,7 @@ def test_equals_the_twin(per_image: int, per_set: int) -> None:
 
 
 def test_by_hand() -> None:
-    """Three boxes per set: .9 .5 .1 fill it; .7 pushes .1 out, so the threshold is .5; then .5 is not above it."""
+    """Three boxes per set: .9 .5 .125 fill it; .75 pushes .125 out; then .5 is not above the threshold."""
     shortlist = Shortlist(1, per_image=100, per_set=3)
     assert shortlist.keep(0, np.float32([0.5, 0.9, 0.125])).tolist() == [1, 0, 2]
     assert shortlist.thresholds[0] == -math.inf, "three are not more than three"

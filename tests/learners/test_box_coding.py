@@ -19,7 +19,7 @@ def some_boxes(count: int, seed: int) -> NDArray[np.float32]:
 
 
 def test_worked_example() -> None:
-    """P (100, 100, 199, 149), G (110, 95, 219, 160): w 99, 109; h 49, 65; centres (149.5, 124.5), (164.5, 127.5)."""
+    """P (100, 100, 199, 149), G (110, 95, 219, 160): w 99, 109; h 49, 65; the centre moves by 15 and 3."""
     proposal, target = np.float32([[100, 100, 199, 149]]), np.float32([[110, 95, 219, 160]])
     deltas = encode(proposal, target)
     assert deltas.dtype == np.float32
@@ -63,7 +63,8 @@ def test_sides_grow_by_62_5_at_most() -> None:
     moved = decode(box, np.float32([[0, 0, 89, 1e30]]))
     np.testing.assert_allclose(moved, [[1 - 62.5, 2 - 125, 1 + 62.5, 2 + 125]], rtol=1e-6)
     np.testing.assert_array_equal(moved, decode(box, np.float32([[0, 0, np.inf, 4.2]])))
-    np.testing.assert_allclose(decode(box, np.float32([[0, 0, 3, 0]]), math.log(2)), [[-1, 0, 3, 4]], atol=1e-6)
+    doubled = decode(box, np.float32([[0, 0, 3, 0]]), largest_log=math.log(2))
+    np.testing.assert_allclose(doubled, [[-1, 0, 3, 4]], atol=1e-6)
     shrunk = decode(box, np.float32([[0, 0, -89, -1e30]]))
     np.testing.assert_allclose(shrunk, [[1, 2, 1, 2]], atol=1e-6)
 

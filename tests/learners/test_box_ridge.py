@@ -89,7 +89,7 @@ def test_equals_the_formula_written_out(penalty: float) -> None:
 
 @pytest.mark.parametrize("penalty", [1.0, 1000.0])
 def test_equals_scikit_learn(penalty: float) -> None:
-    """Ridge without intercept on [X 1] and centred targets: bias penalised, sum of squares, no whitening needed."""
+    """Ridge without intercept on [X 1] and centred targets: bias penalised, sum of squares, unwhitened."""
     samples = images(seed=1)
     model = collect(samples).fit(penalty)
     x, y = of_class(samples, 1)
@@ -100,7 +100,8 @@ def test_equals_scikit_learn(penalty: float) -> None:
 
 def test_whitening_changes_nothing_but_rounding() -> None:
     ridge = collect(images())
-    np.testing.assert_allclose(ridge.fit(whitening=0.001).weights, ridge.fit(whitening=5.0).weights, atol=1e-9)
+    usual, strong = ridge.fit(whitening=0.001), ridge.fit(whitening=5.0)
+    np.testing.assert_allclose(usual.weights, strong.weights, atol=1e-9)
 
 
 def test_more_features_than_samples() -> None:
@@ -117,6 +118,22 @@ def test_it_learns() -> None:
     features, labels = (np.concatenate([sample[i] for sample in samples[50:]]) for i in (0, 3))
     moved = model.predict(features, boxes, labels)
     assert np.abs(moved - objects).mean() < 0.7 * np.abs(boxes - objects).mean()
+
+
+def test_groups_of_classes_join_to_the_whole() -> None:
+    """Several passes with fewer classes each, for want of memory, give the same regressors."""
+    samples = images()
+    parts = []
+    for group in ([0], [1, 2]):
+        ridge = BoxRidge(len(group), 30)
+        for features, boxes, objects, labels in samples:
+            own = np.isin(labels, group)
+            ridge.add(features[own], boxes[own], objects[own], labels[own] - group[0])
+        parts.append(ridge.fit())
+    joined, whole = BoxRegressors.join(parts), collect(samples).fit()
+    np.testing.assert_array_equal(joined.samples, whole.samples)
+    np.testing.assert_allclose(joined.weights, whole.weights, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(joined.bias, whole.bias, rtol=1e-5, atol=1e-9)
 
 
 def test_block_size_changes_only_rounding() -> None:

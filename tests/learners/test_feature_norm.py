@@ -26,7 +26,7 @@ def test_scaled_features_have_the_target_norm() -> None:
 
 
 def test_no_more_boxes_than_asked_for() -> None:
-    """A hundred rows of norm 1 and one image of three rows of norm 5: 2 + 2 rows count, whichever are drawn."""
+    """A hundred rows of norm 1 and an image of three rows of norm 5: 2 + 2 count, whichever are drawn."""
     norm = FeatureNorm(boxes=2)
     norm.add(0, np.tile(np.float32([1, 0]), (100, 1)))
     norm.add(1, np.tile(np.float32([3, 4]), (3, 1)))
@@ -45,7 +45,8 @@ def test_draw_is_random_and_repeatable() -> None:
     assert scale(3, [0, 1]) == scale(3, [1, 0])
     assert scale(3, [0, 1]) != scale(4, [0, 1])
     assert scale(3, [0]) != scale(3, [1])
-    assert 20 / scale(3, list(range(20))) == pytest.approx(500.5, rel=0.03), "not the first 200, whose mean is 100"
+    mean = 20 / scale(3, list(range(20)))
+    assert mean == pytest.approx(500.5, rel=0.03), "the first 200 have a mean of 100"
 
 
 def test_sampled_images() -> None:

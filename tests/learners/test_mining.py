@@ -1,4 +1,4 @@
-"""Hard-negative mining: each rule alone, a twin written from the description, few positives, resuming."""
+"""Hard-negative mining, each rule alone."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lib.core.boxes import class_overlaps
 from lib.core.errors import InputError
 from lib.learners import svm
-from lib.learners.svm import LOG_COLUMNS, Miner, SvmSettings, class_overlaps, fit
+from lib.learners.svm import LOG_COLUMNS, Miner, SvmSettings
 
 Rows = NDArray[np.float32]
-Image = tuple[Rows, Rows]
 
 
 @pytest.fixture
 def score_is_feature(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training yields w = 1, b = 0, so with one feature the score of a box is that feature."""
-    monkeypatch.setattr(svm, "fit", lambda p, n, s: (np.ones(p.shape[1], np.float32), np.float32(0), 1))
+    monkeypatch.setattr(svm, "fit", lambda p, n, s, seed: (np.ones(p.shape[1], np.float32), np.float32(0), 1))
 
 
 def column(values: list[float]) -> Rows:
@@ -139,6 +139,9 @@ def test_classes_train_at_different_images() -> None:
     miner.add_image(1, column([0] * 3), np.float32([[0, 0], [0, 0], [0, 1]]))
     miner.add_image(2, column([0]), np.float32([[0, 0]]))
     assert [tuple(row[:2]) for row in miner.log.tolist()] == [(0, 0), (0, 1), (1, 0), (2, 1)]
+    rows = miner.log_rows()
+    assert [(row["image"], row["class"]) for row in rows] == [(0, "a"), (0, "b"), (1, "a"), (2, "b")]
+    assert [row["added"] for row in rows] == [1, 1, 3, 3]
 
 
 def test_no_negative_on_the_first_image() -> None:
@@ -152,154 +155,24 @@ def test_no_negative_on_the_first_image() -> None:
     assert miner.log[miner.log[:, 1] == 1].tolist()[0][:4] == [1, 1, 2, 2]
 
 
-def scenes(count: int = 30, features: int = 12, classes: int = 3, seed: int = 0) -> tuple[dict[str, Rows], list[Image]]:
-    """Objects lean to their class's direction; proposals around them lean a little less; image 5 is empty."""
-    rng = np.random.default_rng(seed)
-    directions = np.abs(rng.normal(0, 1, (classes, features)))
-    positives: dict[str, list[Rows]] = {name: [] for name in "abc"[:classes]}
-    images = []
-    for number in range(count):
-        rows = 0 if number == 5 else int(rng.integers(20, 60))
-        overlaps = np.where(rng.random((rows, classes)) < 0.2, rng.random((rows, classes)), 0).astype(np.float32)
-        values = overlaps @ directions * 3 + np.abs(rng.normal(0, 1.5, (rows, features)))
-        values = values.astype(np.float32)
-        if rows:
-            label = int(rng.integers(0, classes))
-            overlaps[0], values[0] = 0, directions[label] * 3 + np.abs(rng.normal(0, 1, features))
-            overlaps[0, label] = 1
-            positives["abc"[label]].append(values[0])
-        images.append((values, overlaps))
-    return {name: np.array(rows, np.float32).reshape(-1, features) for name, rows in positives.items()}, images
-
-
-def mine(miner: Miner, images: list[Image], start: int = 0) -> Miner:
-    for number in range(start, len(images)):
-        miner.add_image(number, *images[number], last=number == len(images) - 1)
-    return miner
-
-
-QUICK = SvmSettings(C=0.01, retrain_after=60, evict_threshold=-1.1)
-
-
-def twin(positives: Rows, images: list[Image], label: int, s: SvmSettings) -> tuple[Rows, float, dict[tuple, Rows]]:
-    """One class by the book: a cache by key, a count, trainings, evictions."""
-    cache: dict[tuple[int, int], Rows] = {}
-    w, b, added = np.zeros(positives.shape[1], np.float32), np.float32(0), 0
-    for number, (features, overlaps) in enumerate(images):
-        for row in range(len(features)):
-            hard = number == 0 or features[row] @ w + b > s.hard_threshold
-            if hard and overlaps[row, label] < s.negative_iou and (number, row) not in cache:
-                cache[number, row] = features[row]
-                added += 1
-        if cache and (number == 0 or added > s.retrain_after or number == len(images) - 1):
-            w, b, _ = fit(positives, np.array(list(cache.values())), s)
-            cache = {key: row for key, row in cache.items() if row @ w + b >= s.evict_threshold}
-            added = 0
-    return w, b, cache
-
-
-def test_equals_the_twin() -> None:
-    positives, images = scenes()
-    miner = mine(Miner(list("abc"), positives, QUICK), images)
-    for label, name in enumerate("abc"):
-        w, b, cache = twin(positives[name], images, label, QUICK)
-        np.testing.assert_array_equal(miner.weights[label], w)
-        assert miner.bias[label] == b
-        assert [tuple(key) for key in miner.pool.keys(label)] == list(cache)
-    assert len(miner.log) > 9, "several trainings a class, or the test shows little"
-    assert sum(log(miner, "evicted")) > 0
-
-
-def test_mined_negatives_are_logged_and_fall() -> None:
-    """After the first trainings fewer boxes of an image are hard."""
-    positives, images = scenes(count=60)
-    miner = Miner(list("abc"), positives, SvmSettings(C=1.0, retrain_after=1, hard_threshold=-0.5))
-    mine(miner, images)
-    early = [row for row in miner.log.tolist() if 0 < row[0] <= 15]
-    late = [row for row in miner.log.tolist() if 45 <= row[0]]
-    share = [sum(row[3] for row in part) for part in (early, late)]
-    assert 0 < share[1] < 0.8 * share[0]
-
-
-@pytest.mark.parametrize("cut", [0, 1, 2, 5, 6, 17, 29])
-def test_resuming_gives_the_same_bytes(cut: int) -> None:
-    positives, images = scenes()
-    whole = mine(Miner(list("abc"), positives, QUICK), images)
-    first = Miner(list("abc"), positives, QUICK)
-    for number in range(cut):
-        first.add_image(number, *images[number])
-    second = Miner(list("abc"), positives, QUICK)
-    second.load_state_dict(first.state_dict())
-    mine(second, images, start=cut)
-    expected, got = whole.state_dict(), second.state_dict()
-    assert expected.keys() == got.keys()
-    for name in expected:
-        assert expected[name].tobytes() == got[name].tobytes(), name
-
-
-def test_a_state_does_not_change_afterwards() -> None:
-    positives, images = scenes()
-    miner = Miner(list("abc"), positives, QUICK)
-    miner.add_image(0, *images[0])
-    state = miner.state_dict()
-    before = {name: array.tobytes() for name, array in state.items()}
-    mine(miner, images, start=1)
-    assert before == {name: array.tobytes() for name, array in state.items()}
-
-
-def test_a_state_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected"):
-        Miner(["a", "b"], {"a": column([1])}, QUICK).load_state_dict(one_class().state_dict())
-
-
-@pytest.mark.parametrize("absent", [True, False])
-def test_a_class_without_objects_is_skipped(absent: bool) -> None:
-    positives, images = scenes()
-    alone = mine(Miner(["a", "c"], {k: positives[k] for k in "ac"}, QUICK), [(f, o[:, [0, 2]]) for f, o in images])
-    few = {**positives, "b": positives["b"][:0]}
-    if absent:
-        del few["b"]
-    miner = mine(Miner(list("abc"), few, QUICK), images)
-    np.testing.assert_array_equal(miner.trained, [True, False, True])
-    np.testing.assert_array_equal(miner.weights[[0, 2]], alone.weights)
-    np.testing.assert_array_equal(miner.weights[1], np.zeros(12))
-    assert len(miner.pool.keys(1)) == 0
-    assert (miner.scores(images[0][0])[:, 1] == -np.inf).all()
-    assert np.isfinite(miner.scores(images[0][0])[:, [0, 2]]).all()
-    assert miner.notes == ["b: no object to learn from, so it has no SVM and no scores."]
-
-
-@pytest.mark.parametrize(("count", "flagged"), [(1, True), (2, False)])
-def test_one_object_is_trained_and_flagged(count: int, flagged: bool) -> None:
-    positives, images = scenes()
-    positives["b"] = positives["b"][:count]
-    miner = mine(Miner(list("abc"), positives, QUICK), images)
-    assert miner.trained.all()
-    assert miner.positives[1] == count
-    assert miner.notes == (["b: its SVM rests on one object."] if flagged else [])
-
-
-def test_identical_boxes_do_not_fail() -> None:
-    same = np.ones((30, 4), np.float32)
-    miner = Miner(["a"], {"a": same[:3]}, SvmSettings())
-    mine(miner, [(same, np.zeros((30, 1), np.float32))] * 3)
-    assert miner.trained.all()
-    assert np.isfinite(miner.scores(same)).all()
-
-
 def test_objects_everywhere() -> None:
     """No box of any image is a negative: the class stays untrained and says so."""
-    miner = mine(one_class(), [(column([1, 2]), column([1, 0.5]))] * 3)
+    miner = one_class()
+    for number in range(3):
+        miner.add_image(number, column([1, 2]), column([1, 0.5]), last=number == 2)
     assert not miner.trained.any()
     assert miner.notes == ["a: no negative was found, so it has no SVM and no scores."]
 
 
 def test_images_without_boxes() -> None:
-    empty = (np.empty((0, 1), np.float32), np.empty((0, 1), np.float32))
-    miner = mine(one_class(), [empty, (column([-3]), column([0])), empty])
+    empty = np.empty((0, 1), np.float32)
+    miner = one_class()
+    miner.add_image(0, empty, empty)
+    miner.add_image(1, column([-3]), column([0]))
+    miner.add_image(2, empty, empty, last=True)
     assert miner.trained.all()
     assert log(miner, "image")[0] == 1
-    assert miner.scores(empty[0]).shape == (0, 1)
+    assert miner.scores(empty).shape == (0, 1)
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -312,12 +185,6 @@ def test_cap_keeps_the_hardest_and_says_so() -> None:
     assert log(miner, "negatives") == [3, 3]
     assert log(miner, "dropped") == [2, 3]
     assert miner.notes[-1] == "a: the 5 easiest negatives left out (max_negatives 3)."
-
-
-def test_trainings_that_do_not_converge_are_noted() -> None:
-    positives, images = scenes()
-    miner = mine(Miner(list("abc"), positives, SvmSettings(C=1.0, tol=1e-9, max_iter=1)), images)
-    assert [note for note in miner.notes if note.startswith("a:")] == ["a: 2 trainings did not converge (max_iter 1)."]
 
 
 def broken_image(miner: Miner) -> None:
