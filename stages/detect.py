@@ -6,13 +6,17 @@ Reads the method's models, the proposals, the tables and the images; writes `dat
 
 from importlib import import_module
 
+import numpy as np
 from pydantic import Field
 
 from lib.core import run, tables
 from lib.core.ahead import ahead
+from lib.core.by_image import ByImage
 from lib.core.clock import Clock
+from lib.core.pool import workers
 from lib.data.photographs import Photographs, Splits
 from lib.detectors.candidates import Candidates, Selection
+from lib.detectors.linear import Refine
 from lib.nets import device
 
 
@@ -36,7 +40,7 @@ def main(life: run.Life) -> None:
     """See the module's docstring."""
     method, settings = import_module(f"lib.detectors.{life.item}"), life.params[f"{life.item}.detect"]
     photographs = Photographs(life.data_root, life.dep("data/tables"), life.params["splits"].test)
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     place, clock = device.pick(life.compute.device, settings.precision), Clock()
     models = life.dep(f"data/models/{life.item}")
@@ -44,15 +48,15 @@ def main(life: run.Life) -> None:
     candidates = Candidates(life.scratch, photographs.classes, len(photographs), settings)
     life.announce(f"{len(photographs)} images")
 
-    def prepare(image_id: str) -> tuple[str, object]:
+    def scored(image_id: str) -> tuple[str, np.ndarray, np.ndarray, Refine]:
         with clock("decode"):
             image = photographs.image(image_id)
-        return image_id, detector.prepare(image, tables.boxes(proposals[image_id]))
+        boxes = tables.boxes(proposals[image_id])
+        return image_id, boxes, *detector(detector.prepare(image, boxes))
 
     todo = photographs.ids[candidates.done :]
-    for image_id, prepared in life.progress(ahead(prepare, todo), len(photographs), "image", candidates.done):
-        scores, refine = detector(prepared)
-        boxes = tables.boxes(proposals[image_id])
+    results = ahead(scored, todo, *place.side_by_side(workers(life.compute)))
+    for image_id, boxes, scores, refine in life.progress(results, len(photographs), "image", candidates.done):
         with clock("select"):
             candidates.add(image_id, photographs.size(image_id), boxes, scores, refine)
     with clock("nms"):

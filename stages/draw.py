@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import run, tables
+from lib.core.by_image import ByImage
 from lib.core.params import Settings
 from lib.data.photographs import Photographs, Splits
 from lib.evaluation import drawing
@@ -29,7 +30,7 @@ def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings, folder = life.params["pictures"], life.dep("data/tables")
     photographs = Photographs(life.data_root, folder, life.params["splits"].test)
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     found = tables.read(life.dep(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
     objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
     inputs = Inputs.of(photographs.table, objects, found, photographs.classes)

@@ -6,11 +6,14 @@ in a few large shards.
 
 from importlib import import_module
 
+import numpy as np
 from pydantic import Field
 
 from lib.core import run, shards, tables
 from lib.core.ahead import ahead
+from lib.core.by_image import ByImage
 from lib.core.params import Settings
+from lib.core.pool import workers
 from lib.data.photographs import Photographs, Splits
 from lib.nets import device
 
@@ -36,7 +39,7 @@ def main(life: run.Life) -> None:
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     place = device.pick(life.compute.device, settings.precision)
     extractor = method.Extractor(life.dep(f"data/models/{life.item}/cnn.pt"), place, settings.batch)
@@ -47,11 +50,14 @@ def main(life: run.Life) -> None:
     life.announce(f"{len(rows)} images, {sum(rows)} regions", disk=sum(rows) * row_bytes)
     writer = shards.Writer(life.scratch / "features", index, extractor.widths)
     done = len(rows) - len(writer.todo)
-    prepared = ahead(
-        lambda one: extractor.prepare(photographs.image(one), photographs.regions(one, proposals)), writer.todo
-    )
-    for regions in life.progress(prepared, len(rows), "image", done):
-        writer.append(extractor.features(regions))
+
+    def features(image_id: str) -> dict[str, np.ndarray]:
+        regions = photographs.regions(image_id, proposals)
+        return extractor.features(extractor.prepare(photographs.image(image_id), regions))
+
+    rows_by_image = ahead(features, writer.todo, *place.side_by_side(workers(life.compute)))
+    for found in life.progress(rows_by_image, len(rows), "image", done):
+        writer.append(found)
     writer.close()
     (life.scratch / "features").rename(life.out(f"data/features/{life.item}"))
 

@@ -10,8 +10,7 @@ import torch
 from pydantic import Field
 
 from lib.core import checkpoint, run, tables
-from lib.core.boxes import class_overlaps
-from lib.core.params import Settings
+from lib.core.by_image import ByImage
 from lib.data.photographs import Photographs, Splits
 from lib.data.warp import Crops
 from lib.detectors import rcnn
@@ -24,6 +23,7 @@ class FineTune(training.Optimisation):
 
     batch, foreground_share : crops a batch, and the share of them that is foreground (paper: 128, 1/4)
     foreground, background  : IoU from which a window is foreground, below which it is background (paper: 0.5, 0.5)
+    mirror                  : probability with which a crop is flipped (Caffe's layer: 0.5)
     frozen                  : leading parts of the trunk that are not trained (paper: 0)
     precision               : of the forward passes
     """
@@ -32,6 +32,7 @@ class FineTune(training.Optimisation):
     foreground_share: float = Field(ge=0, le=1)
     foreground: float = Field(gt=0, le=1)
     background: float = Field(gt=0, le=1)
+    mirror: float = Field(ge=0, le=1)
     frozen: int = Field(ge=0)
     precision: device.Precision
 
@@ -49,7 +50,7 @@ def main(life: run.Life) -> None:
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params["rcnn.difficult"],
         cache_bytes=int(life.compute.memory_gib * 2**30) // 4,
     )
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     pools = sampling.Pools(settings.foreground, settings.background)
     for position, image_id in enumerate(photographs.ids):
@@ -65,15 +66,18 @@ def main(life: run.Life) -> None:
     network.backbone.freeze(settings.frozen)
     place = device.pick(life.compute.device, settings.precision, training=True)
 
-    def batch(i: int) -> tuple[Crops, sampling.Windows]:
+    def batch(i: int) -> list[tuple[Crops, sampling.Windows]]:
         random = training.generator(seed, life.name, i)
-        drawn, mirror = sampling.draw(windows, settings.batch, settings.foreground_share, random)
-        return rcnn.cut_windows(network, photographs, drawn, mirror), drawn
+        drawn, mirror = sampling.draw(
+            windows, settings.batch, settings.foreground_share, settings.mirror, random
+        )
+        pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
+        return [(rcnn.cut_windows(network, photographs, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
 
-    def losses(given: tuple[Crops, sampling.Windows]) -> training.Step:
-        crops, drawn = given
+    def losses(part: tuple[Crops, sampling.Windows]) -> training.Part:
+        crops, drawn = part
         names = [photographs.ids[position] for position in drawn.image]
-        return training.Step(rcnn.losses(network, crops, drawn, place), names)
+        return training.Part(rcnn.losses(network, crops, drawn, settings.batch, place), names)
 
     def progress(todo: Iterable[int], done: int) -> Iterator[int]:
         return life.progress(todo, settings.iterations, "batch", done)

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import run, shards, tables
+from lib.core.by_image import ByImage
 from lib.core.params import Settings
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
@@ -42,7 +43,7 @@ def main(life: run.Life) -> None:
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     features = shards.Reader(life.dep(f"data/features/{life.item}"))
     classes, width = len(photographs.classes), features.width(settings.layer)
     room = int(life.compute.memory_gib * 2**30 // ridge_bytes(1, width, 0))

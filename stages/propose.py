@@ -8,27 +8,19 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from lib.core import run, tables
-from lib.core.params import Settings as _S
+from lib.core.by_image import ByImage
 from lib.data.photographs import Photographs
 from lib.proposals import cached, recall
 from lib.proposals.search_images import search_images
 from lib.proposals.settings import Settings
 
-class Interim(_S):
-    mode: str = "fast"
-    min_box_px: int = 20
-    max_boxes: int | None = None
-    max_side: int | None = None
-    width: int | None = None
-
-
-PARAMS = {"proposals.selective_search": Interim, "splits.test": list[str]}
+PARAMS = {"proposals.selective_search": Settings, "splits.test": list[str]}
 TABLE = "data/proposals/selective_search.parquet"
 
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
-    settings = Settings(**life.params["proposals.selective_search"].model_dump())
+    settings = life.params["proposals.selective_search"]
     photographs = Photographs(life.data_root, life.dep("data/tables"))
     fingerprint = settings.fingerprint()
     keys = {one: cached.key(photographs.address(one)[2], fingerprint) for one in photographs.ids}
@@ -43,7 +35,7 @@ def main(life: run.Life) -> None:
     tables.write_json(life.out("results/speed/selective_search.json"), {"proposals": milliseconds})
 
     measured = recall.Recall()
-    table = tables.ByImage(life.out(TABLE), tables.PROPOSALS)
+    table = ByImage(life.out(TABLE), tables.PROPOSALS)
     test = Photographs(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
     for image_id in test.ids:
         objects, labels = test.objects(image_id)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lib.core import checkpoint, run, shards, tables
 from lib.core.boxes import class_overlaps
+from lib.core.by_image import ByImage
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
 from lib.learners.feature_norm import NormSample, measure
@@ -42,7 +43,7 @@ def main(life: run.Life) -> None:
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = tables.ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     features = shards.Reader(life.dep(f"data/features/{life.item}"))
     life.announce(f"{len(photographs)} images, {len(photographs.classes)} classes, features {settings.layer}")
     scale = measure(features, settings.layer, photographs.ids, settings.norm, seed)

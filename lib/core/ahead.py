@@ -1,5 +1,6 @@
-"""Work prepared in a thread while the last piece is used."""
+"""Work done in threads, a little ahead of its use, in order."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -8,14 +9,19 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 
-def ahead(function: Callable[[A], R], items: Iterable[A]) -> Iterator[R]:
-    """`function` of each item, in order, computed one item ahead of its use. At most two results exist at a time."""
-    with ThreadPoolExecutor(1) as pool:
-        coming: Future[R] | None = None
+def ahead(
+    function: Callable[[A], R], items: Iterable[A], threads: int = 1, start: Callable[[], None] | None = None
+) -> Iterator[R]:
+    """`function` of each item, in order, computed in threads ahead of its use.
+
+    threads : how many work at once; at most one result more than that waits
+    start   : called once in each thread before its work
+    """
+    with ThreadPoolExecutor(threads, initializer=start) as pool:
+        coming: deque[Future[R]] = deque()
         for item in items:
-            following = pool.submit(function, item)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
+            coming.append(pool.submit(function, item))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

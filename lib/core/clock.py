@@ -1,22 +1,26 @@
 """Seconds by part of a loop."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Clock:
-    """Adds up wall-clock seconds by name: ``with clock("trunk"): ...``."""
+    """Adds up seconds by name: ``with clock("trunk"): ...``. Blocks that run side by side in threads count in full."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Times the block and adds it to `part`."""
         start = time.perf_counter()
         yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+        spent = time.perf_counter() - start
+        with self._lock:
+            self.seconds[part] = self.seconds.get(part, 0.0) + spent
 
     def milliseconds(self, count: int) -> dict[str, float | None]:
         """Milliseconds of each part per item; None where nothing was done."""

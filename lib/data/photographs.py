@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lib.core import tables
 from lib.core.boxes import Boxes
+from lib.core.by_image import ByImage
 from lib.core.errors import Fault, InputError
 from lib.core.params import Settings
 from lib.data.images import Image, content_of, decode, read_bytes
@@ -105,6 +106,6 @@ class Photographs:
         labels = [self.classes.index(name) for name in rows["class"]]
         return tables.boxes(rows), np.array(labels, np.int64)
 
-    def regions(self, image_id: str, proposals: tables.ByImage) -> Boxes:
+    def regions(self, image_id: str, proposals: ByImage) -> Boxes:
         """float32 (K + P, 4): the image's objects, then its proposals, as features are stored."""
         return np.concatenate([self.objects(image_id)[0], tables.boxes(proposals[image_id])])

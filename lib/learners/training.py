@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -32,6 +33,7 @@ class Optimisation(Settings):
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
     schedule          : step (times `gamma` every `step` iterations) or cosine (warm-up, then down to 0)
     warmup            : share of the iterations in which the rate rises from 0 (0 for the papers' schedule)
+    parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
     checkpoint_every  : iterations between the states from which a killed run goes on
     """
 
@@ -46,6 +48,7 @@ class Optimisation(Settings):
     step: int = Field(ge=1)
     gamma: float = Field(gt=0, le=1)
     warmup: float = Field(ge=0, lt=1)
+    parts: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
 
 
@@ -65,11 +68,11 @@ def rate(iteration: int, settings: Optimisation) -> float:
 
 
 @dataclass
-class Step:
-    """What `losses` returns for a batch.
+class Part:
+    """What `losses` returns for a part of a batch.
 
-    losses : name -> scalar tensor, summed for the gradient
-    images : keys of the batch, to name in a message
+    losses : name -> scalar tensor; the losses of a batch are the sums over its parts
+    images : keys of the part, to name in a message
     """
 
     losses: dict[str, Tensor]
@@ -79,8 +82,8 @@ class Step:
 def train(
     network: nn.Module,
     head: Iterable[nn.Module],
-    batch: Callable[[int], B],
-    losses: Callable[[B], Step],
+    batch: Callable[[int], Sequence[B]],
+    losses: Callable[[B], Part],
     settings: Optimisation,
     device: Device,
     seed: int,
@@ -91,8 +94,8 @@ def train(
     """Trains `network` in place and returns the loss of every iteration.
 
     head     : modules whose learning rate is times `head_multiplier`
-    batch    : iteration -> batch; a pure function, called in a thread one step ahead
-    losses   : batch -> Step
+    batch    : iteration -> the parts of a batch; a pure function, called in a thread one step ahead
+    losses   : part -> Part; on a CPU the parts are computed side by side, one core each
     scratch  : folder of the resumable state
     progress : (iterations to go, iterations done) -> the same iterations, shown
     Raises InputError at the first loss that is not finite; no state with such weights is ever saved.
@@ -104,24 +107,37 @@ def train(
     state = scratch / "state.pt"
     start, log = _resume(state, network, optimiser, scaler)
     todo = range(start, settings.iterations)
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    # Threads would draw from the one generator of dropout in no fixed order.
+    alone = device.place.type != "cpu" or any(isinstance(module, nn.Dropout) for module in network.modules())
+    pool = ThreadPoolExecutor(settings.parts, initializer=lambda: torch.set_num_threads(1))
+    parallel: Callable[..., Iterable[Any]] = map if alone else pool.map
     for i, current in zip(progress(todo, start), ahead(batch, todo), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["multiplier"] * rate(i, settings)
         torch.manual_seed(int(generator(seed, f"{stage} dropout", i).integers(2**31)))
-        with device.autocast():
-            step = losses(current)
-        total = torch.stack(list(step.losses.values())).sum()
-        _check_finite(total, step, stage, i)
-        optimiser.zero_grad(set_to_none=True)
-        scaler.scale(total).backward()
+        results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
+        step = {name: sum(part.losses[name].item() for part, _ in results) for name in results[0][0].losses}
+        _check_finite(step, [name for part, _ in results for name in part.images], stage, i)
+        for parameter, gradients in zip(trained, zip(*(found for _, found in results), strict=True), strict=True):
+            parameter.grad = torch.stack(gradients).sum(0) if len(gradients) > 1 else gradients[0]
         scaler.step(optimiser)
         scaler.update()
-        log.append({"iteration": i, **{name: float(value) for name, value in step.losses.items()}})
+        log.append({"iteration": i, **step})
         if (i + 1) % settings.checkpoint_every == 0:
             _save(state, network, optimiser, scaler, i + 1, log)
     _check_weights(network, stage)
     network.eval()
     return log
+
+
+def _gradients(
+    losses: Callable[[B], Part], part: B, trained: list[nn.Parameter], scaler: torch.amp.GradScaler, device: Device
+) -> tuple[Part, Sequence[Tensor]]:
+    with device.autocast():
+        found = losses(part)
+    total = torch.stack(list(found.losses.values())).sum()
+    return found, torch.autograd.grad(scaler.scale(total), trained)
 
 
 def _optimiser(network: nn.Module, head: Iterable[nn.Module], settings: Optimisation) -> torch.optim.Optimizer:
@@ -168,12 +184,11 @@ def _resume(
     return state["done"], state["log"]
 
 
-def _check_finite(total: Tensor, step: Step, stage: str, iteration: int) -> None:
-    if not bool(torch.isfinite(total)):
-        shown = {name: float(value) for name, value in step.losses.items()}
+def _check_finite(losses: dict[str, float], images: Sequence[str], stage: str, iteration: int) -> None:
+    if not all(math.isfinite(value) for value in losses.values()):
         raise InputError(
-            [Fault("diverged", f"{stage}, iteration {iteration}, images {', '.join(list(step.images)[:8])}",
-                   f"the loss is not finite: {shown}", "", "Lower the learning rate, or look at these images")]
+            [Fault("diverged", f"{stage}, iteration {iteration}, images {', '.join(images[:8])}",
+                   f"the loss is not finite: {losses}", "", "Lower the learning rate, or look at these images")]
         )
 
 

@@ -1,6 +1,7 @@
 """Where a network runs and in which precision."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +28,14 @@ class Device:
         if self.kind == torch.float32:
             return nullcontext()
         return torch.autocast(self.place.type, dtype=self.kind)
+
+    def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
+        """How many threads should use the network at once, and what each of them calls first.
+
+        On a CPU each computes on one core, since several small problems side by side waste less than one that is
+        spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
+        """
+        return (workers, lambda: torch.set_num_threads(1)) if self.place.type == "cpu" else (1, lambda: None)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling; does nothing unless gradients are float16."""

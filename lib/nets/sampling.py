@@ -25,6 +25,9 @@ class Windows:
     def __len__(self) -> int:
         return len(self.image)
 
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Windows":
+        return Windows(self.image[rows], self.boxes[rows], self.label[rows])
+
 
 @dataclass
 class Pools:
@@ -77,12 +80,12 @@ class Pools:
 
 
 def draw(
-    pools: tuple[Windows, Windows], size: int, foreground_share: float, random: np.random.Generator
+    pools: tuple[Windows, Windows], size: int, foreground_share: float, mirror: float, random: np.random.Generator
 ) -> tuple[Windows, NDArray[np.bool_]]:
     """One batch: background first, then floor(size · share) foreground windows, uniform with replacement.
 
     An empty pool is made up for by the other.
-    returns : the windows, and bool (size,) which of them to mirror (each with probability ½)
+    returns : the windows, and bool (size,) which of them to mirror, each with probability `mirror`
     """
     foreground, background = pools
     positives = int(size * foreground_share) if len(foreground) else 0
@@ -96,4 +99,4 @@ def draw(
         np.concatenate([pool.boxes[rows] for pool, rows in parts if len(rows)]),
         np.concatenate([pool.label[rows] for pool, rows in parts if len(rows)]),
     )
-    return batch, random.random(len(batch)) < 0.5
+    return batch, random.random(len(batch)) < mirror

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from lib.core import tables
 from lib.core.boxes import Boxes
+from lib.core.by_image import ByImage
 from lib.core.errors import Fault, InputError
 
 SCHEMA = pa.schema([*tables.PROPOSALS, ("key", pa.string())])
 GROUP = 64  # images in one row group
-PIECE = 16  # images in one of the pieces that a killed run leaves behind
+PIECE = 8  # images in one of the pieces that a killed run leaves behind
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _rows(found: Found, keys: Mapping[str, str]) -> pd.DataFrame:
 
 def _assemble(target: Path, image_ids: Sequence[str], where: Mapping[str, Path]) -> None:
     """One row group for `GROUP` images, so equal contents give equal bytes however they came about."""
-    readers = {path: tables.ByImage(path, SCHEMA) for path in set(where.values())}
+    readers = {path: ByImage(path, SCHEMA) for path in set(where.values())}
     with tables.Writer(target, SCHEMA) as writer:
         for ids in tables.chunks(image_ids, GROUP):
             writer.append(pd.concat([readers[where[one]][one] for one in ids], ignore_index=True))

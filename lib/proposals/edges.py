@@ -4,8 +4,8 @@ Felzenszwalb and Huttenlocher (IJCV 2004): smooth every channel, weigh the edge 
 the Euclidean distance of their colours, take the edges from the lightest to the heaviest.
 
 C channels, H W pixels, D directions of edges (4, or 2 for a 4-neighbourhood), E edges. Edge number
-``4 * pixel + direction``, where direction 0 is right, 1 down, 2 down and right, 3 down and left; pixel is
-``y * W + x``.
+``4 * place + direction``, where direction 0 is right, 1 down, 2 down and right, 3 down and left. A pixel's place is
+not ``y * W + x``: places run through tiles of 4 x 4, one after the other, so that neighbours share a cache line.
 """
 
 import math
@@ -69,6 +69,21 @@ def ascending(
     ordered_keys = scratch.take("ordered_keys", (keys.size,), np.uint16)
     _sort(keys, order, ordered_keys)
     return order[:count], ordered_keys[:count]
+
+
+def places(shape: tuple[int, int]) -> int:
+    """How many places an image of H, W has; whole tiles, so it may be more than its pixels."""
+    return 16 * -(-shape[0] // 4) * -(-shape[1] // 4)
+
+
+def steps(width: int) -> NDArray[np.uint64]:
+    """From an edge's first place to its second: uint64 (64,), added modulo 2**64, by the edge's number modulo 64."""
+    tiles = -(-width // 4)
+    y, x = np.divmod(np.arange(16), 4)
+    down, right = np.array([0, 1, 1, 1]), np.array([1, 0, 1, -1])
+    there_y, there_x = y[:, None] + down, x[:, None] + right
+    there = (there_y // 4 * tiles + there_x // 4) * 16 + there_y % 4 * 4 + there_x % 4
+    return (there - np.arange(16)[:, None]).reshape(-1).astype(np.uint64)
 
 
 def decode(keys: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -145,11 +160,10 @@ def _sort(keys, order, ordered_keys):  # type: ignore[no-untyped-def]
         total = np.uint32(total + count)
     for y in range(height):
         for d in range(directions):
-            edge = np.uint32(4 * y * width + d)
+            row = (y >> 2) * -(-width // 4) * 64 + (y & 3) * 16 + d
             line = keys[d, y]
             for x in range(width):
                 key = np.uint64(line[x])
                 there = place[key]
                 place[key] = there + np.uint32(1)
-                order[np.uint64(there)] = edge
-                edge = np.uint32(edge + np.uint32(4))
+                order[np.uint64(there)] = row + ((x >> 2) << 6) + ((x & 3) << 2)

@@ -1,4 +1,4 @@
-"""Hierarchical grouping (Uijlings et al., IJCV 2013, algorithm 1): join the two most similar neighbours until one is left.
+"""Hierarchical grouping (Uijlings et al., IJCV 2013, algorithm 1): join the most similar neighbours until one is left.
 
 R first regions, A = 2 R - 1 regions in the whole hierarchy, D counts of a histogram. Similarities of colour and of
 texture are the overlaps of normalised histograms; those of size and of fill favour small regions and ones that fit
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lib.proposals.compiled import kernel
 from lib.proposals.regions import Regions
+from lib.proposals.scratch import Scratch
 
 MEASURES = "CTSF"  # colour, texture, size, fill
 
@@ -20,23 +21,48 @@ MEASURES = "CTSF"  # colour, texture, size, fill
 _WHOLE = 32767
 
 
-def group(regions: Regions, pairs: NDArray[np.int32], strategies: Iterable[str], area: int) -> list[NDArray[np.int32]]:
+def group(
+    regions: Regions,
+    pairs: NDArray[np.int32],
+    strategies: Iterable[str],
+    area: int,
+    scratch: Scratch | None = None,
+) -> list[NDArray[np.int32]]:
     """The boxes of every region that grouping passes through, one hierarchy for each strategy.
 
-    pairs      : int32 (P, 2) first regions that touch, each pair once
+    pairs      : int32 (P, 2) first regions that touch, each pair once, the lower number first
     strategies : which of `MEASURES` to add, for example "CTSF" or "TSF"
     area       : pixels of the image
     returns    : for each strategy int32 (A, 4) x1 y1 x2 y2, half-open: the first regions, then the joined ones in the
-                 order of joining; the last is the whole image if the regions are connected. A equal similarity goes
-                 to the pair with the lower numbers.
+                 order of joining; the last is the whole image if the regions are connected. Of equally similar pairs
+                 the one goes first whose later region is the earlier, then whose other region is.
     """
+    scratch = scratch or Scratch()
+    count, dims = regions.counts.shape
+    total = 2 * count - 1
+    sizes, boxes = np.empty(total, np.int32), np.empty((total, 4), np.int32)
+    sizes[:count], boxes[:count] = regions.sizes, regions.boxes
+    counts = scratch.take("group_counts", (total, dims), np.int32)
+    shares = scratch.take("group_shares", (total, dims), np.int16)
+    _share(regions.counts, sizes, counts, shares)
     hierarchies = []
     for strategy in strategies:
         use = np.array([measure in strategy for measure in MEASURES])
-        hierarchies.append(
-            _group(regions.sizes, regions.boxes, regions.counts, regions.colour, regions.channels, pairs, use, np.float32(area))
+        reached = _group(
+            count, sizes, boxes, counts, shares, regions.colour, regions.channels, pairs, use, np.float32(area)
         )
+        hierarchies.append(boxes[:reached].copy())
     return hierarchies
+
+
+@kernel
+def _share(first, sizes, counts, shares):  # type: ignore[no-untyped-def]
+    """Copies the first regions' counts, and normalises each of their histograms to `_WHOLE`."""
+    for region in range(first.shape[0]):
+        scale = np.float32(_WHOLE) / np.float32(sizes[region])
+        for i in range(first.shape[1]):
+            counts[region, i] = first[region, i]
+            shares[region, i] = np.int16(np.float32(first[region, i]) * scale)
 
 
 @kernel
@@ -51,8 +77,7 @@ def _overlap(shares, a, b, first, last):  # type: ignore[no-untyped-def]
 def _similarity(shares, sizes, boxes, a, b, colour, channels, use, area):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     if use[0]:
-        unit = np.float32(1) / np.float32(channels * _WHOLE)
-        total += _overlap(shares, a, b, 0, colour) * unit
+        total += _overlap(shares, a, b, 0, colour) * (np.float32(1) / np.float32(channels * _WHOLE))
     if use[1]:
         unit = np.float32(1) / np.float32(8 * channels * _WHOLE)
         total += _overlap(shares, a, b, colour, shares.shape[1]) * unit
@@ -67,40 +92,13 @@ def _similarity(shares, sizes, boxes, a, b, colour, channels, use, area):  # typ
 
 
 @kernel
-def _before(heap_value, heap_pair, i, j):  # type: ignore[no-untyped-def]
-    if heap_value[i] != heap_value[j]:
-        return heap_value[i] > heap_value[j]
-    return heap_pair[i] < heap_pair[j]
-
-
-@kernel
-def _swap(heap_value, heap_pair, i, j):  # type: ignore[no-untyped-def]
-    heap_value[i], heap_value[j] = heap_value[j], heap_value[i]
-    heap_pair[i], heap_pair[j] = heap_pair[j], heap_pair[i]
-
-
-@kernel
-def _push(heap_value, heap_pair, count, value, a, b):  # type: ignore[no-untyped-def]
-    heap_value[count] = value
-    heap_pair[count] = (np.int64(a) << 32) + b
-    i = count
-    while i > 0 and _before(heap_value, heap_pair, i, (i - 1) >> 1):
-        _swap(heap_value, heap_pair, i, (i - 1) >> 1)
-        i = (i - 1) >> 1
-
-
-@kernel
-def _sink(heap_value, heap_pair, count, i):  # type: ignore[no-untyped-def]
-    while True:
-        child = 2 * i + 1
-        if child >= count:
-            return
-        if child + 1 < count and _before(heap_value, heap_pair, child + 1, child):
-            child += 1
-        if _before(heap_value, heap_pair, i, child):
-            return
-        _swap(heap_value, heap_pair, i, child)
-        i = child
+def _raise(tree, region, value):  # type: ignore[no-untyped-def]
+    """Sets a leaf of a tree in which each node holds the largest of its two children."""
+    node = tree.shape[0] // 2 + region
+    tree[node] = value
+    while node > 1:
+        node >>= 1
+        tree[node] = max(tree[2 * node], tree[2 * node + 1])
 
 
 @kernel
@@ -112,46 +110,47 @@ def _current(joined, region):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _group(first_sizes, first_boxes, first_counts, colour, channels, pairs, use, area):  # type: ignore[no-untyped-def]
-    regions, dims = first_counts.shape
-    total = 2 * regions - 1
-    sizes, boxes = np.empty(total, np.int32), np.empty((total, 4), np.int32)
-    counts, shares = np.empty((total, dims), np.int32), np.empty((total, dims), np.int16)
-    sizes[:regions], boxes[:regions], counts[:regions] = first_sizes, first_boxes, first_counts
-    joined = np.arange(total)
-    met = np.full(total, -1, np.int32)
-    # A region's neighbours: a chain of links, two for each pair. Joining two regions joins their chains.
+def _group(count, sizes, boxes, counts, shares, colour, channels, pairs, use, area):  # type: ignore[no-untyped-def]
+    """Fills in the joined regions from row `count` on; returns how many rows there are in the end.
+
+    A pair belongs to its later region. That one's best pair stands in a tree; it is looked for again only if it comes
+    to the top when its other region has been joined away. The earlier region need not know.
+    """
+    total, dims = counts.shape
+    joined, met = np.arange(total), np.full(total, -1, np.int32)
+    leaves = 1
+    while leaves < total:
+        leaves *= 2
+    tree, partner = np.full(2 * leaves, np.float32(-1)), np.full(total, -1, np.int32)
+    # A region's neighbours are a chain of links. Joining two regions joins their chains, so links are never added.
+    # A link has a similarity in the chain of the pair's later region only, and may name a region since joined.
     head, tail = np.full(total, -1, np.int32), np.full(total, -1, np.int32)
-    link, target = np.full(2 * pairs.shape[0], -1, np.int32), np.empty(2 * pairs.shape[0], np.int32)
-    capacity = 4 * pairs.shape[0] + 64
-    heap_value, heap_pair, waiting = np.empty(capacity, np.float32), np.empty(capacity, np.int64), 0
-    for region in range(regions):
-        scale = np.float32(_WHOLE) / np.float32(sizes[region])
-        for i in range(dims):
-            shares[region, i] = np.int16(np.float32(counts[region, i]) * scale)
-    for i in range(pairs.shape[0]):
-        a, b = pairs[i, 0], pairs[i, 1]
-        for end in range(2):
-            here, there = (a, b) if end == 0 else (b, a)
-            node = 2 * i + end
-            target[node] = there
-            if head[here] < 0:
-                head[here] = node
-            else:
-                link[tail[here]] = node
-            tail[here] = node
-        value = _similarity(shares, sizes, boxes, a, b, colour, channels, use, area)
-        _push(heap_value, heap_pair, waiting, value, a, b)
-        waiting += 1
-    new = regions
-    while waiting > 0:
-        a, b = np.int32(heap_pair[0] >> 32), np.int32(heap_pair[0] & 0x7FFFFFFF)
-        waiting -= 1
-        heap_value[0], heap_pair[0] = heap_value[waiting], heap_pair[waiting]
-        _sink(heap_value, heap_pair, waiting, 0)
-        if joined[a] != a or joined[b] != b:
+    following, target = np.full(2 * pairs.shape[0], -1, np.int32), np.empty(2 * pairs.shape[0], np.int32)
+    similar = np.full(2 * pairs.shape[0], np.float32(-1))
+    for i in range(2 * pairs.shape[0]):
+        here, target[i] = pairs[i >> 1, i & 1], pairs[i >> 1, 1 - (i & 1)]
+        if head[here] < 0:
+            head[here] = i
+        else:
+            following[tail[here]] = i
+        tail[here] = i
+        if i & 1:
+            similar[i] = _similarity(shares, sizes, boxes, target[i], here, colour, channels, use, area)
+    for region in range(count):
+        _raise(tree, region, _best(region, head, following, target, similar, joined, partner))
+    new = count
+    while tree[1] >= 0:
+        node = 1
+        while node < leaves:
+            node = 2 * node if tree[2 * node] == tree[node] else 2 * node + 1
+        b = node - leaves
+        a = partner[b]
+        if joined[a] != a:
+            _raise(tree, b, _best(b, head, following, target, similar, joined, partner))
             continue
         joined[a] = joined[b] = new
+        _raise(tree, a, np.float32(-1))
+        _raise(tree, b, np.float32(-1))
         sizes[new] = sizes[a] + sizes[b]
         boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
         boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
@@ -159,44 +158,38 @@ def _group(first_sizes, first_boxes, first_counts, colour, channels, pairs, use,
         for i in range(dims):
             counts[new, i] = counts[a, i] + counts[b, i]
             shares[new, i] = np.int16(np.float32(counts[new, i]) * scale)
-        link[tail[a]] = head[b]
-        node, kept = head[a], -1
-        while node >= 0:
-            other = _current(joined, target[node])
+        following[tail[a]] = head[b]
+        link, kept = head[a], -1
+        while link >= 0:
+            other = _current(joined, target[link])
             if other != new and met[other] != new:
                 met[other] = new
-                target[node] = other
+                target[link] = other
+                similar[link] = _similarity(shares, sizes, boxes, other, new, colour, channels, use, area)
                 if kept < 0:
-                    head[new] = node
+                    head[new] = link
                 else:
-                    link[kept] = node
-                kept = node
-                if waiting == capacity:
-                    waiting = _prune(heap_value, heap_pair, waiting, joined)
-                    if waiting > capacity // 2:
-                        capacity *= 2
-                        heap_value = np.concatenate((heap_value, np.empty(capacity // 2, np.float32)))
-                        heap_pair = np.concatenate((heap_pair, np.empty(capacity // 2, np.int64)))
-                value = _similarity(shares, sizes, boxes, other, new, colour, channels, use, area)
-                _push(heap_value, heap_pair, waiting, value, other, new)
-                waiting += 1
-            node = link[node]
+                    following[kept] = link
+                kept = link
+            link = following[link]
         if kept >= 0:
-            link[kept] = -1
+            following[kept] = -1
         tail[new] = kept
+        _raise(tree, new, _best(new, head, following, target, similar, joined, partner))
         new += 1
-    return boxes[:new]
+    return new
 
 
 @kernel
-def _prune(heap_value, heap_pair, count, joined):  # type: ignore[no-untyped-def]
-    """Drops pairs of which one region has been joined, so that memory does not grow with the number of joins."""
-    kept = 0
-    for i in range(count):
-        a, b = heap_pair[i] >> 32, heap_pair[i] & 0x7FFFFFFF
-        if joined[a] == a and joined[b] == b:
-            heap_value[kept], heap_pair[kept] = heap_value[i], heap_pair[i]
-            kept += 1
-    for i in range(kept // 2 - 1, -1, -1):
-        _sink(heap_value, heap_pair, kept, i)
-    return kept
+def _best(region, head, following, target, similar, joined, partner):  # type: ignore[no-untyped-def]
+    """The largest similarity among the region's own pairs, its other region noted in `partner`; -1 if there is none."""
+    best = np.float32(-1)
+    link = head[region]
+    while link >= 0:
+        other = target[link]
+        if joined[other] == other and similar[link] >= 0 and (
+            similar[link] > best or (similar[link] == best and other < partner[region])
+        ):
+            best, partner[region] = similar[link], other
+        link = following[link]
+    return best

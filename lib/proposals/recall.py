@@ -7,6 +7,7 @@ R boxes, S objects of an image.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lib.core.boxes import Boxes, iou
 
 FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 101))
 
 
 def best_overlaps(boxes: Boxes, objects: Boxes, first: Sequence[int] = ()) -> NDArray[np.float64]:
@@ -43,7 +45,7 @@ class Recall:
     """
 
     def __init__(self, first: Sequence[int] = FIRST, difficult: bool = False) -> None:
-        if any(a >= b for a, b in zip(first, first[1:], strict=False)) or any(count < 1 for count in first):
+        if any(a >= b for a, b in pairwise((0, *first))):
             raise ValueError(f"first is {list(first)}. It takes ascending numbers of boxes from 1 on.")
         self.first, self.difficult = tuple(first), difficult
         self._overlaps: list[NDArray[np.float64]] = []
@@ -59,7 +61,7 @@ class Recall:
         marked = np.zeros(len(objects), bool) if difficult is None else np.asarray(difficult, bool)
         if not len(objects) == len(classes) == len(marked):
             raise ValueError(f"{len(objects)} objects, {len(classes)} classes and {len(marked)} marks of difficulty")
-        counted = np.flatnonzero(~marked | self.difficult)
+        counted = np.flatnonzero(~marked | self.difficult).tolist()
         self._overlaps.append(best_overlaps(boxes, objects[counted], self.first))
         self._classes += [classes[i] for i in counted]
         self._images += 1
@@ -90,7 +92,7 @@ class Recall:
             "per_class": per_class,
         }
 
-    def against_iou(self, thresholds: Sequence[float] = tuple(np.round(np.arange(50, 101) / 100, 2))) -> list[dict[str, Any]]:
+    def against_iou(self, thresholds: Sequence[float] = THRESHOLDS) -> list[dict[str, Any]]:
         """Recall of all boxes at each threshold: rows of `iou` and `recall`."""
         best = self.overlaps[-1]
         return [{"iou": float(t), "recall": _share(best, t)} for t in thresholds]

@@ -36,6 +36,7 @@ class Regions:
 def describe(
     labellings: Sequence[NDArray[np.int32]],
     bins: NDArray[np.uint8],
+    textured: NDArray[np.bool_],
     colour_bins: int,
     texture_bins: int,
     scratch: Scratch | None = None,
@@ -46,7 +47,8 @@ def describe(
     of cells.
 
     labellings : int32 (H, W) each, labels from 0, none missing
-    bins       : uint8 (5 C, H, W)
+    bins       : uint8 (5 C, H, W), and
+    textured   : bool (H, W), from `texture.bins`
     """
     channels = bins.shape[0] // 5
     colour, derivative = channels * colour_bins, 2 * texture_bins - 1
@@ -59,11 +61,11 @@ def describe(
     counts = scratch.take("counts", (len(owners), colour + 4 * channels * derivative), np.uint32)
     counts[:] = 0
     sizes = np.zeros(len(owners), np.int32)
-    _count(cells, bins, starts.astype(np.uint64), sizes, boxes, counts.reshape(-1))
+    _count(cells, bins, textured, starts.astype(np.uint64), sizes, boxes, counts.reshape(-1))
     found = []
-    for i, labels in enumerate(labellings):
-        regions = Regions(*_sum(owners[:, i], sizes, boxes, counts, colour, 4 * channels, texture_bins), colour, channels)
-        found.append(regions)
+    for owner in owners.T:
+        total, box, parted = _sum(owner, sizes, boxes, counts, colour, 4 * channels, texture_bins)
+        found.append(Regions(total, box, parted, colour, channels))
     return found
 
 
@@ -74,27 +76,24 @@ def _cells(labellings, cells):  # type: ignore[no-untyped-def]
     A combination is looked up, in a hash table, only where it changes along a row.
     """
     segmentations, height, width = labellings.shape
-    capacity, count = 1 << 12, 0
-    table = np.full(capacity, -1, np.int32)
-    owners = np.empty((capacity // 2, segmentations), np.int32)
-    changed, labels = np.empty(width, np.uint8), np.empty(segmentations, np.int32)
+    changed = np.zeros((height, width), np.uint8)
     for y in range(height):
-        changed[:] = 0
-        changed[0] = 1
+        changed[y, 0] = 1
         for s in range(segmentations):
             line = labellings[s, y]
             for x in range(1, width):
-                changed[x] |= line[x] != line[x - 1]
-        cell = np.int32(0)
+                changed[y, x] |= line[x] != line[x - 1]
+    runs = changed.sum()
+    capacity = 64
+    while capacity < 2 * runs:
+        capacity *= 2
+    table = np.full(capacity, -1, np.int32)
+    owners = np.empty((runs, segmentations), np.int32)
+    labels = np.empty(segmentations, np.int32)
+    count, cell = 0, np.int32(0)
+    for y in range(height):
         for x in range(width):
-            if changed[x]:
-                if 2 * count == capacity:
-                    capacity *= 2
-                    owners = np.concatenate((owners, np.empty_like(owners)))
-                    table = np.full(capacity, -1, np.int32)
-                    for i in range(count):
-                        labels[:] = owners[i]
-                        table[_slot(labels, owners, table)] = i
+            if changed[y, x]:
                 for s in range(segmentations):
                     labels[s] = labellings[s, y, x]
                 slot = _slot(labels, owners, table)
@@ -125,8 +124,11 @@ def _slot(labels, owners, table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _count(cells, bins, starts, sizes, boxes, counts):  # type: ignore[no-untyped-def]
-    """Adds the pixels up, a run of one cell after another. Indices are unsigned: no test for negative ones."""
+def _count(cells, bins, textured, starts, sizes, boxes, counts):  # type: ignore[no-untyped-def]
+    """Adds the pixels up, a run of one cell after another. Indices are unsigned: no test for negative ones.
+
+    Derivatives in the bin of zero are not counted where a pixel has no other; `_sum` finds their number from the rest.
+    """
     planes, height, width = bins.shape
     dims = counts.shape[0] // sizes.shape[0]
     for y in range(height):
@@ -135,7 +137,7 @@ def _count(cells, bins, starts, sizes, boxes, counts):  # type: ignore[no-untype
             cell, first = cells[y, x], x
             base = np.uint64(cell * dims)
             while x < width and cells[y, x] == cell:
-                for p in range(planes):
+                for p in range(planes if textured[y, x] else planes // 5):
                     counts[base + starts[p] + np.uint64(bins[p, y, x])] += np.uint32(1)
                 x += 1
             sizes[cell] += x - first

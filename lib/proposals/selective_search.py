@@ -8,7 +8,6 @@ R boxes, H W pixels.
 
 import hashlib
 import threading
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -41,7 +40,7 @@ def search(
     The result depends on the image's pixels and the settings only, not on process, order or machine.
     Raises TypeError for anything but uint8 and ValueError for any other shape.
     """
-    settings = replace(settings or Settings(), **changes)
+    settings = (settings or Settings()).changed(**changes)
     _check(image)
     height, width = image.shape[:2]
     small = np.ascontiguousarray(_scaled(image, settings))
@@ -96,11 +95,13 @@ def _hierarchies(image: NDArray[np.uint8], settings: Settings) -> list[NDArray[n
         smoothed = edges.smooth(planes, settings.sigma, scratch)
         order, keys = edges.ascending(edges.weigh(smoothed, settings.connectivity, scratch), scratch)
         segmentations = [segment(order, keys, (height, width), k, round(k), scratch) for k in scales]
-        bins = texture.bins(planes, settings.colour_bins, settings.texture_bins, settings.texture_range, scratch)
+        bins, textured = texture.bins(
+            planes, settings.colour_bins, settings.texture_bins, settings.texture_range, scratch
+        )
         labellings = [labels for labels, _ in segmentations]
-        described = describe(labellings, bins, settings.colour_bins, settings.texture_bins, scratch)
+        described = describe(labellings, bins, textured, settings.colour_bins, settings.texture_bins, scratch)
         for regions, (_, pairs) in zip(described, segmentations, strict=True):
-            found += group(regions, pairs, strategies, height * width)
+            found += group(regions, pairs, strategies, height * width, scratch)
     _thread.scratch = scratch if scratch.size <= _KEPT else None
     return found
 
@@ -115,7 +116,7 @@ def _ordered(
     boxes = np.concatenate(hierarchies)
     position = np.concatenate([np.arange(len(hierarchy), 0, -1) for hierarchy in hierarchies])
     content = hashlib.blake2b(np.array([settings.seed, *image.shape]).tobytes(), digest_size=16)
-    content.update(image)
+    content.update(image.data)
     random = np.random.Generator(np.random.PCG64(int.from_bytes(content.digest(), "little")))
     priority = position * random.random(len(position))
     order = np.argsort(priority, kind="stable")

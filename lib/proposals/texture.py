@@ -24,24 +24,29 @@ def bins(
     texture_bins: int,
     texture_range: float,
     scratch: Scratch | None = None,
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The bin of every pixel in every plane.
 
     planes        : uint8 (C, H, W)
     colour_bins   : equal bins of 0..255
     texture_bins  : B equal bins of a derivative's size from 0 to `texture_range` times the response to a step from
                     0 to 255 along its direction; what is larger falls into the last
-    returns       : uint8 (5 C, H, W); of colour 0..colour_bins-1, of a derivative B-1+b if positive, B-1-b if negative
+    returns       : uint8 (5 C, H, W); of colour 0..colour_bins-1, of a derivative B-1+b if positive, B-1-b if negative;
+                    bool (H, W), whether any derivative of the pixel lies outside bin B-1, as few do in a photograph
     """
     channels, height, width = planes.shape
-    out = (scratch or Scratch()).take("bins", (5 * channels, height, width), np.uint8)
+    scratch = scratch or Scratch()
+    out = scratch.take("bins", (5 * channels, height, width), np.uint8)
+    textured = scratch.take("textured", (height, width), np.bool_)
+    textured[:] = False
     scale = texture_bins / (texture_range * _FULL)
-    _bins(planes, colour_bins, np.float32(texture_bins - 1), np.float32(scale), np.float32(scale / math.sqrt(2)), out)
-    return out
+    last, diagonal = np.float32(texture_bins - 1), np.float32(scale / math.sqrt(2))
+    _bins(planes, colour_bins, last, np.float32(scale), diagonal, out, textured)
+    return out, textured
 
 
 @kernel
-def _bins(planes, colour_bins, last, straight, diagonal, out):  # type: ignore[no-untyped-def]
+def _bins(planes, colour_bins, last, straight, diagonal, out, textured):  # type: ignore[no-untyped-def]
     channels, height, width = planes.shape
     two, four, six = np.float32(2), np.float32(4), np.float32(6)
     # Columns filtered down the image, with two replicated pixels at either end for the filter along the rows.
@@ -77,6 +82,9 @@ def _bins(planes, colour_bins, last, straight, diagonal, out):  # type: ignore[n
                 o1[x] = _signed_bin(down[x] * straight, last)
                 o2[x] = _signed_bin((across[x] + down[x]) * diagonal, last)
                 o3[x] = _signed_bin((across[x] - down[x]) * diagonal, last)
+            mark, zero = textured[y], np.uint8(last)
+            for x in range(width):
+                mark[x] |= (o0[x] != zero) | (o1[x] != zero) | (o2[x] != zero) | (o3[x] != zero)
 
 
 @kernel

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lib.core import tables
+from lib.core.by_image import ByImage
 from lib.core.errors import InputError
 
 
@@ -77,7 +78,7 @@ def test_by_image_streams_row_groups(tmp_path):
         for part in (proposals(3, 2).iloc[:5], proposals(0, 0, 4, 1)):
             writer.append(part)
     assert pq.ParquetFile(tmp_path / "t").num_row_groups == 2
-    table = tables.ByImage(tmp_path / "t", tables.PROPOSALS)
+    table = ByImage(tmp_path / "t", tables.PROPOSALS)
     assert [len(table[f"{i}.jpg"]) for i in range(5)] == [3, 2, 4, 1, 0]
     assert table["2.jpg"]["x1"].tolist() == [0, 1, 2, 3]
     table.require(["0.jpg", "3.jpg"], "Rerun")
@@ -89,7 +90,7 @@ def test_scattered_rows_are_refused(tmp_path):
     frame = proposals(2, 2).iloc[[0, 2, 1, 3]]
     tables.write(tmp_path / "t", frame, tables.PROPOSALS)
     with pytest.raises(InputError, match="do not stand together"):
-        tables.ByImage(tmp_path / "t", tables.PROPOSALS)["0.jpg"]
+        ByImage(tmp_path / "t", tables.PROPOSALS)["0.jpg"]
 
 
 def test_json_refuses_nan(tmp_path):

@@ -22,6 +22,12 @@ def sorted_edges(keys):
     return sorted(edges, key=lambda edge: edge[0])
 
 
+def place(y, x, width):
+    """Tiles of 4 x 4 from left to right and downwards, and so are the pixels in them."""
+    tile = y // 4 * -(-width // 4) + x // 4
+    return 16 * tile + y % 4 * 4 + x % 4
+
+
 def weight(key):
     """Undoes the 16-bit key by hand: 11 bits of mantissa, exponent from -22."""
     return 2.0 ** (key // 2048 - 22) * (1 + key % 2048 / 2048)
@@ -75,7 +81,8 @@ def directed_bins(planes, bins, reach):
         across = (windows * np.outer(smooth, slope)).sum((2, 3))
         down = (windows * np.outer(slope, smooth)).sum((2, 3))
         full = 3 * 255 * 16 * reach
-        for value, unit in ((across, full), (down, full), (across + down, full * 2**0.5), (across - down, full * 2**0.5)):
+        slanted = full * 2**0.5
+        for value, unit in ((across, full), (down, full), (across + down, slanted), (across - down, slanted)):
             scale = np.float32(bins / unit)
             for sign in (1, -1):
                 out.append(np.clip(np.float32(sign) * value.astype(np.float32) * scale, 0, bins - 1).astype(int))
@@ -122,7 +129,7 @@ def group(labels, planes, strategy, connectivity, colour_bins, texture_bins, rea
     pairs = touching(labels, connectivity)
     while pairs:
         best = max(
-            sorted(pairs),
+            sorted(pairs, key=lambda pair: pair[::-1]),
             key=lambda pair: similarity(regions[pair[0]], regions[pair[1]], strategy, len(planes), area),
         )
         a, b = (regions[i] for i in best)

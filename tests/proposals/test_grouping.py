@@ -14,10 +14,12 @@ def prepared(seed, shape, channels=3, k=20.0, connectivity=8, colour_bins=25, te
     keys = edges.weigh(edges.smooth(planes, 0.8), connectivity)
     labels, pairs = segment(*edges.ascending(keys), keys.shape[1:], k, 3)
     bins = texture.bins(planes, colour_bins, texture_bins, 0.5)
-    return planes, labels, pairs, describe([labels], bins, colour_bins, texture_bins)[0]
+    return planes, labels, pairs, describe([labels], *bins, colour_bins, texture_bins)[0]
 
 
-@pytest.mark.parametrize(("colour_bins", "texture_bins", "channels"), [(25, 10, 3), (25, 10, 1), (7, 1, 3), (256, 3, 1)])
+@pytest.mark.parametrize(
+    ("colour_bins", "texture_bins", "channels"), [(25, 10, 3), (25, 10, 1), (7, 1, 3), (256, 3, 1)]
+)
 def test_histograms_are_those_of_the_twin(colour_bins, texture_bins, channels):
     planes, labels, _, regions = prepared(0, (19, 22), channels, colour_bins=colour_bins, texture_bins=texture_bins)
     for label in range(labels.max() + 1):
@@ -34,8 +36,8 @@ def test_segmentations_described_together_are_described_apart():
     order = edges.ascending(keys := edges.weigh(edges.smooth(planes, 0.8), 8))
     labellings = [segment(*order, keys.shape[1:], k, 3)[0] for k in (10.0, 30.0, 90.0)]
     bins = texture.bins(planes, 25, 10, 0.25)
-    for labels, together in zip(labellings, describe(labellings, bins, 25, 10), strict=True):
-        (apart,) = describe([labels], bins, 25, 10)
+    for labels, together in zip(labellings, describe(labellings, *bins, 25, 10), strict=True):
+        (apart,) = describe([labels], *bins, 25, 10)
         for name in ("sizes", "boxes", "counts"):
             np.testing.assert_array_equal(getattr(together, name), getattr(apart, name))
 
@@ -45,7 +47,7 @@ def test_more_cells_than_the_table_first_holds():
     labels = np.arange(6000, dtype=np.int32).reshape(60, 100)
     rows = np.repeat(np.arange(60, dtype=np.int32) % 2, 100).reshape(60, 100)
     bins = texture.bins(picture(0, (60, 100)), 4, 3, 0.25)
-    pixels, halves = describe([labels, rows], bins, 4, 3)
+    pixels, halves = describe([labels, rows], *bins, 4, 3)
     assert (pixels.sizes == 1).all()
     assert len(pixels.sizes) == 6000
     assert halves.sizes.tolist() == [3000, 3000]
@@ -59,9 +61,10 @@ def test_texture_filter_is_a_derivative_of_a_gaussian_of_one_pixel():
     ramp = np.tile(np.arange(0, 60, 2, dtype=np.uint8), (9, 1))[None]
     assert (slope * np.arange(-2, 3)).sum() * 16 * 2 == 256
     # A bin as wide as 256: full scale 12240, 10 bins up to a share of 2560 / 12240 of it.
-    bins = texture.bins(ramp, 25, 10, 2559 / 12240)
+    bins, textured = texture.bins(ramp, 25, 10, 2559 / 12240)
+    assert textured[4, 5:-5].all()
     assert bins[1, 4, 5:-5].tolist() == [9 + 1] * 20
-    assert texture.bins(ramp[:, :, ::-1].copy(), 25, 10, 2559 / 12240)[1, 4, 5:-5].tolist() == [9 - 1] * 20
+    assert texture.bins(ramp[:, :, ::-1].copy(), 25, 10, 2559 / 12240)[0][1, 4, 5:-5].tolist() == [9 - 1] * 20
     assert (bins[2, 4, 5:-5] == 9).all()
 
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.proposals import edges
+from lib.proposals import edges, segmentation
 from lib.proposals.segmentation import segment
 from tests.proposals import search_twin
 
@@ -58,8 +58,9 @@ def test_key_orders_and_restores_weights():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 1), (2, 2), (9, 13)])
 def test_order_is_a_stable_sort(shape, connectivity):
     keys = edges.weigh(edges.smooth(picture(3, shape, levels=4), 0.0), connectivity)
+    direction = {step: d for d, step in search_twin.STEPS.items()}
     expected = [
-        4 * (u[0] * shape[1] + u[1]) + next(d for d, s in search_twin.STEPS.items() if (v[0] - u[0], v[1] - u[1]) == s)
+        4 * search_twin.place(*u, shape[1]) + direction[v[0] - u[0], v[1] - u[1]]
         for _, u, v in search_twin.sorted_edges(keys)
     ]
     order, ordered_keys = edges.ascending(keys)
@@ -89,3 +90,23 @@ def test_two_flat_halves_by_hand():
     assert segment(*edges.ascending(keys), keys.shape[1:], 29.9, 1)[0].tolist() == [[0, 0, 0, 1, 1, 1]]
     assert segment(*edges.ascending(keys), keys.shape[1:], 30.0, 1)[0].tolist() == [[0] * 6]
     assert segment(*edges.ascending(keys), keys.shape[1:], 29.9, 4)[0].tolist() == [[0] * 6]
+
+
+def test_asking_ahead_changes_nothing(monkeypatch):
+    """What is done for large pictures only, done for a small one."""
+    planes = picture(6, (61, 83))
+    keys = edges.weigh(edges.smooth(planes, 0.8), 8)
+    near = segment(*edges.ascending(keys), keys.shape[1:], 50.0, 20)
+    monkeypatch.setattr(segmentation, "_FAR", 0)
+    far = segment(*edges.ascending(keys), keys.shape[1:], 50.0, 20)
+    np.testing.assert_array_equal(near[0], far[0])
+    np.testing.assert_array_equal(near[1], far[1])
+
+
+def test_steps_lead_to_the_neighbours():
+    width = 11
+    for y, x in ((0, 1), (3, 3), (4, 8), (7, 6)):
+        here = search_twin.place(y, x, width)
+        for d, (dy, dx) in search_twin.STEPS.items():
+            there = (here + int(edges.steps(width)[4 * here + d & 63])) % 2**64
+            assert there == search_twin.place(y + dy, x + dx, width)

@@ -1,0 +1,197 @@
+"""The whole pipeline through real `dvc repro` on a tiny set: what it makes, what reruns, what a kill leaves."""
+
+import json
+import re
+import signal
+import time
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.pipeline
+
+# Timings are files of their own and no part of "the same bytes".
+TIMED = ("results/cost/", "results/speed/")
+
+
+def stages_run(text):
+    return set(re.findall(r"Running stage '([^']+)'", text))
+
+
+def test_the_artifacts(finished):
+    metrics = json.loads((finished.folder / "results/metrics/rcnn.json").read_text())
+    assert {"voc07_map", "voc10_map", "coco_map", "coco_map50", "images", "objects"} <= set(metrics)
+    assert metrics["images"] == 10
+    recall = json.loads((finished.folder / "results/metrics/proposals/selective_search.json").read_text())
+    assert {"recall_50", "recall_70", "abo", "boxes_per_image"} <= set(recall)
+    found = pd.read_parquet(finished.folder / "data/detections/rcnn.parquet")
+    assert found["score"].notna().all()
+    assert (found["x2"] > found["x1"]).all()
+    assert len(list((finished.folder / "results/pictures/rcnn").glob("*.png"))) == 2
+    assert not [path for path in finished.folder.rglob("*") if path.suffix in {".csv", ".pkl", ".npz"} and ".dvc" not in path.parts]
+
+
+def test_nothing_changed_reruns_nothing(finished):
+    start = time.monotonic()
+    text = finished.run("dvc", "repro").stdout
+    assert stages_run(text) == set()
+    assert "Data and pipelines are up to date" in text
+    assert time.monotonic() - start < 30  # not a benchmark: a rerun stage would take longer
+
+
+def test_the_second_run_has_the_same_bytes(finished, tmp_path):
+    from tests.pipeline.conftest import TINY, copy_repository
+
+    again = copy_repository(tmp_path)
+    again.set_params({**TINY, "compute.workers": 1, "compute.launcher": "multiprocessing"})
+    again.run("dvc", "repro", "svm@rcnn")
+    first, second = finished.hashes(), again.hashes()
+    compared = [path for path in second if not path.startswith(TIMED)]
+    assert len(compared) >= 10
+    assert {path: second[path] for path in compared} == {path: first[path] for path in compared}
+
+
+# What one changed number may rerun: exactly this.
+DETECT = {"detect@rcnn", "evaluate@rcnn", "draw@rcnn"}
+LEARN = {"svm@rcnn", "boxes@rcnn", *DETECT}
+NETWORK = {"rcnn_finetune", "extract@rcnn", *LEARN}
+ALL = {"prepare", "propose", *NETWORK}
+CHANGES = [
+    ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
+    ("data.min_box_size", 3.0, ALL),
+    ("splits.train", ["train"], NETWORK),
+    ("splits.test", ["val"], {"propose", *NETWORK}),
+    ("proposals.selective_search.max_boxes", 30, {"propose", *NETWORK}),
+    ("m0.weights", "other.pth", {"m0", *NETWORK}),
+    ("rcnn.difficult", False, NETWORK),
+    ("rcnn.crop.context", 8, NETWORK),
+    ("rcnn.finetune.iterations", 0, NETWORK),
+    ("rcnn.extract.batch", 32, {"extract@rcnn", *LEARN}),
+    ("rcnn.svm.C", 0.01, {"svm@rcnn", *DETECT}),
+    ("rcnn.boxes.penalty", 10.0, {"boxes@rcnn", *DETECT}),
+    ("rcnn.detect.scores", "softmax", DETECT),
+    ("evaluate.iou", 0.7, {"evaluate@rcnn"}),
+    ("pictures.images", 3, {"draw@rcnn"}),
+    ("compute.workers", 1, set()),
+    ("seed", 4, NETWORK),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_a_changed_number_reruns_exactly_what_it_affects(finished, key, value, expected):
+    path = finished.folder / "params.yaml"
+    before = path.read_text()
+    try:
+        finished.set_params({key: value})
+        text = finished.run("dvc", "repro", "--dry", "--force-downstream").stdout
+    finally:
+        path.write_text(before)
+    assert stages_run(text) == expected
+
+
+KILLS = [  # stage, the file after whose n-th appearance the stage is killed
+    ("propose", r"/pieces/\w+\.parquet$", 2),
+    ("rcnn_finetune", r"/state\.pt$", 1),
+    ("extract@rcnn", r"/fc7-00000\.npy$", 1),
+    ("svm@rcnn", r"/state\.pt$", 2),
+    ("detect@rcnn", r"/state\.pt$", 1),
+]
+
+# Loaded by every Python that starts: kills a stage with SIGKILL right after a given file has been moved into place.
+SABOTAGE = """
+import os, re, signal, sys
+if os.environ.get("KILL_AT") and not os.path.exists(os.environ["KILL_ONCE"]):
+    replace, seen = os.replace, []
+    def sabotaged(source, target, **rest):
+        replace(source, target, **rest)
+        if re.search(os.environ["KILL_AT"], os.fspath(target)):
+            seen.append(target)
+            if len(seen) == int(os.environ["KILL_COUNT"]):
+                open(os.environ["KILL_ONCE"], "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+    os.replace = sabotaged
+"""
+
+
+@pytest.mark.parametrize(("stage", "file", "count"), KILLS, ids=[kill[0] for kill in KILLS])
+def test_killed_in_the_middle_and_run_again_has_the_same_bytes(copied, tmp_path, stage, file, count):
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(SABOTAGE)
+    once = tmp_path / "killed"
+    hook = {"KILL_AT": file, "KILL_COUNT": str(count), "KILL_ONCE": str(once), "PYTHONPATH": str(tmp_path / "hook")}
+    (copied.folder / "data/proposals/selective_search.parquet").unlink() if stage == "propose" else None
+    expected = copied.hashes()
+    killed = copied.run("dvc", "repro", "-s", "--force", stage, check=False, **hook)
+    assert once.exists(), killed.stderr
+    assert killed.returncode != 0
+    pieces = [path for path in (copied.folder / ".scratch").rglob("*") if path.is_file() and re.search(file, str(path))]
+    assert pieces
+    resumed = copied.run("dvc", "repro", "-s", "--no-run-cache", stage)
+    assert stages_run(resumed.stdout) == {stage}
+    assert "going on from an earlier run" in resumed.stdout
+    compared = {path: md5 for path, md5 in copied.hashes().items() if not path.startswith(TIMED)}
+    assert compared == {path: expected[path] for path in compared}
+    assert not [path for path in (copied.folder / ".scratch").rglob("*") if re.search(file, str(path))]
+
+
+def test_proposals_are_computed_for_new_content_only(copied):
+    copied.set_params({"digits.test": 9})
+    text = copied.run("dvc", "repro", "propose").stdout
+    assert re.search(r"propose: 27 images, 0 of them new", text)
+    copied.set_params({"proposals.selective_search.max_boxes": 39})
+    assert re.search(r"propose: 27 images, 27 of them new", copied.run("dvc", "repro", "propose").stdout)
+
+
+def test_a_slip_in_a_late_block_stops_the_first_stage(copied):
+    copied.set_params({"digits.seed": 5, "rcnn.detect.nms": 3.0, "evaluate.iou": "0.5"})
+    done = copied.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    for part in ("rcnn.detect.nms: is 3.0", "less than or equal to 1", "evaluate.iou: is '0.5' (text)", "Write 0.5"):
+        assert part in done.stderr
+    assert stages_run(done.stdout) == {"data/digits/dvc.yaml:digits"}
+    assert "Traceback" not in done.stderr
+
+
+def test_broken_data_is_reported_whole_and_nothing_is_lost(copied):
+    folder = copied.folder / "own"
+    source = copied.folder / "data/digits/VOCdevkit/DIGITS"
+    (folder / "Annotations").mkdir(parents=True)
+    (folder / "JPEGImages").mkdir()
+    for number, xml in enumerate(sorted((source / "Annotations").glob("*.xml"))):
+        text = xml.read_text()
+        if number == 0:
+            text = re.sub(r"<xmin>\d+", "<xmin>NaN", text, count=1)
+        if number == 1:
+            text = re.sub(r"<xmax>\d+", "<xmax>9999", text, count=1)
+        (folder / "Annotations" / xml.name).write_text(text)
+        (folder / "JPEGImages" / f"{xml.stem}.jpg").write_bytes((source / "JPEGImages" / f"{xml.stem}.jpg").read_bytes())
+    copied.set_params({"data.root": "own"})
+    done = copied.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    names = sorted(path.name for path in (folder / "Annotations").iterdir())
+    for part in (names[0], "NaN", names[1], "9999"):
+        assert part in done.stderr
+    copied.set_params({"data.root": "data/digits/VOCdevkit"})
+    assert "Running stage" not in copied.run("dvc", "repro").stdout
+
+
+def test_dvc_killed_then_the_stage_ends_too(copied):
+    import os
+    import subprocess
+
+    import psutil
+
+    copied.set_params({"rcnn.finetune.iterations": 4000})
+    environment = {**os.environ, "PATH": f"{os.path.dirname(__import__('sys').executable)}{os.pathsep}{os.environ['PATH']}"}
+    dvc = subprocess.Popen(["dvc", "repro", "-s", "rcnn_finetune"], cwd=copied.folder, env=environment,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lock = copied.folder / ".scratch/rcnn_finetune/lock"
+    deadline = time.monotonic() + 120
+    while not (lock.exists() and lock.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stage = psutil.Process(int(lock.read_text()))
+    time.sleep(1)
+    dvc.send_signal(signal.SIGKILL)
+    dvc.wait()
+    psutil.wait_procs([stage], timeout=30)
+    assert not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE
