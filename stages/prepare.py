@@ -5,7 +5,8 @@ Reads the folder `data.root`; writes `data/tables` and `results/data_report.md`.
 
 from lib.core import run, tables
 from lib.core.pool import workers
-from lib.data import check, report
+from lib.data.check import load
+from lib.data.report import markdown
 from lib.data.settings import DataSettings
 
 
@@ -21,12 +22,12 @@ PARAMS = {"data": Data}
 def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings = life.params["data"]
-    dataset = check.load(life.dep(settings.root), settings, workers(life.compute), lambda done, total: life.tick(1))
+    dataset = load(life.dep(settings.root), settings, workers(life.compute), lambda done, total: life.tick(1))
     folder = life.out("data/tables")
     tables.write(folder / "images.parquet", dataset.images, tables.IMAGES)
     tables.write(folder / "objects.parquet", dataset.objects, tables.OBJECTS)
     tables.write_json(folder / "classes.json", dataset.classes)
-    text = report.markdown(dataset)
+    text = markdown(dataset)
     tables.write_atomic(life.out("results/data_report.md"), lambda file: file.write(text.encode()))
 
 

@@ -6,6 +6,8 @@ On boxes converted by `from_voc`, half-open IoU equals the devkit's "+1" IoU on 
 R boxes, S boxes of a second set.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,7 +33,7 @@ def to_voc(boxes: Boxes) -> NDArray[np.float64]:
     return corners
 
 
-def area(boxes: Boxes) -> NDArray[np.float64]:
+def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
     """float64 (R,): area in square pixels; 0 for a box with a side of zero or less."""
     sides = np.maximum(np.asarray(boxes, np.float64)[:, 2:] - boxes[:, :2], 0)
     return np.asarray(sides[:, 0] * sides[:, 1])
@@ -48,7 +50,7 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
     height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
     inter = np.maximum(width, 0) * np.maximum(height, 0)
-    union = area(a)[:, None] + area(b)[None, :] - inter
+    union = np.asarray(area(a)[:, None] + area(b)[None, :] - inter)
     return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
 
 

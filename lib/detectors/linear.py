@@ -5,6 +5,7 @@ R regions of an image, C classes, D features.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class Regressors:
         return lambda chosen, labels, boxes: self._fitted.predict(features[chosen] * self._scale, boxes, labels)
 
 
-def _tensors(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, torch.Tensor]:
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

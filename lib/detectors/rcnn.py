@@ -129,7 +129,7 @@ class Extractor:
         self.classes = self.network.classes
         self._device, self._batch = device, batch
         folded = backbones.fold_batch_norm(self.network)
-        self._fast: Network = folded.to(device.place, memory_format=torch.channels_last)  # type: ignore[assignment]
+        self._fast: Network = folded.to(device.place, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
         side = self.network.crop.side
         with torch.inference_mode():
             shapes = self._fast(torch.zeros(1, 3, side, side, device=device.place))

@@ -92,7 +92,7 @@ def build(name: str) -> Backbone:
 def _efficientnet_lite0(name: str) -> Backbone:
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     trunk = nn.Sequential(nn.Sequential(net.conv_stem, net.bn1), *list(net.blocks)[:5])
     head = nn.Sequential(net.conv_head, net.bn2, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Backbone(name, LITE, trunk, nn.Sequential(*list(net.blocks)[5:]), head, 112, 7, 1280)
