@@ -1,12 +1,11 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
 # make test   sets everything up and runs the tests;  make lint  ruff and mypy;  make bench  the benchmarks
-# make preset NAME=bccd  runs a preset in a copy and keeps its metrics in results/presets/NAME
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint bench preset
+.PHONY: repro test lint bench
 repro: .venv/installed
 	dvc repro
 
@@ -20,8 +19,6 @@ lint: .venv/installed
 bench: .venv/installed
 	for script in benchmarks/*.py; do python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
-preset: .venv/installed
-	python -m presets.run $(NAME)
 
 .venv/installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
