@@ -68,9 +68,7 @@ def main(life: run.Life) -> None:
 
     def batch(i: int) -> list[tuple[Crops, sampling.Windows]]:
         random = training.generator(seed, life.name, i)
-        drawn, mirror = sampling.draw(
-            windows, settings.batch, settings.foreground_share, settings.mirror, random
-        )
+        drawn, mirror = sampling.draw(windows, settings.batch, settings.foreground_share, settings.mirror, random)
         pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
         return [(rcnn.cut_windows(network, photographs, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
 
@@ -82,9 +80,8 @@ def main(life: run.Life) -> None:
     def progress(todo: Iterable[int], done: int) -> Iterator[int]:
         return life.progress(todo, settings.iterations, "batch", done)
 
-    log = training.train(
-        network, [network.classifier], batch, losses, settings, place, seed, life.name, life.scratch, progress
-    )
+    log = training.train(network, [network.classifier], batch, losses, settings, place, seed, life.name, life.scratch,
+                         progress)
     rcnn.save(life.out("data/models/rcnn/cnn.pt"), network)
     tables.write_json(life.out("results/plots/loss/rcnn_finetune.json"), log)
 
