@@ -2,10 +2,8 @@
 
 import functools
 import hashlib
-import io
 import os
 import shutil
-import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,17 +15,9 @@ from ruamel.yaml import YAML
 
 from lib.core.errors import InputError
 from lib.data import fetch as subject
+from tests.data.archives import FILES, KEEP, tar
 
-KEEP = ["Annotations", "ImageSets/Main", "JPEGImages"]
 BCCD = Path("../shared/data/bccd")
-FILES = {
-    "Annotations/a.xml": b"<annotation/>",
-    "Annotations/b.xml": b"<annotation></annotation>",
-    "JPEGImages/a.jpg": b"A" * 3000,
-    "JPEGImages/b.jpg": b"B" * 2000,
-    "ImageSets/Main/train.txt": b"a\n",
-    "ImageSets/Main/test.txt": b"b\n",
-}
 
 
 class Site:
@@ -56,16 +46,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def known(body: bytes) -> dict[str, int | str]:
     return {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "md5": hashlib.md5(body).hexdigest()}
-
-
-def tar(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as packed:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            packed.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def inside(prefix: str, files: dict[str, bytes] = FILES) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """Taking the wanted files out of an archive, and refusing what could land elsewhere."""
 
 import io
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,30 +9,7 @@ import pytest
 
 from lib.core.errors import InputError
 from lib.data.unpack import unpack
-
-KEEP = ["Annotations", "ImageSets/Main", "JPEGImages"]
-FILES = {
-    "Annotations/a.xml": b"<annotation/>",
-    "Annotations/b.xml": b"<annotation></annotation>",
-    "JPEGImages/a.jpg": b"A" * 3000,
-    "JPEGImages/b.jpg": b"B" * 2000,
-    "ImageSets/Main/train.txt": b"a\n",
-    "ImageSets/Main/test.txt": b"b\n",
-}
-
-
-def tar(members: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as packed:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            packed.addfile(info, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, target
-            packed.addfile(info)
-    return buffer.getvalue()
+from tests.data.archives import FILES, KEEP, tar
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
