@@ -1,5 +1,6 @@
 """A table read image by image in bounded memory."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,14 +20,15 @@ class ByImage:
     path   : Parquet file in which the rows of an image stand together
     schema : what its columns must be
 
-    Memory is a few row groups plus one entry per image, whatever the number of rows.
+    Memory is a few row groups plus one entry per image, whatever the number of rows. Threads may share one: neither the
+    Parquet reader nor the cache of groups bears two readers at once, so a lock lets in one at a time.
     """
 
     kept_groups = 4
 
     def __init__(self, path: Path | str, schema: pa.Schema) -> None:
         self.path, self.schema = Path(path), schema
-        self._file = open_parquet(path)
+        self._file, self._lock = open_parquet(path), threading.Lock()
         missing = [name for name in schema.names if name not in self._file.schema_arrow.names]
         if missing:
             raise InputError(
@@ -47,7 +49,8 @@ class ByImage:
         """The rows of one image in their order; none where it has none."""
         frames = []
         for group in self._groups.get(image_id, []):
-            frame, where = self._group(group)
+            with self._lock:
+                frame, where = self._group(group)
             frames.append(frame.iloc[where[image_id]])
         if len(frames) == 1:
             return frames[0].reset_index(drop=True)

@@ -1,5 +1,6 @@
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -98,3 +99,16 @@ def test_json_refuses_nan(tmp_path):
         tables.write_json(tmp_path / "m.json", {"map": float("nan")})
     tables.write_json(tmp_path / "m.json", {"map": None})
     assert tables.read_json(tmp_path / "m.json") == {"map": None}
+
+
+def test_threads_may_share_a_table(tmp_path):
+    counts = [3, 1, 4, 1, 5, 9, 2, 6] * 8
+    frame = proposals(*counts)
+    with tables.Writer(tmp_path / "t", tables.PROPOSALS) as writer:
+        for image in range(len(counts)):
+            writer.append(frame[frame["image_id"] == f"{image}.jpg"])
+    table = ByImage(tmp_path / "t", tables.PROPOSALS)
+    wanted = np.random.default_rng(0).integers(len(counts), size=2000).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
+    assert found == [counts[image] for image in wanted]
