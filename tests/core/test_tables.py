@@ -102,7 +102,7 @@ def test_json_refuses_nan(tmp_path):
 
 
 def test_threads_may_share_a_table(tmp_path):
-    counts = [3, 1, 4, 1, 5, 9, 2, 6] * 8
+    counts = [300, 100, 400, 100, 500, 900, 200, 600] * 8
     frame = proposals(*counts)
     with tables.Writer(tmp_path / "t", tables.PROPOSALS) as writer:
         for image in range(len(counts)):
