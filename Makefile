@@ -1,5 +1,5 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
-# make test   sets everything up and runs the tests, less those marked pipeline (pytest -m pipeline: minutes)
+# make test   sets everything up and runs the tests, minutes on two cores;  make lint  ruff and mypy
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -10,7 +10,7 @@ repro: .venv/installed
 	dvc repro
 
 test: .venv/installed
-	python -m pytest -n 2 -m "not pipeline"
+	python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	ruff check .

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from joblib import Parallel, delayed
 
 from lib.core.params import Compute
+from lib.core.process import follow_starter
 
 
 def workers(compute: Compute) -> int:
@@ -29,7 +30,12 @@ def in_order(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]],
     elif count == 1:
         backend = "sequential"
     pool = Parallel(n_jobs=count, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    yield from pool(delayed(function)(*given) for given in arguments)
+    yield from pool(delayed(_call)(os.getpid(), function, given) for given in arguments)
+
+
+def _call(starter: int, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    follow_starter(starter)
+    return function(*given)
 
 
 def _connect() -> None:

@@ -7,6 +7,7 @@ import resource
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -41,18 +42,32 @@ def follow_parent(period_s: float = 0.5) -> None:
     Between the two may stand a shell that survives, so dvc itself is watched, not the direct parent.
     """
     leader = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-    if leader is None:
-        return
+    if leader is not None:
+        _follow(leader, period_s, "dvc has ended: so does this stage. The next dvc repro goes on from here.")
 
+
+@cache
+def follow_starter(starter: int, period_s: float = 0.5) -> None:
+    """In a worker: ends it soon after the process `starter` that forked or spawned it has died.
+
+    Left alone it would wait for work for minutes, and hold the pipes that it inherited. Does nothing where `starter`
+    is not the direct parent: in that process itself, or on another machine of a cluster.
+    """
+    if os.getppid() == starter:
+        _follow(psutil.Process(starter), period_s, "")
+
+
+def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
     def watch() -> None:
         while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
             time.sleep(period_s)
-        print("dvc has ended: so does this stage. The next dvc repro goes on from here.", file=sys.stderr, flush=True)
+        if message:
+            print(message, file=sys.stderr, flush=True)
         for child in psutil.Process().children(recursive=True):
             child.kill()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="follow-parent").start()
+    threading.Thread(target=watch, daemon=True, name=f"follow-{leader.pid}").start()
 
 
 def _is_dvc(candidate: psutil.Process) -> bool:

@@ -47,3 +47,21 @@ def test_a_stage_ends_soon_after_its_dvc_is_killed(tmp_path):
 
 def test_peak_memory_is_of_this_process():
     assert 10 * 2**20 < peak_memory() < 64 * 2**30
+
+
+def test_workers_end_soon_after_their_stage_is_killed(tmp_path):
+    code = (
+        "from lib.core.params import Compute; from lib.core.pool import in_order; import os, pathlib\n"
+        "c = Compute(device='cpu', workers=2, launcher='loky', memory_gib=1.0)\n"
+        "pids = sorted(set(in_order(os.getpid, [() for _ in range(8)], c)))\n"
+        f"pathlib.Path({str(tmp_path / 'pids')!r}).write_text(' '.join(map(str, pids)))\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    stage = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, timeout=60)
+    assert stage.returncode == -9
+    pids = [int(pid) for pid in wait_for(tmp_path / "pids").split()]
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
