@@ -1,5 +1,5 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
-# make test   sets everything up and runs the tests, minutes on two cores;  make lint  ruff and mypy
+# make test   sets everything up and runs the tests (a quarter of an hour on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
