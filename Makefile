@@ -1,13 +1,17 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
+# make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
 # make test   sets everything up and runs the tests (a quarter of an hour on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint bench
+.PHONY: repro preset test lint bench
 repro: .venv/installed
 	dvc repro
+
+preset: .venv/installed
+	python -m tools.preset $(or $(NAME),$(error Say which: make preset NAME=bccd))
 
 test: .venv/installed
 	python -m pytest -n 2 --dist loadfile

@@ -1,8 +1,8 @@
-"""Scores detections: VOC's two averages, COCO's, the table of classes and the precision-recall curves.
+"""Scores detections: VOC's two averages, COCO's, the table of classes, precision-recall curves, and what went wrong.
 
-As a stage it reads `data/detections/METHOD.parquet` and the tables and writes `results/metrics/METHOD.json` and plots.
-By hand it scores anybody's table of detections, and prints the figures and the protocol:
-``python -m stages.evaluate --detections X.parquet --objects data/tables/objects.parquet [--split test]``
+As a stage it reads `data/detections/METHOD.parquet` and the tables and writes `results/metrics/METHOD.json`, plots, and
+`data/coco/METHOD`, the same detections and objects as COCO's files. By hand it does so for anybody's table of detections:
+``python -m stages.evaluate --detections X.parquet --objects data/tables/objects.parquet [--split test] [--coco DIR]``
 """
 
 import argparse
@@ -10,50 +10,33 @@ import json
 import sys
 from pathlib import Path
 
-from pydantic import Field
-
 from lib.core import run, tables
 from lib.core.errors import InputError
-from lib.core.params import Settings
-from lib.evaluation import curves, report
-
-
-class Evaluate(Settings):
-    """Block `evaluate`.
-
-    iou            : least IoU of a match in the VOC protocol (devkit: 0.5, reached is enough)
-    max_detections : best detections per image and class in the COCO protocol (100)
-    curve_points   : most points of a precision-recall curve
-    """
-
-    iou: float = Field(gt=0, le=1, default=0.5)
-    max_detections: int = Field(ge=1, default=100)
-    curve_points: int = Field(ge=24, default=200)
-
+from lib.evaluation import coco_results, curves, errors, inputs, report
+from lib.evaluation.settings import Evaluate
 
 PARAMS = {"evaluate": Evaluate, "splits.test": list[str]}
-
-
-def score(detections: Path, folder: Path, splits: list[str], settings: Evaluate) -> report.Scores:
-    """A table of detections against the objects of some splits; `folder` holds the tables of `prepare`."""
-    images = tables.read(folder / "images.parquet", tables.IMAGES)
-    objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
-    found = tables.read(detections, tables.DETECTIONS)
-    classes = tables.read_json(folder / "classes.json")
-    return report.score(images[images["split"].isin(splits)], objects, found, classes, settings.iou,
-                        settings.max_detections)
 
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings = life.params["evaluate"]
-    scores = score(life.dep(f"data/detections/{life.item}.parquet"), life.dep("data/tables"),
-                   life.params["splits.test"], settings)
+    detections = life.dep(f"data/detections/{life.item}.parquet")
+    given = inputs.read(detections, life.dep("data/tables"), life.params["splits.test"])
+    scores = report.score_inputs(given, settings.iou, settings.max_detections)
     tables.write_json(life.out(f"results/metrics/{life.item}.json"), report.metrics(scores))
     classes = curves.class_rows(scores.voc, scores.coco.classes)
-    tables.write_json(life.out(f"results/plots/classes/{life.item}.json"), [*classes, curves.mean_row(classes)])
-    rows = curves.curve_rows(scores.voc, settings.curve_points)
-    tables.write_json(life.out(f"results/plots/precision_recall/{life.item}.json"), rows)
+    wrong = errors.classify(given, settings.similar, settings.iou, settings.background)
+    plots = {
+        "classes": [*classes, curves.mean_row(classes)],
+        "precision_recall": curves.curve_rows(scores.voc, settings.curve_points),
+        "errors": errors.shares(wrong, settings.top),
+        "error_effects": errors.effects(wrong),
+        "missed": errors.missed_rows(wrong),
+    }
+    for name, rows in plots.items():
+        tables.write_json(life.out(f"results/plots/{name}/{life.item}.json"), rows)
+    coco_results.write(life.out(f"data/coco/{life.item}"), given)
     print(f"{life.name}: {json.dumps(report.metrics(scores))}")
 
 
@@ -63,15 +46,17 @@ def by_hand() -> None:
     parser.add_argument("--detections", type=Path, required=True, help=f"Parquet with {tables.DETECTIONS.names}")
     parser.add_argument("--objects", type=Path, required=True, help="objects.parquet, beside images.parquet")
     parser.add_argument("--split", action="append", help="split to score; may be repeated; default test")
-    given = parser.parse_args()
+    parser.add_argument("--coco", type=Path, help="folder for COCO's objects.json and detections.json")
+    asked, settings = parser.parse_args(), Evaluate()
     try:
-        scores = score(given.detections, given.objects.parent, given.split or ["test"], Evaluate())
+        given = inputs.read(asked.detections, asked.objects.parent, asked.split or ["test"])
     except InputError as error:
         sys.exit(f"ERROR: {error}")
-    print("\n".join(report.protocol(scores)))
-    for row in curves.class_rows(scores.voc, scores.coco.classes):
-        print(json.dumps(row))
-    print(json.dumps(report.metrics(scores), indent=2))
+    if asked.coco:
+        coco_results.write(asked.coco, given)
+    scores = report.score_inputs(given, settings.iou, settings.max_detections)
+    rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(errors.classify(given))]
+    print("\n".join([*report.protocol(scores), *map(json.dumps, rows), json.dumps(report.metrics(scores), indent=2)]))
 
 
 if __name__ == "__main__":

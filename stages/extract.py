@@ -1,7 +1,7 @@
 """Features of every training region, objects first, then proposals (R-CNN paper §2.3; rcnn_cache_pool5_features.m).
 
-Reads the method's models, the tables, the proposals and the images; writes `data/features/METHOD`: half-precision rows
-in a few large shards.
+Reads the method's models, the tables, the proposals and the images, or SPPnet's maps of them where the row depends on
+such a store; writes `data/features/METHOD`: half-precision rows in a few large shards.
 """
 
 from importlib import import_module
@@ -42,7 +42,8 @@ def main(life: run.Life) -> None:
     proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     place = device.pick(life.compute.device, settings.precision)
-    extractor = method.Extractor(life.dep(f"data/models/{life.item}/cnn.pt"), place, settings.batch)
+    maps = life.deps("_maps")
+    extractor = method.Extractor(life.dep(f"data/models/{life.item}/cnn.pt"), place, settings.batch, *maps)
 
     rows = [len(photographs.regions(one, proposals)) for one in photographs.ids]
     row_bytes = 2 * sum(extractor.widths.values())
@@ -53,6 +54,8 @@ def main(life: run.Life) -> None:
 
     def features(image_id: str) -> dict[str, np.ndarray]:
         regions = photographs.regions(image_id, proposals)
+        if maps:
+            return extractor.features(extractor.recall(image_id, photographs.size(image_id), regions))
         return extractor.features(extractor.prepare(photographs.image(image_id), regions))
 
     rows_by_image = ahead(features, writer.todo, *place.side_by_side(workers(life.compute)))

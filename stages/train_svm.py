@@ -15,11 +15,11 @@ from lib.core.boxes import class_overlaps
 from lib.core.by_image import ByImage
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
+from lib.learners import svm
 from lib.learners.feature_norm import NormSample, measure
-from lib.learners.svm import Miner, SvmSettings
 
 
-class Svm(SvmSettings):
+class Svm(svm.SvmSettings):
     """Block `METHOD.svm`: the mining, and
 
     layer            : whose features the SVMs see
@@ -45,19 +45,21 @@ def main(life: run.Life) -> None:
     )
     proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     features = shards.Reader(life.dep(f"data/features/{life.item}"))
-    life.announce(f"{len(photographs)} images, {len(photographs.classes)} classes, features {settings.layer}")
+    objects = {one: photographs.objects(one) for one in photographs.ids}
+    counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(photographs.classes))
+    negatives = min(settings.max_negatives, sum(features.rows(one) for one in photographs.ids))
+    need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
+    life.announce(f"{len(photographs)} images, {len(photographs.classes)} classes, features {settings.layer}, "
+                  f"{negatives} negatives of a class at most", memory=need)
+    limit = int(life.compute.memory_gib * 2**30)
+    svm.require_memory(need, limit, life.name)
     scale = measure(features, settings.layer, photographs.ids, settings.norm, seed)
 
     def read(image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         return features.read(settings.layer, image_id, rows) * np.float32(scale)
 
-    objects = {one: photographs.objects(one) for one in photographs.ids}
-    parts = [(labels, read(one, slice(len(labels)))) for one, (_, labels) in objects.items() if len(labels)]
-    labels = np.concatenate([part[0] for part in parts])
-    rows = np.concatenate([part[1] for part in parts])
-    positives = {name: rows[labels == label] for label, name in enumerate(photographs.classes)}
-
-    miner = Miner(photographs.classes, positives, settings, seed)
+    parts = ((labels, read(one, slice(len(labels)))) for one, (_, labels) in objects.items())
+    miner = svm.Miner(photographs.classes, svm.by_class(photographs.classes, parts), settings, seed, limit)
     state = life.scratch / "state.pt"
     done = 0
     if state.exists():

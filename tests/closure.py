@@ -4,6 +4,7 @@
 """
 
 import ast
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,12 +26,12 @@ def imports(path: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def closure(script: str, item: str) -> set[str]:
-    """Code that a stage runs: `python -m SCRIPT ITEM`. A row's detector is imported by its name."""
+def closure(script: str, args: Sequence[str]) -> set[str]:
+    """Code that a stage runs: `python -m SCRIPT WORD...`. A row's detector is imported by its name, one of the words."""
     todo = {script.replace(".", "/") + ".py"}
     text = Path(script.replace(".", "/") + ".py").read_text(encoding="utf-8")
-    if "lib.detectors.{life.item}" in text:
-        todo.add(f"lib/detectors/{item}.py")
+    if 'import_module(f"lib.detectors.' in text:
+        todo |= {path for word in args if Path(path := f"lib/detectors/{word}.py").is_file()}
     done: set[str] = set()
     while todo:
         path = todo.pop()
@@ -42,5 +43,5 @@ def closure(script: str, item: str) -> set[str]:
 if __name__ == "__main__":
     for name, entry in pipeline.entries().items():
         print(f"{name}:")
-        for path in sorted(closure(entry.script, entry.item)):
+        for path in sorted(closure(entry.script, entry.args)):
             print(f"      - {path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.core import params, pipeline, run
+from lib.core import params, pipeline, schemas
 from tests.closure import closure, imports
 
 ORDER = ["core", "data", "proposals", "nets", "learners", "detectors"]
@@ -27,18 +27,18 @@ def test_imports_go_one_way(module):
 def test_deps_are_exactly_the_import_closure(name):
     entry = pipeline.entries()[name]
     declared = {dep for dep in entry.deps if dep.startswith(("lib/", "stages/"))}
-    needed = closure(entry.script, entry.item)
+    needed = closure(entry.script, entry.args)
     missing = "\n".join(f"      - {path}" for path in sorted(needed - declared))
     assert not needed - declared, f"add to the deps of {name} in dvc.yaml:\n{missing}"
     rows = [other for other in pipeline.entries().values() if other.script == entry.script]
-    shared = set().union(*(closure(row.script, row.item) for row in rows))
+    shared = set().union(*(closure(row.script, row.args) for row in rows))
     assert declared <= shared, f"{name} does not run {sorted(declared - shared)}"
 
 
 @pytest.mark.parametrize("name", sorted(pipeline.entries()))
 def test_params_are_exactly_what_the_script_reads(name):
     entry = pipeline.entries()[name]
-    assert set(run.keys(import_module(entry.script).PARAMS, entry.item)) == set(entry.params)
+    assert set(schemas.keys(import_module(entry.script).PARAMS, entry.args)) == set(entry.params)
 
 
 @pytest.mark.parametrize("preset", sorted(Path("presets").glob("*.yaml")), ids=str)
@@ -46,8 +46,8 @@ def test_presets_are_whole_and_valid(preset):
     values = params.load(preset)
     faults = []
     for entry in pipeline.entries().values():
-        params.validate(values, run.keys(import_module(entry.script).PARAMS, entry.item), str(preset))
-    declared = {key for entry in pipeline.entries().values() for key in entry.params} | set(run.UNTRACKED)
+        params.validate(values, schemas.keys(import_module(entry.script).PARAMS, entry.args), str(preset))
+    declared = {key for entry in pipeline.entries().values() for key in entry.params} | set(schemas.UNTRACKED)
     assert params.unread(values, declared) == faults
 
 

@@ -13,14 +13,14 @@ class Entry:
 
     name    : address for `dvc repro`, for example `svm@rcnn` or `data/digits/dvc.yaml:digits`
     script  : module after `python -m`
-    item    : the row's name (`rcnn` of `svm@rcnn`), or ""
+    args    : words after the module: the row's name (`rcnn` of `svm@rcnn`) or block, and what else the row sets
     params  : dotted keys of params.yaml that the stage declares
     deps, outs : paths;  persist : outs that DVC leaves in place before a run
     """
 
     name: str
     script: str
-    item: str
+    args: tuple[str, ...]
     params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
@@ -46,7 +46,7 @@ def _entry(stage: Any, root: str) -> Entry:
     return Entry(
         name=stage.addressing,
         script=words[at],
-        item=" ".join(words[at + 1 :]),
+        args=tuple(words[at + 1 :]),
         params=tuple(key for dep in params for key in dep.params),
         deps=tuple(_relative(dep.fs_path, root) for dep in deps),
         outs=tuple(_relative(out.fs_path, root) for out in stage.outs),

@@ -11,7 +11,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,17 +19,17 @@ from tqdm import tqdm
 from lib.core import params as params_file
 from lib.core import pipeline, process
 from lib.core.errors import Fault, InputError
+from lib.core.schemas import UNTRACKED, Schema, check_all, keys
 from lib.core.tables import read_json, write_json
 
 SCRATCH = Path(".scratch")
-UNTRACKED = {"compute": params_file.Compute, "data.root": str}  # read by every stage, may not change a result
 T = TypeVar("T")
 
 
 class Life:
     """What a stage's `main` gets.
 
-    name, item : address of the stage; name of its row or ""
+    name, args : address of the stage; the words after the module in its command, of which `item` is the first or ""
     params     : dotted key -> checked value, exactly the keys that dvc.yaml declares
     compute    : where to work
     data_root  : where the images are. Not tracked by the stages after `prepare`: the tables hold each image's hash, and
@@ -41,7 +40,8 @@ class Life:
     def __init__(
         self, entry: pipeline.Entry, params: Mapping[str, Any], compute: params_file.Compute, data_root: str
     ) -> None:
-        self.entry, self.name, self.item = entry, entry.name, entry.item
+        self.entry, self.name, self.args = entry, entry.name, entry.args
+        self.item = entry.args[0] if entry.args else ""
         self.compute, self.data_root = compute, data_root
         self.params = _Declared(entry, params)
         home = SCRATCH / entry.name.replace("/", "+")
@@ -65,9 +65,13 @@ class Life:
             raise InputError([Fault("missing input", path, "is not there", "", "Run: dvc repro")])
         return Path(path)
 
-    def has_dep(self, path: str) -> bool:
-        """True where dvc.yaml lists this input for the stage."""
-        return _covered(path, self.entry.deps)
+    def deps(self, suffix: str) -> list[Path]:
+        """The declared inputs whose paths end so, in dvc.yaml's order: how a script serves rows with other files."""
+        return [self.dep(path) for path in self.entry.deps if path.endswith(suffix)]
+
+    def outs(self, suffix: str) -> list[Path]:
+        """Where to write the declared outputs whose paths end so, in dvc.yaml's order."""
+        return [self.out(path) for path in self.entry.outs if path.endswith(suffix)]
 
     def out(self, path: str) -> Path:
         """Where to write a declared output (or a file inside one) until it is published."""
@@ -157,11 +161,12 @@ class _Declared(dict[str, Any]):
         raise LookupError(f"{self._entry.name} reads {key}, but dvc.yaml does not list it among its params")
 
 
-def stage(main: Callable[[Life], None], schema: Mapping[str, Any]) -> None:
+def stage(main: Callable[[Life], None], schema: Schema) -> None:
     """Runs one stage from its lock to its published outs; what `if __name__ == "__main__"` calls.
 
     main   : does the work
-    schema : dotted params key -> type; `{item}` in a key stands for the row's name
+    schema : dotted params key -> type, where `{item}` in a key stands for the first word of the row's arguments and `{1}`
+             for the second; or a function of these words that returns it
 
     An InputError is printed without a traceback and ends the process with code 1.
     """
@@ -169,8 +174,8 @@ def stage(main: Callable[[Life], None], schema: Mapping[str, Any]) -> None:
         entry = _entry()
         process.follow_parent()
         values = params_file.load()
-        check_all(values)
-        checked = params_file.validate(values, {**keys(schema, entry.item), **UNTRACKED})
+        check_all(values, SCRATCH)
+        checked = params_file.validate(values, {**keys(schema, entry.args), **UNTRACKED})
         untracked = [checked.pop(key) for key in UNTRACKED]
         life = Life(entry, checked, *untracked)
         main(life)
@@ -188,41 +193,6 @@ def _entry() -> pipeline.Entry:
                    "Run stages through DVC: dvc repro NAME")]
         )
     return pipeline.entries()[name]
-
-
-def keys(schema: Mapping[str, Any], item: str) -> dict[str, Any]:
-    """The schema of one row: `{item}` in its keys replaced."""
-    return {key.replace("{item}", item): kind for key, kind in schema.items()}
-
-
-def check_all(values: Mapping[str, Any]) -> None:
-    """Checks the params of every stage, so that a slip in a late block stops the first stage, not the tenth.
-
-    The stages' modules are imported by name here, outside any stage's import closure: nothing of them reaches a
-    result. A stamp keeps later stages of the same `dvc repro` from doing it again.
-    """
-    files = [Path("dvc.yaml"), Path(params_file.FILE), *sorted(Path("stages").glob("*.py"))]
-    stamp = SCRATCH / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
-    if stamp.exists():
-        return
-    faults: dict[Fault, None] = {}
-    entries = pipeline.entries().values()
-    for entry in entries:
-        schema = keys(import_module(entry.script).PARAMS, entry.item)
-        if set(schema) != set(entry.params):
-            raise LookupError(f"{entry.name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
-        try:
-            params_file.validate(values, {**schema, **UNTRACKED})
-        except InputError as error:
-            faults |= dict.fromkeys(error.faults)
-    declared = {key for entry in entries for key in entry.params} | set(UNTRACKED)
-    faults |= dict.fromkeys(params_file.unread(values, declared))
-    if faults:
-        raise InputError(list(faults))
-    SCRATCH.mkdir(exist_ok=True)
-    for stale in SCRATCH.glob("params-*"):
-        stale.unlink(missing_ok=True)
-    stamp.touch()
 
 
 def fingerprint(entry: pipeline.Entry, params: Mapping[str, Any]) -> str:

@@ -102,6 +102,7 @@ class Reader:
         index = tables.read(folder / "index.parquet", INDEX)
         self._where = {row[0]: row[1:] for row in index.itertuples(index=False, name=None)}
         self._heads: dict[Path, tuple[int, int, np.dtype]] = {}
+        self._mapped: dict[Path, np.ndarray] = {}
 
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._where
@@ -121,10 +122,20 @@ class Reader:
         offset, width, dtype = self._head(path)
         block = np.fromfile(path, dtype, count * width, offset=offset + start * width * dtype.itemsize)
         if block.size != count * width:
-            raise InputError(
-                [Fault("broken store", str(path), f"ends before the rows of {image_id}", "", "Delete it and run: dvc repro")]
-            )
+            raise self._broken(path, image_id)
         return block.reshape(count, width)[rows].astype(np.float32)
+
+    def view(self, name: str, image_id: str) -> np.ndarray:
+        """(rows, width) in the store's dtype, memory-mapped: what is not touched is not read."""
+        shard, start, count = self._where[image_id]
+        path = self.folder / f"{name}-{shard:05d}.npy"
+        if path not in self._mapped:
+            self._head(path)
+            try:
+                self._mapped[path] = np.load(path, mmap_mode="r")
+            except ValueError:
+                raise self._broken(path, image_id) from None
+        return self._mapped[path][start : start + count]
 
     def _head(self, path: Path) -> tuple[int, int, np.dtype]:
         if path not in self._heads:
@@ -138,3 +149,9 @@ class Reader:
                     [Fault("broken store", str(path), f"cannot be read ({error})", "", "Run: dvc repro")]
                 ) from None
         return self._heads[path]
+
+    @staticmethod
+    def _broken(path: Path, image_id: str) -> InputError:
+        return InputError(
+            [Fault("broken store", str(path), f"ends before the rows of {image_id}", "", "Delete it and run: dvc repro")]
+        )

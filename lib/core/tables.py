@@ -73,6 +73,11 @@ def write_json(path: Path | str, value: Any) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """UTF-8 text, whole or not at all."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
 def read_json(path: Path | str) -> Any:
     """What `write_json` wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))

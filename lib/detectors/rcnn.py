@@ -3,6 +3,7 @@
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +20,13 @@ from lib.core.params import Settings
 from lib.data.photographs import Photographs
 from lib.data.warp import Crops, warp
 from lib.detectors import linear
+from lib.detectors.candidates import Selection
 from lib.nets import backbones
-from lib.nets.device import Device
+from lib.nets.device import Device, Precision
 from lib.nets.sampling import Windows
 
 FEATURES = ("pool5", "fc7")
-Scores = Literal["svm", "softmax"]
+REGIONS = str  # where its regions come from: a table of proposals
 
 
 class Crop(Settings):
@@ -151,35 +153,49 @@ class Extractor:
         return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
 
 
+class Detect(Selection):
+    """Block `rcnn.detect`: which regions become detections, and
+
+    scores    : svm, or the network's softmax (paper §4.4: 54.2 against 50.9 mAP)
+    regress   : move the boxes by their class's regressor (paper §3.5)
+    batch     : crops in one forward pass
+    precision : of the forward passes
+    """
+
+    scores: Literal["svm", "softmax"]
+    regress: bool
+    batch: int = Field(ge=1)
+    precision: Precision
+
+
 class Detector:
     """Scores and refines the proposals of an image with the trained models of R-CNN.
 
-    models  : folder with cnn.pt, and svm.pt and boxes.pt where they are used
-    scores  : "svm" or "softmax" (paper §4.4: 54.2 against 50.9 mAP)
-    regress : move the boxes by their class's regressor (paper §3.5)
-    clock   : takes the time of each part
+    models   : one folder with cnn.pt, and svm.pt and boxes.pt where they are used
+    settings : block `rcnn.detect`;  place : where to run;  clock : takes the time of each part
     """
 
-    def __init__(
-        self, models: Path, scores: Scores, regress: bool, device: Device, batch: int, clock: Clock
-    ) -> None:
-        self._extractor, self._clock = Extractor(models / "cnn.pt", device, batch), clock
+    def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
+        folder = models[0]
+        self._extractor, self._clock = Extractor(folder / "cnn.pt", place, settings.batch), clock
         self.classes = self._extractor.classes
-        self._svm = linear.Classifiers(models / "svm.pt", self.classes) if scores == "svm" else None
-        self._boxes = linear.Regressors(models / "boxes.pt", self.classes) if regress else None
+        self._svm = linear.Classifiers(folder / "svm.pt", self.classes) if settings.scores == "svm" else None
+        self._boxes = linear.Regressors(folder / "boxes.pt", self.classes) if settings.regress else None
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:
-        """As `Extractor.prepare`."""
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> tuple[Boxes, Crops]:
+        """The part that needs no network; may run in a thread ahead of the rest."""
         with self._clock("crop"):
-            return self._extractor.prepare(image, boxes)
+            return boxes, self._extractor.prepare(image, boxes)
 
-    def __call__(self, crops: Crops) -> tuple[NDArray[np.float32], linear.Refine]:
-        """Scores of the prepared regions, and the function that moves some of them.
+    def __call__(self, prepared: tuple[Boxes, Crops]) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
+        """The regions of a prepared image, their scores, and the function that moves some of them.
 
-        returns : float32 (R, C), minus infinity where a class has no classifier; `refine(rows, labels, boxes)`
+        returns : float32 (R, 4); float32 (R, C), minus infinity where a class has no classifier;
+                  `refine(rows, labels, boxes)`
         """
+        boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved

@@ -77,8 +77,8 @@ def _precision(
         "images": [{"id": number} for number in range(1, len(inputs.images) + 1)],
         "categories": [{"id": number, "name": name} for number, name in enumerate(inputs.classes, 1)],
     }
-    truth = COCO({**common, "annotations": list(_truth(inputs.objects))})
-    found = COCO({**common, "annotations": list(_found(inputs.detections))})
+    truth = COCO({**common, "annotations": list(truth_rows(inputs.objects))})
+    found = COCO({**common, "annotations": list(found_rows(inputs.detections))})
     evaluator = COCOeval_faster(truth, found, "bbox")
     evaluator.params.maxDets = [max_detections]
     evaluator.evaluate()
@@ -113,7 +113,8 @@ def _rows(rows: Objects | Detections) -> Iterator[dict[str, Any]]:
         }
 
 
-def _truth(objects: Objects) -> Iterator[dict[str, Any]]:
+def truth_rows(objects: Objects) -> Iterator[dict[str, Any]]:
+    """COCO annotations of the objects; numbers of images, classes and objects start at 1."""
     for row, difficult, crowd in zip(_rows(objects), objects.difficult, objects.crowd, strict=True):
         row["iscrowd"] = int(crowd)
         if difficult and not crowd:
@@ -121,6 +122,7 @@ def _truth(objects: Objects) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _found(detections: Detections) -> Iterator[dict[str, Any]]:
+def found_rows(detections: Detections) -> Iterator[dict[str, Any]]:
+    """COCO annotations of the detections, with `score`; numbers as in `truth_rows`."""
     for row, score in zip(_rows(detections), detections.scores.tolist(), strict=True):
         yield {**row, "score": score}

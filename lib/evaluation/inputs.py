@@ -8,11 +8,13 @@ R objects, D detections.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lib.core import tables
 from lib.core.boxes import Boxes, area
 from lib.core.errors import InputError
 from lib.core.tables import boxes as boxes_of
@@ -95,6 +97,14 @@ class Inputs:
             raise InputError(found)
         ids = sorted(images["image_id"].astype(object))
         return cls(ids, list(classes), _objects(objects, ids, classes), _detections(detections, ids, classes))
+
+
+def read(detections: Path, folder: Path, splits: Sequence[str]) -> Inputs:
+    """A table of detections and the images and objects of some splits; `folder` holds the tables of `prepare`."""
+    images = tables.read(folder / "images.parquet", tables.IMAGES)
+    objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
+    found = tables.read(detections, tables.DETECTIONS)
+    return Inputs.of(images[images["split"].isin(splits)], objects, found, tables.read_json(folder / "classes.json"))
 
 
 def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:

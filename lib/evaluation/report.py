@@ -41,8 +41,14 @@ def score(
     strict         : VOC matches above the threshold only (see matching.match)
     warns          : where the detections are empty; the averages are 0 then
     """
-    inputs = Inputs.of(images, objects, detections, classes)
-    if not len(detections):
+    return score_inputs(Inputs.of(images, objects, detections, classes), iou_threshold, max_detections, strict)
+
+
+def score_inputs(
+    inputs: Inputs, iou_threshold: float = 0.5, max_detections: int = 100, strict: bool = False
+) -> Scores:
+    """`score` of tables that are already checked and ordered."""
+    if not len(inputs.detections):
         warnings.warn("there are no detections, so every average is 0", stacklevel=2)
     voc = average_precision.evaluate(inputs, iou_threshold, strict)
     by_coco = coco.evaluate(inputs, max_detections)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
+from lib.core.box_coding import LARGEST_LOG, decode, encode
 from lib.core.boxes import Boxes, iou
-from lib.learners.box_coding import LARGEST_LOG, decode, encode
 from lib.learners.feature_norm import refuse_non_finite
 
 

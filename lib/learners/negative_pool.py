@@ -21,6 +21,10 @@ class NegativePool:
         self._keys = np.empty((0, 2), np.int64)
         self.held = np.empty((0, classes), bool)
 
+    def __len__(self) -> int:
+        """M."""
+        return len(self._keys)
+
     @property
     def rows(self) -> NDArray[np.float32]:
         """float32 (M, D)."""

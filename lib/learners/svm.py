@@ -6,8 +6,9 @@ is below 0.3, objects of other classes among them. All classes advance together,
 C classes, R boxes of an image, D features.
 """
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from lib.core.errors import Fault, InputError
 from lib.core.params import Settings
 from lib.learners.feature_norm import refuse_non_finite
 from lib.learners.negative_pool import NegativePool
@@ -55,6 +57,39 @@ def fit_bytes(samples: int, features: int) -> int:
     return 24 * samples * features + 64 * samples
 
 
+def mining_bytes(positives: int, own: int, pooled: int, negatives: int, features: int) -> int:
+    """Memory while one class trains: float32 rows of all positives, of the pool and of the class's negatives, and `fit`.
+
+    positives : of all classes;  own : of this class;  pooled : rows of the pool;  negatives : of this class, of these
+    """
+    return 4 * features * (positives + pooled + negatives) + fit_bytes(own + negatives, features)
+
+
+def require_memory(need: int, limit: float, where: str) -> None:
+    """Raises InputError where `need` bytes are more than `limit` bytes."""
+    if need > limit:
+        found = f"needs {need / 2**30:.2f} GiB of memory, compute.memory_gib allows {limit / 2**30:.2f}"
+        remedy = f"Set compute.memory_gib to {math.ceil(need / 2**29) / 2} or more, or lower svm.max_negatives"
+        raise InputError([Fault("too little memory", where, found, "", remedy)])
+
+
+def by_class(
+    classes: Sequence[str], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+) -> dict[str, NDArray[np.float32]]:
+    """Positives of each class, float32 (P, D), from the objects of each image.
+
+    parts : labels int64 (K,) from 0 and features float32 (K, D) of an image's objects; K may be 0
+    A class without objects has P = 0. Raises InputError where there is no object at all.
+    """
+    found = [(labels, rows) for labels, rows in parts if len(labels)]
+    if not found:
+        fault = Fault("no objects", "the training splits", "hold no object of any class", "at least one",
+                      "Change splits.train, or keep objects marked difficult")
+        raise InputError([fault])
+    labels, rows = (np.concatenate(column) for column in zip(*found, strict=True))
+    return {name: rows[labels == label] for label, name in enumerate(classes)}
+
+
 def fit(
     positives: NDArray[np.float32], negatives: NDArray[np.float32], settings: SvmSettings, seed: int = 0
 ) -> tuple[NDArray[np.float32], np.float32, int]:
@@ -90,6 +125,7 @@ class Miner:
     classes   : names, which give the order of C
     positives : name to float32 (P, D), scaled features of the objects of the class; a name may be absent
     settings  : see `SvmSettings`;  seed : see `fit`
+    memory    : bytes that mining may take; a training that needs more raises InputError before it starts
 
     Afterwards `weights` float32 (C, D), `bias` float32 (C,) and `trained` bool (C,) are the model. A class
     without positives stays untrained, its weights zero; `notes` says so. `log` int64 (L, 7) has a row per
@@ -98,13 +134,14 @@ class Miner:
     """
 
     def __init__(
-        self, classes: Sequence[str], positives: Mapping[str, NDArray[np.float32]], settings: SvmSettings, seed: int = 0
+        self, classes: Sequence[str], positives: Mapping[str, NDArray[np.float32]], settings: SvmSettings,
+        seed: int = 0, memory: float = math.inf,
     ) -> None:
         widths = {positives[name].shape[1] for name in classes if name in positives}
         if len(widths) != 1:
             raise ValueError(f"positives must all be (P, D) with one D, found D in {sorted(widths)}.")
         features = widths.pop()
-        self.classes, self.settings, self._seed = list(classes), settings, seed
+        self.classes, self.settings, self._seed, self._memory = list(classes), settings, seed, memory
         none = np.empty((0, features), np.float32)
         self._positives = [np.asarray(positives.get(name, none), np.float32) for name in classes]
         for name, rows in zip(self.classes, self._positives, strict=True):
@@ -162,6 +199,9 @@ class Miner:
             stay = np.sort(order[: self.settings.max_negatives])
             self.pool.held[np.delete(held, stay), label] = False
             held, negatives = held[stay], negatives[stay]
+        own, features = len(self._positives[label]), self.weights.shape[1]
+        need = mining_bytes(int(self.positives.sum()), own, len(self.pool), len(held), features)
+        require_memory(need, self._memory, f"the SVM of {self.classes[label]}, {len(held)} negatives")
         weights, bias, sweeps = fit(self._positives[label], negatives, self.settings, self._seed)
         self.weights[label], self.bias[label], self.trained[label] = weights, bias, True
         evicted = held[negatives @ weights + bias < self.settings.evict_threshold]
@@ -197,8 +237,7 @@ class Miner:
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Plain arrays from which `load_state_dict` goes on with the same bytes; positives are not in it."""
-        own = {"weights": self.weights, "bias": self.bias, "trained": self.trained, "log": self.log}
-        own["added"] = self._added
+        own = {"weights": self.weights, "bias": self.bias, "trained": self.trained, "log": self.log, "added": self._added}
         return {**{name: array.copy() for name, array in own.items()}, **self.pool.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:

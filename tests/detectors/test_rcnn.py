@@ -74,12 +74,20 @@ def test_features_do_not_depend_on_the_batch_and_equal_the_plain_network(models,
     assert extractor.widths == {"pool5": 512, "fc7": 512}
 
 
+def detect(scores, regress):
+    return rcnn.Detect(
+        scores=scores, regress=regress, batch=64, precision="float32",
+        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None,
+    )
+
+
 def test_svm_scores_and_regressors_by_hand(models, image):
-    detector = rcnn.Detector(models, "svm", True, CPU, 64, Clock())
-    scores, refine = detector(detector.prepare(image, BOXES))
+    detector = rcnn.Detector([models], detect("svm", True), CPU, Clock())
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))
     extractor = rcnn.Extractor(models / "cnn.pt", CPU, 64)
     rows = extractor.features(extractor.prepare(image, BOXES))
     weights = np.random.default_rng(0).normal(size=(3, 512)).astype(np.float32)
+    np.testing.assert_array_equal(boxes, BOXES)
     np.testing.assert_allclose(scores[:, 0], rows["fc7"] * 0.5 @ weights[0] + 1, rtol=1e-3, atol=1e-3)
     assert np.isneginf(scores[:, 1]).all()
     moved = refine(np.array([0, 1, 4]), np.array([0, 1, 2]), BOXES[[0, 1, 4]])
@@ -87,8 +95,8 @@ def test_svm_scores_and_regressors_by_hand(models, image):
 
 
 def test_softmax_scores_drop_the_background(models, image):
-    detector = rcnn.Detector(models, "softmax", False, CPU, 64, Clock())
-    scores, refine = detector(detector.prepare(image, BOXES))
+    detector = rcnn.Detector([models], detect("softmax", False), CPU, Clock())
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))
     assert scores.shape == (5, 3)
     assert (scores.sum(1) < 1).all()
     assert refine(np.array([0]), np.array([0]), BOXES[:1]) is not None
@@ -101,7 +109,7 @@ def test_models_of_other_classes_are_refused(models, tmp_path):
     rcnn.save(tmp_path / "cnn.pt", network)
     (tmp_path / "svm.pt").write_bytes((models / "svm.pt").read_bytes())
     with pytest.raises(InputError, match=r"was trained for \['cat', 'dog', 'fish'\].*\['cat', 'cow', 'fish'\]"):
-        rcnn.Detector(tmp_path, "svm", False, CPU, 64, Clock())
+        rcnn.Detector([tmp_path], detect("svm", False), CPU, Clock())
 
 
 def test_loss_is_the_mean_over_the_batch_in_parts(models):

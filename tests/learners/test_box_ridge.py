@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from lib.core.box_coding import decode, encode
 from lib.core.errors import InputError
-from lib.learners.box_coding import decode, encode
 from lib.learners.box_ridge import BoxRegressors, BoxRidge, pair, ridge_bytes
 
 Sample = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]

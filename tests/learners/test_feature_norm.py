@@ -1,10 +1,13 @@
 """The feature factor against hand-worked norms and a plain loop."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from lib.core import shards
 from lib.core.errors import InputError
-from lib.learners.feature_norm import FeatureNorm, refuse_non_finite, sampled_images
+from lib.learners.feature_norm import FeatureNorm, NormSample, measure, refuse_non_finite, sampled_images
 
 
 def test_worked_example() -> None:
@@ -84,3 +87,38 @@ def test_non_finite_features_are_refused(value: float) -> None:
     with pytest.raises(InputError, match="image 9"):
         FeatureNorm(boxes=1).add(9, features)
     refuse_non_finite(features[:2], "image 7")
+
+
+def store(folder: Path, images: dict[str, list[list[float]]]) -> shards.Reader:
+    """Two layers of two features, the second ten times the first, in shards of at most four rows."""
+    index = shards.plan(list(images), [len(rows) for rows in images.values()], row_bytes=8, shard_bytes=32)
+    writer = shards.Writer(folder, index, {"fc7": 2, "pool5": 2})
+    for rows in images.values():
+        features = np.array(rows, np.float32).reshape(-1, 2)
+        writer.append({"fc7": features, "pool5": 10 * features})
+    writer.close()
+    return shards.Reader(folder)
+
+
+def test_measure_by_hand(tmp_path: Path) -> None:
+    """Norms 5 and 13, none, and 6: the mean of the layer is 8, so 20 needs 2.5; the other layer is ten times that."""
+    images = {"a": [[3, 4], [5, 12]], "b": [], "c": [[0, 6]]}
+    features, sample = store(tmp_path, images), NormSample(target=20, images=200, boxes=200)
+    assert measure(features, "fc7", list(images), sample, seed=3) == pytest.approx(2.5)
+    assert measure(features, "pool5", list(images), sample, seed=3) == pytest.approx(0.25)
+    # Images outside the list asked for, test images for example, do not count.
+    assert measure(features, "fc7", ["c"], sample, seed=3) == pytest.approx(20 / 6)
+
+
+def test_measure_is_the_loop_over_the_sample(tmp_path: Path) -> None:
+    """3 of 9 images and 2 of 4 boxes in each, the same ones that the parts draw; another seed draws others."""
+    rng = np.random.default_rng(0)
+    images = {f"{i}": rng.gamma(2, 3, (4, 2)).astype(np.float16).tolist() for i in range(9)}
+    features, sample = store(tmp_path, images), NormSample(target=7, images=3, boxes=2)
+    norms = []
+    for image in sampled_images(9, 3, seed=5):
+        chosen = np.random.default_rng((5, image)).permutation(4)[:2]
+        norms += [float(np.hypot(*images[str(image)][row])) for row in chosen]
+    assert len(norms) == 6
+    assert measure(features, "fc7", list(images), sample, seed=5) == pytest.approx(7 / np.mean(norms), rel=1e-6)
+    assert measure(features, "fc7", list(images), sample, seed=6) != measure(features, "fc7", list(images), sample, seed=5)

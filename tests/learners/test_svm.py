@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from lib.core.boxes import class_overlaps, iou
-from lib.learners.svm import SvmSettings, fit, fit_bytes
+from lib.core.errors import InputError
+from lib.learners.svm import Miner, SvmSettings, by_class, fit, fit_bytes, mining_bytes, require_memory
 
 Rows = NDArray[np.float32]
 
@@ -152,3 +153,42 @@ def test_memory_estimate(sparse: str, low: float, high: float) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert low < int(done.stdout) / fit_bytes(20_000, 500) < high
+
+
+def test_memory_of_mining_by_hand() -> None:
+    """VOC 2007 with fc7: 15,662 objects, 5,447 of them persons, 50,000 negatives, 4,096 features: 6.84 GiB.
+
+    4 bytes for 15,662 + 50,000 + 50,000 rows, 24 for 55,447 rows and 64 for each of these.
+    """
+    need = mining_bytes(15_662, 5_447, 50_000, 50_000, 4096)
+    assert need == 4 * 4096 * 115_662 + 24 * 4096 * 55_447 + 64 * 55_447
+    assert need / 2**30 == pytest.approx(6.845, abs=1e-3)
+    require_memory(need, 7 * 2**30, "svm@rcnn")
+    with pytest.raises(InputError, match=r"svm@rcnn: needs 6.84 GiB.*allows 4.00.*compute.memory_gib to 7.0 or more"):
+        require_memory(need, 4 * 2**30, "svm@rcnn")
+
+
+def test_a_training_that_memory_cannot_hold_is_refused_before_it_starts() -> None:
+    """3 positives, 40 negatives of 6 features: 4 * 6 * 83 + 24 * 6 * 43 + 64 * 43 bytes, and not one less."""
+    positives, negatives = two_clouds()
+    overlaps, need = np.zeros((40, 1), np.float32), 4 * 6 * 83 + 24 * 6 * 43 + 64 * 43
+    Miner(["cat"], {"cat": positives[:3]}, SvmSettings(), memory=need).add_image(0, negatives[:40], overlaps)
+    miner = Miner(["cat"], {"cat": positives[:3]}, SvmSettings(), memory=need - 1)
+    with pytest.raises(InputError, match="the SVM of cat, 40 negatives"):
+        miner.add_image(0, negatives[:40], overlaps)
+    assert not miner.trained.any()
+    most = SvmSettings(max_negatives=20)
+    miner = Miner(["cat"], {"cat": positives[:3]}, most, memory=need - 1)
+    miner.add_image(0, negatives[:40], overlaps)
+    assert miner.trained.all(), "the remedy of the message helps"
+
+
+def test_positives_by_class() -> None:
+    parts = [(np.array([1, 0]), np.float32([[1, 2], [3, 4]])), (np.zeros(0, np.int64), np.zeros((0, 2), np.float32)),
+             (np.array([1]), np.float32([[5, 6]]))]
+    found = by_class(["a", "b", "c"], parts)
+    np.testing.assert_array_equal(found["a"], [[3, 4]])
+    np.testing.assert_array_equal(found["b"], [[1, 2], [5, 6]])
+    assert found["c"].shape == (0, 2)
+    with pytest.raises(InputError, match="no object of any class"):
+        by_class(["a"], parts[1:2])

@@ -6,6 +6,7 @@ The widths here are ``x2 - x1``, without the "+1" of the authors' IoU. R proposa
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lib.core.boxes import Boxes
@@ -55,3 +56,15 @@ def decode(proposals: Boxes, deltas: Deltas, largest_log: float = LARGEST_LOG) -
     centre = centre + side * moves[:, :2]
     half = side * np.exp(np.minimum(moves[:, 2:], largest_log)) / 2
     return np.hstack([centre - half, centre + half]).astype(np.float32)
+
+
+def decode_tensors(proposals: torch.Tensor, deltas: torch.Tensor, largest_log: float = LARGEST_LOG) -> torch.Tensor:
+    """`decode` where the boxes are on the device of a network, in its own precision and in the graph of gradients.
+
+    proposals : float (..., 4)  x1 y1 x2 y2 in pixels, half-open;  deltas : float, the same shape or one it spreads to
+    returns   : float (..., 4)  in float32 within 1e-3 pixels of `decode` on boxes of up to 1000 pixels
+    """
+    side = proposals[..., 2:] - proposals[..., :2]
+    centre = proposals[..., :2] + side / 2 + side * deltas[..., :2]
+    half = side * deltas[..., 2:].clamp(max=largest_log).exp() / 2
+    return torch.cat([centre - half, centre + half], dim=-1)

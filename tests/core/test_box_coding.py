@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection._utils import BoxCoder
 
+from lib.core.box_coding import decode, decode_tensors, encode
 from lib.core.boxes import from_voc, iou
-from lib.learners.box_coding import decode, encode
 
 
 def some_boxes(count: int, seed: int) -> NDArray[np.float32]:
@@ -95,3 +95,21 @@ def test_nothing() -> None:
     none = np.empty((0, 4), np.float32)
     assert encode(none, none).shape == (0, 4)
     assert decode(none, none).shape == (0, 4)
+
+
+def test_tensors_decode_alike() -> None:
+    proposals = some_boxes(300, 5)
+    deltas = np.random.default_rng(6).normal(0, 1, (300, 3, 4)).astype(np.float32)
+    deltas[0, 0, 2:] = 89, 1e30
+    found = decode_tensors(torch.from_numpy(proposals)[:, None], torch.from_numpy(deltas))
+    assert found.shape == (300, 3, 4)
+    for column in range(3):
+        np.testing.assert_allclose(found[:, column].numpy(), decode(proposals, deltas[:, column]), atol=2e-3, rtol=1e-5)
+    assert decode_tensors(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_gradients_pass_through_decoded_tensors() -> None:
+    """d x1 / d dx = side, and d x1 / d dw = -side e^dw / 2: 10 and -5 e^0.5."""
+    deltas = torch.tensor([[0.1, 0.0, 0.5, 0.0]], requires_grad=True)
+    decode_tensors(torch.tensor([[10.0, 0.0, 20.0, 4.0]]), deltas)[0, 0].backward()
+    np.testing.assert_allclose(deltas.grad.numpy(), [[10, 0, -5 * math.exp(0.5), 0]], rtol=1e-6)

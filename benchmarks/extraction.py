@@ -1,0 +1,128 @@
+"""The extract stage's loop against the bare network on the same crops: what decoding, warping and writing cost.
+
+    python -m benchmarks.extraction [--images 48] [--block 6]
+
+Ours is what stages.extract does with an image: read and decode it, warp its regions, normalise, run the network, write
+half-precision rows. The peer runs the network alone on crops that are normalised and in memory, in the same number of
+threads and the same batches. Both take turns, block by block of images, and the one that begins changes. `ratio` is the
+median over the blocks of ours / bare, wall clock. Reads the finished default run in data/; without one it says so.
+Prints a line and writes results/benchmarks/extraction.json.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.selective_search import ROOT, machine
+from lib.core import checkpoint, params, shards, tables
+from lib.core.ahead import ahead
+from lib.core.by_image import ByImage
+from lib.core.pool import workers
+from lib.data.photographs import Photographs, Splits
+from lib.detectors import rcnn
+from lib.nets import backbones, device
+from stages.extract import Extract
+
+RESULT = ROOT / "results/benchmarks/extraction.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=48, help="training images, spread over the split")
+    parser.add_argument("--block", type=int, default=6, help="images in a turn")
+    arguments = parser.parse_args()
+    wanted = {"rcnn.extract": Extract, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "splits": Splits,
+              "proposals.table": str, "data.root": str, "compute": params.Compute}
+    chosen = params.validate(params.load(), wanted)
+    settings, compute = chosen["rcnn.extract"], chosen["compute"]
+    if not Path("data/models/m0.pt").exists() or not Path(chosen["proposals.table"]).exists():
+        print("data/ holds no run: dvc repro propose m0, then again.")
+        return 0
+    photographs = Photographs(chosen["data.root"], Path("data/tables"), chosen["splits"].train, chosen["rcnn.difficult"])
+    proposals = ByImage(Path(chosen["proposals.table"]), tables.PROPOSALS)
+    place = device.pick(compute.device, settings.precision)
+    threads, start = place.side_by_side(workers(compute))
+    picked = np.linspace(0, len(photographs) - 1, min(arguments.images, len(photographs))).astype(int)
+    ids = [photographs.ids[position] for position in picked]
+    regions = {one: photographs.regions(one, proposals) for one in ids}
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    with tempfile.TemporaryDirectory() as folder:
+        extractor = rcnn.Extractor(model_file(Path(folder), chosen["rcnn.crop"], photographs.classes), place, settings.batch)
+        network = extractor.network.to(place.place)
+        fast = backbones.fold_batch_norm(network).to(place.place, memory_format=torch.channels_last)
+        plan = shards.plan(ids, [len(regions[one]) for one in ids], 2 * sum(extractor.widths.values()),
+                           settings.shard_mib * 2**20)
+        writer = shards.Writer(Path(folder) / "features", plan, extractor.widths)
+
+        def ours(one: str) -> dict[str, np.ndarray]:
+            return extractor.features(extractor.prepare(photographs.image(one), regions[one]))
+
+        def bare(batches: list[Tensor]) -> None:
+            with torch.inference_mode(), place.autocast():
+                for batch in batches:
+                    fast(batch)
+                if place.place.type == "cuda":
+                    torch.cuda.synchronize()
+
+        def run_ours(block: list[str]) -> None:
+            for rows in ahead(ours, block, threads, start):
+                writer.append(rows)
+
+        for turn, block in enumerate([ids[:2], *tables.chunks(ids, arguments.block)]):
+            inputs = [
+                list(network.prepare(network.cut(photographs.image(one), regions[one]), place).split(settings.batch))
+                for one in block
+            ]
+            turns: list[tuple[str, Callable[[], object]]] = [
+                ("ours", lambda block=block: run_ours(block)),
+                ("bare", lambda inputs=inputs: list(ahead(bare, inputs, threads, start))),
+            ]
+            if turn == 0:  # warms caches and kernels; the store's plan has no place for these rows
+                list(ahead(ours, block, threads, start))
+                turns[1][1]()
+                continue
+            for name, work in turns if turn % 2 else reversed(turns):
+                began = time.perf_counter()
+                work()
+                seconds[name].append(time.perf_counter() - began)
+        writer.close()
+    report(seconds, sum(len(regions[one]) for one in ids), len(ids), arguments.block, threads, settings, place)
+    return 0
+
+
+def model_file(folder: Path, crop: rcnn.Crop, classes: list[str]) -> Path:
+    """The fine-tuned network of the run, or M0 with a fresh classifier: the same work for a processor."""
+    if Path("data/models/rcnn/cnn.pt").exists():
+        return Path("data/models/rcnn/cnn.pt")
+    backbone = backbones.restore(checkpoint.load(Path("data/models/m0.pt"), "backbone", "recipe", "tensors"))
+    rcnn.save(folder / "cnn.pt", rcnn.Network(backbone, classes, crop))
+    return folder / "cnn.pt"
+
+
+def report(
+    seconds: dict[str, list[float]], regions: int, images: int, block: int, threads: int, settings: Extract,
+    place: device.Device,
+) -> None:
+    """Prints the ratio and writes the file."""
+    ratios = np.array(seconds["ours"]) / np.array(seconds["bare"])
+    total = {name: sum(times) for name, times in seconds.items()}
+    result = {
+        "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": threads, "batch": settings.batch,
+        "precision": str(place.kind).removeprefix("torch."), "device": place.place.type,
+        "images": images, "regions": regions, "images_in_a_turn": block,
+        "ratio": float(np.median(ratios)), "p90": float(np.percentile(ratios, 90)),
+        "ratio_of_totals": total["ours"] / total["bare"],
+        "ms_per_region": {name: 1000 * time / regions for name, time in total.items()},
+    }
+    tables.write_json(RESULT, result)
+    print(f"ratio {result['ratio']:.3f} (p90 {result['p90']:.3f}), ms per region {result['ms_per_region']}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

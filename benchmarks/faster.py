@@ -1,0 +1,217 @@
+"""Our Faster R-CNN against torchvision's: one image at test, and one step of joint training.
+
+    python -m benchmarks.faster [--rounds 12] [--device cpu]
+
+Both have the ImageNet trunk of efficientnet_lite0, the same anchors, image size, numbers of proposals and regions, frozen
+parts and optimiser, and score backgrounds high, as trained ones do, so that few boxes reach the last NMS. Test: from the
+decoded picture to the detections, one thread. Step: two pictures on two threads. One after the other in turns; prints
+the medians and the median of ours / torchvision's, and writes results/benchmarks/faster.json.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+from lib.core.clock import Clock
+from lib.detectors import fast, faster, faster_joint, model_file
+from lib.detectors.nms import nms_per_class
+from lib.learners import training
+from lib.nets import backbones, device, rpn_targets, weights
+from lib.nets.anchors import Anchors
+from lib.nets.heads import DetectionHead, region_layers
+from lib.nets.rpn import RPN, Layers, Proposing
+from lib.nets.scaling import Scale
+from lib.nets.trunk_training import TrainedTrunk
+
+RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/faster.json"
+CLASSES = [str(digit) for digit in range(10)]
+ANCHORS = Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
+SIZE, SHORT, FROZEN, STEPS = (320, 240), 360, 3, 4
+REGIONS = Proposing(pre_nms=2000, post_nms=300, nms=0.7, min_size=1.0)
+TRAIN = faster_joint.Train(
+    iterations=STEPS, optimiser="adamw", learning_rate=1e-6, momentum=0.9, weight_decay=0.0005, bias_multiplier=1.0,
+    head_multiplier=1.0, schedule="step", step=1000, gamma=0.1, warmup=0.0, parts=2, checkpoint_every=1000,
+    scale=Scale(short_side=[SHORT], max_side=1000), images=2, regions=128, foreground_share=0.25, foreground=0.5,
+    background=[0.0, 0.5], mirror=0.0, frozen=FROZEN,
+    targets=rpn_targets.Targets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5),
+    loss=rpn_targets.Loss(normaliser="sampled", box_weight=1.0, sigma=3.0), proposing=REGIONS, fc=1024, dropout=0.0,
+    box_loss="smooth_l1", beta=1.0, box_weight=1.0, precision="auto",
+)
+
+
+def trunk() -> backbones.Backbone:
+    """M0's backbone, fresh from its package."""
+    torch.manual_seed(0)
+    return weights.pretrained("efficientnet_lite0", "imagenet")
+
+
+def pictures(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Noise with bright squares: uint8 (H, W, 3), boxes float32 (3, 4), labels int64 (3,) from 0."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(count):
+        image = random.integers(0, 120, (SIZE[1], SIZE[0], 3), np.uint8)
+        corners = random.integers(0, 140, (3, 2))
+        boxes = np.hstack([corners, corners + random.integers(24, 96, (3, 2))]).astype(np.float32)
+        for x1, y1, x2, y2 in boxes.astype(int):
+            image[y1:y2, x1:x2] = 250
+        found.append((image, boxes, random.integers(0, 10, 3)))
+    return found
+
+
+def theirs(place: torch.device) -> FasterRCNN:
+    """torchvision's detector on the same trunk."""
+    backbone = trunk().trunk
+    backbone.out_channels = 112
+    wide = AnchorGenerator((tuple(int(side) for side in ANCHORS.scales),), (tuple(ANCHORS.ratios),))
+    model = FasterRCNN(
+        backbone, len(CLASSES) + 1, min_size=SHORT, max_size=1000, rpn_anchor_generator=wide,
+        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2), box_batch_size_per_image=128, box_nms_thresh=0.3,
+        rpn_pre_nms_top_n_train=REGIONS.pre_nms, rpn_pre_nms_top_n_test=REGIONS.pre_nms,
+        rpn_post_nms_top_n_train=REGIONS.post_nms, rpn_post_nms_top_n_test=REGIONS.post_nms,
+        image_mean=[0.498] * 3, image_std=[0.502] * 3,
+    )
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias[0] = 5
+    for part in list(backbone)[:FROZEN]:
+        part.requires_grad_(False)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    return model.to(place, memory_format=torch.channels_last)
+
+
+def ours(backbone: backbones.Backbone) -> faster_joint.Joint:
+    """Our networks: 112 hidden channels in the proposer, as torchvision's has."""
+    rpn = RPN(backbone.channels, Layers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
+    head = DetectionHead(*region_layers(backbone, 1024, 0.0), len(CLASSES))
+    with torch.no_grad():
+        head.score.bias[0] = 5
+    return faster_joint.Joint(backbone, rpn, head)
+
+
+def test_pair(place: device.Device, folder: Path) -> tuple[Callable[[np.ndarray], Any], Callable[[np.ndarray], Any]]:
+    """From a picture to its detections, ours and theirs."""
+    backbone = trunk()
+    network = ours(backbone)
+    head = fast.describe_head(network.detector.head, 1024, 0.0)
+    model_file.save(folder / "m.pt", backbone, CLASSES, TRAIN.scale, rpn=network.rpn.describe(), head=head)
+    chosen = faster.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, regress=True, batch=1000, precision="auto")
+    detector = faster.Detector([folder / "m.pt"], chosen, REGIONS, place, Clock())
+    peer = theirs(place.place).eval()
+
+    def run_ours(image: np.ndarray) -> Any:
+        boxes, scores, refine = detector(detector.prepare(image))
+        rows, labels = np.nonzero(scores > 0.05)
+        return nms_per_class(refine(rows, labels, boxes[rows]), scores[rows, labels], labels, 0.3)
+
+    def run_theirs(image: np.ndarray) -> Any:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(image).to(place.place).permute(2, 0, 1).float() / 255
+            return {name: value.cpu() for name, value in peer([pixels])[0].items()}
+
+    return run_ours, run_theirs
+
+
+def step_pair(place: device.Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """`STEPS` steps of joint training, ours by the training loop of the stages, theirs by a plain loop."""
+    network, set_of = ours(trunk()), pictures(2)
+    running = TrainedTrunk(network.detector.trunk, FROZEN, place.place)
+    factor = TRAIN.scale.factors(*SIZE)[0]
+    count = iter(range(10**6))
+
+    def batch(i: int) -> list[faster_joint.Item]:
+        random, found = np.random.default_rng(i), []
+        for number, (image, boxes, labels) in enumerate(set_of):
+            scaled, objects = faster.resize(image, factor), boxes * np.float32(factor)
+            size = scaled.shape[1], scaled.shape[0]
+            drawn = rpn_targets.sample(network.rpn.anchors.of_image(*size), size, objects, ANCHORS.count, TRAIN.targets, random)
+            found.append(faster_joint.Item(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
+        return found
+
+    def run_ours() -> Any:
+        scratch = folder / str(next(count))
+        scratch.mkdir()
+        return training.train(
+            network, [], batch, lambda item: faster_joint.item_losses(network, running, item, TRAIN, place), TRAIN, place,
+            0, "benchmark", scratch, lambda todo, done: iter(todo),
+        )
+
+    peer = theirs(place.place).train()
+    for module in peer.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    optimiser = torch.optim.AdamW([one for one in peer.parameters() if one.requires_grad], lr=1e-6)
+
+    def run_theirs() -> Any:
+        for _ in range(STEPS):
+            images = [torch.from_numpy(image).to(place.place).permute(2, 0, 1).float() / 255 for image, _, _ in set_of]
+            targets = [
+                {"boxes": torch.from_numpy(boxes).to(place.place), "labels": torch.from_numpy(labels + 1).to(place.place)}
+                for _, boxes, labels in set_of
+            ]
+            optimiser.zero_grad()
+            sum(peer(images, targets).values()).backward()
+            optimiser.step()
+
+    return run_ours, run_theirs
+
+
+def interleaved(first: Callable[[], Any], second: Callable[[], Any], rounds: int, place: torch.device) -> dict[str, Any]:
+    """Milliseconds of both, one after the other in turns after a warm-up, and the median of their ratios."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(rounds + 2):
+        for found, work in zip(times, (first, second), strict=True):
+            began = time.perf_counter()
+            work()
+            if place.type == "cuda":
+                torch.cuda.synchronize()
+            found.extend([1000 * (time.perf_counter() - began)] * (turn >= 2))
+    ratios = [mine / peer for mine, peer in zip(*times, strict=True)]
+    return {
+        "ratio": statistics.median(ratios), "ours_ms": statistics.median(times[0]),
+        "torchvision_ms": statistics.median(times[1]), "rounds": rounds,
+    }
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args()
+    place = device.pick(asked.device, "float32")
+    result: dict[str, Any] = {
+        "what": "Faster R-CNN, ours / torchvision's: one image at test, one step of joint training with two images",
+        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        torch.set_num_threads(1)
+        run_ours, run_theirs = test_pair(place, Path(folder))
+        image = pictures(1)[0][0]
+        result["test"] = interleaved(lambda: run_ours(image), lambda: run_theirs(image), 3 * asked.rounds, place.place)
+        torch.set_num_threads(2)
+        step = interleaved(*step_pair(place, Path(folder)), asked.rounds, place.place)
+        result["step"] = {**step, "ours_ms": step["ours_ms"] / STEPS, "torchvision_ms": step["torchvision_ms"] / STEPS}
+    result |= {"ratio_test": result["test"]["ratio"], "ratio_step": result["step"]["ratio"]}
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    for name in ("test", "step"):
+        print(name, *(f"{key} {value:.4g}" for key, value in result[name].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What goes wrong: the kinds of false positives of Hoiem et al. (ECCV 2012; R-CNN paper, figure 5), and missed objects.
+
+A wrong detection is, the first that fits: Loc, it overlaps an object of its class (a duplicate among them); Sim, the
+object of another class that it overlaps most is of a similar class; Oth, it is of a class that is not similar; BG, it
+overlaps nothing. "Overlaps" is an IoU of at least `background` (0.1). What is right is what the VOC protocol calls so
+(`matching`), so that these counts and the averages speak of the same detections; the authors' tool would also let a
+detection take its second-best object. D detections, R objects, C classes, in the order of Inputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.core.boxes import iou
+from lib.evaluation import average_precision
+from lib.evaluation.inputs import Inputs
+from lib.evaluation.matching import IGNORED, RIGHT, WRONG, Matches, match
+
+CORRECT, IGNORE, LOC, SIM, OTH, BG = range(6)
+NAMES = ("correct", "ignored", "Loc", "Sim", "Oth", "BG")
+WRONG_KINDS = (LOC, SIM, OTH, BG)
+FOUND, LOOSE, CONFUSED, UNSEEN = range(4)
+FATES = ("found", "loose", "confused", "unseen")
+Row = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What became of every detection and of every object.
+
+    kind      : int8 (D,) CORRECT, IGNORE (on a difficult object or in a crowd region), LOC, SIM, OTH or BG
+    duplicate : bool (D,) wrong only because a better detection has taken its object; part of LOC
+    other     : int64 (D,) object of another class with the largest IoU, -1 if none reaches `background`
+    fate      : int8 (R,) of an object to be found: FOUND; else LOOSE, a detection of its class overlaps it; else
+                CONFUSED, one of another class matches it; else UNSEEN. -1 where it need not be found
+    """
+
+    inputs: Inputs
+    matches: Matches
+    background: float
+    kind: NDArray[np.int8]
+    duplicate: NDArray[np.bool_]
+    other: NDArray[np.int64]
+    fate: NDArray[np.int8]
+
+
+def similar_classes(classes: Sequence[str], groups: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+    """bool (C, C): whether two different classes stand in one group. Names that are no class are passed over."""
+    member = np.array([[name in group for name in classes] for group in groups], bool).reshape(-1, len(classes))
+    together = member.T.astype(np.int64) @ member.astype(np.int64) > 0
+    return together & ~np.eye(len(classes), dtype=bool)
+
+
+def classify(
+    inputs: Inputs, groups: Sequence[Sequence[str]] = (), iou_threshold: float = 0.5, background: float = 0.1
+) -> Errors:
+    """The kind of every detection and the fate of every object.
+
+    groups        : sets of similar classes (Hoiem: animals and person, vehicles, furniture, aeroplane and bird)
+    iou_threshold : least IoU of a right detection (0.5)
+    background    : least IoU at which a detection has to do with an object (0.1), in (0, iou_threshold]
+    raises        : ValueError for thresholds out of order
+    """
+    if not 0 < background <= iou_threshold:
+        raise ValueError(f"background {background} must lie in (0, {iou_threshold}], the IoU of a match")
+    matches, similar = match(inputs, iou_threshold), similar_classes(inputs.classes, groups)
+    detections, objects = inputs.detections, inputs.objects
+    other, mixed = _others(inputs, background), np.full(len(detections), BG, np.int8)
+    rival = other >= 0
+    alike = similar[detections.label[rival], objects.label[other[rival]]]
+    mixed[rival] = np.where(alike, SIM, OTH)
+    kind = np.where(matches.overlap >= background, np.int8(LOC), mixed)
+    kind[matches.outcome == RIGHT] = CORRECT
+    kind[matches.outcome == IGNORED] = IGNORE
+    duplicate = (kind == LOC) & (matches.overlap >= iou_threshold)
+    return Errors(inputs, matches, background, kind, duplicate, other, _fates(inputs, matches, iou_threshold, background))
+
+
+def _others(inputs: Inputs, background: float) -> NDArray[np.int64]:
+    """The object of another class in the image with the largest IoU, the first on ties; -1 below `background`."""
+    best, objects, detections = np.full(len(inputs.detections), -1, np.int64), inputs.objects, inputs.detections
+    for dets, objs in _by_image(inputs):
+        objs = objs[~objects.crowd[objs]]
+        if len(objs) and len(dets):
+            overlaps = iou(detections.boxes[dets], objects.boxes[objs])
+            overlaps[detections.label[dets][:, None] == objects.label[objs][None]] = 0
+            first = overlaps.argmax(axis=1)
+            best[dets] = np.where(overlaps[np.arange(len(dets)), first] >= background, objs[first], -1)
+    return best
+
+
+def _fates(inputs: Inputs, matches: Matches, threshold: float, background: float) -> NDArray[np.int8]:
+    objects, detections = inputs.objects, inputs.detections
+    fate = np.full(len(objects), UNSEEN, np.int8)
+    for dets, objs in _by_image(inputs):
+        if len(dets) and len(objs):
+            overlaps = iou(detections.boxes[dets], objects.boxes[objs])
+            own = detections.label[dets][:, None] == objects.label[objs][None]
+            loose, confused = ((overlaps >= background) & own).any(axis=0), ((overlaps >= threshold) & ~own).any(axis=0)
+            fate[objs] = np.where(loose, LOOSE, np.where(confused, CONFUSED, UNSEEN))
+    fate[matches.best[matches.outcome == RIGHT]] = FOUND
+    fate[~objects.counted] = -1
+    return fate
+
+
+def _by_image(inputs: Inputs) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Detections and objects of every image, as indices in ascending order."""
+    ends = np.arange(len(inputs.images) + 1)
+    parts = []
+    for images in (inputs.detections.image, inputs.objects.image):
+        order = np.argsort(images, kind="stable").astype(np.int64)
+        parts.append(np.split(order, np.searchsorted(images[order], ends[1:-1])) if len(ends) > 1 else [])
+    return list(zip(*parts, strict=True))
+
+
+def shares(errors: Errors, top: Sequence[int], all_classes: str = "all classes") -> list[Row]:
+    """Shares of the kinds among the best-scored false positives (R-CNN paper, figure 5), class by class.
+
+    top     : how many false positives of each class to look at; fewer where there are no more
+    returns : rows {class, top, kind, count, share}; the share is of the false positives looked at, None if there are
+              none. `all_classes` sums the counts of the classes
+    """
+    wrong = np.isin(errors.kind, WRONG_KINDS)
+    rows: list[Row] = []
+    totals = {size: np.zeros(len(NAMES), np.int64) for size in top}
+    for label, name in enumerate(errors.inputs.classes):
+        kinds = errors.kind[wrong & (errors.inputs.detections.label == label)]  # by descending score
+        for size in top:
+            counts = np.bincount(kinds[:size], minlength=len(NAMES))
+            totals[size] += counts
+            rows += _shares(name, size, counts)
+    return [*rows, *(row for size in top for row in _shares(all_classes, size, totals[size]))]
+
+
+def _shares(name: str, size: int, counts: NDArray[np.int64]) -> list[Row]:
+    total = int(counts[list(WRONG_KINDS)].sum())
+    return [
+        {"class": name, "top": size, "kind": NAMES[kind], "count": int(counts[kind]),
+         "share": int(counts[kind]) / total if total else None}
+        for kind in WRONG_KINDS
+    ]
+
+
+def effects(errors: Errors, all_classes: str = "all classes") -> list[Row]:
+    """What the average would be without each kind of error, one kind at a time.
+
+    returns : rows {class, kind, count, ap, ap_fixed, gain}, ap as VOC2010's area in [0, 1]; None without objects.
+              Loc: every loose detection is right, duplicates are removed (the matching at `background`; Hoiem's "fix
+              Loc"). Sim, Oth, BG: those detections are removed. missed: the objects that were not found need not be,
+              `count` of them. The last rows are the means over the classes with objects
+
+    Each repair starts from the detections as they are, so the gains add up to nothing in particular.
+    """
+    rows = [row for label in range(len(errors.inputs.classes)) for row in _effect(errors, label)]
+    for kind in _REPAIRS:
+        of_kind = [row for row in rows if row["kind"] == kind]
+        total: Row = {"class": all_classes, "kind": kind, "count": sum(int(row["count"] or 0) for row in of_kind)}
+        for key in ("ap", "ap_fixed", "gain"):
+            total[key] = average_precision.mean([_number(row[key]) for row in of_kind])
+        rows.append(total)
+    return rows
+
+
+def _number(value: str | int | float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _effect(errors: Errors, label: int) -> list[Row]:
+    detections, objects = errors.inputs.detections, errors.inputs.objects
+    mine, here = detections.label == label, (objects.label == label) & objects.counted
+    kind, npos = errors.kind[mine], int(here.sum())
+    missed = int((errors.fate[here] != FOUND).sum())
+    outcome, loose = errors.matches.outcome[mine], match(errors.inputs, errors.background).outcome[mine]
+    repaired = np.where(errors.matches.overlap[mine] < errors.background, outcome, np.where(loose == WRONG, IGNORED, loose))
+    fixed: Mapping[str, tuple[NDArray[np.int8], int]] = {
+        "Loc": (repaired, npos),
+        **{NAMES[k]: (np.where(kind == k, IGNORED, outcome), npos) for k in (SIM, OTH, BG)},
+        "missed": (outcome, npos - missed),
+    }
+    before = _area(outcome, npos)
+    rows: list[Row] = []
+    for name, (result, left) in fixed.items():
+        after = _area(result, left) if left else before
+        gain = after - before if after is not None and before is not None else None
+        count = missed if name == "missed" else int((kind == NAMES.index(name)).sum())
+        rows.append({"class": errors.inputs.classes[label], "kind": name, "count": count, "ap": before,
+                     "ap_fixed": after, "gain": gain})
+    return rows
+
+
+_REPAIRS = ("Loc", "Sim", "Oth", "BG", "missed")
+
+
+def _area(outcome: NDArray[np.int8], npos: int) -> float | None:
+    if not npos:
+        return None
+    right = outcome[outcome != IGNORED] == RIGHT
+    return average_precision.area_under(*average_precision.precision_recall(right, npos))
+
+
+def missed_rows(errors: Errors, all_classes: str = "all classes") -> list[Row]:
+    """Rows {class, objects, found, loose, confused, unseen}: what became of the objects to be found."""
+    rows: list[Row] = []
+    count: Callable[[NDArray[np.int8]], NDArray[np.int64]] = lambda fate: np.bincount(fate[fate >= 0], minlength=4)  # noqa: E731
+    for label, name in enumerate(errors.inputs.classes):
+        counts = count(errors.fate[errors.inputs.objects.label == label])
+        rows.append({"class": name, "objects": int(counts.sum()), **dict(zip(FATES, counts.tolist(), strict=True))})
+    total = count(errors.fate)
+    rows.append({"class": all_classes, "objects": int(total.sum()), **dict(zip(FATES, total.tolist(), strict=True))})
+    return rows

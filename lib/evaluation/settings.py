@@ -1,0 +1,43 @@
+"""The numbers of the evaluation that a person may change."""
+
+from pydantic import Field
+
+from lib.core.params import Settings
+from lib.evaluation.bootstrap import Measure
+
+
+class Evaluate(Settings):
+    """Block `evaluate`.
+
+    iou            : least IoU of a match in the VOC protocol (devkit: 0.5, reached is enough)
+    max_detections : best detections per image and class in the COCO protocol (100)
+    curve_points   : most points of a precision-recall curve
+    background     : IoU below which a detection has nothing to do with an object (Hoiem et al.: 0.1)
+    similar        : groups of classes that are easily confused; names that are no class are passed over
+    top            : how many false positives of each class to look at (R-CNN, figure 5: 25, 100, 400, 1600, 6400)
+    """
+
+    iou: float = Field(gt=0, le=1, default=0.5)
+    max_detections: int = Field(ge=1, default=100)
+    curve_points: int = Field(ge=24, default=200)
+    background: float = Field(gt=0, le=1, default=0.1)
+    similar: list[list[str]] = Field(default=[])
+    top: list[int] = Field(min_length=1, default=[25, 100, 400, 1600, 6400])
+
+
+class Report(Settings):
+    """Block `report`.
+
+    images, boxes : test images on the page, spread over the split, and best detections of a method in each
+    side          : longer side of an image on the page, pixels
+    measure       : average that is compared;  level : share of the resamples inside an interval
+    resamples     : drawn sets of test images;  seed : of the draw
+    """
+
+    images: int = Field(ge=0)
+    boxes: int = Field(ge=1)
+    side: int = Field(ge=32)
+    measure: Measure
+    level: float = Field(gt=0, lt=1)
+    resamples: int = Field(ge=1)
+    seed: int

@@ -1,0 +1,84 @@
+"""Two revisions of one method: the difference of their averages with an interval, and every object that changed.
+
+``python -m stages.compare REV_A REV_B --method fast [--out DIR]``: a revision is what Git resolves, the name of an
+experiment, or `workspace`. Detections and tables come from DVC's cache, nothing is checked out. Writes `DIR/changes.json`
+and a picture of each changed image, on the left by A and on the right by B.
+"""
+
+import argparse
+import sys
+import tempfile
+from itertools import groupby
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib.core import params, revisions, tables
+from lib.core.errors import Fault, InputError
+from lib.data.photographs import Photographs, Splits
+from lib.evaluation import bootstrap, changes, drawing, inputs
+from lib.evaluation.inputs import Inputs
+from lib.evaluation.settings import Evaluate, Report
+
+
+def load(revision: str, method: str, splits: list[str], scratch: Path) -> Inputs:
+    """The detections of a method at a revision, with that revision's objects."""
+    detections = revisions.fetch(revision, f"data/detections/{method}.parquet", scratch)
+    return inputs.read(detections, revisions.fetch(revision, "data/tables", scratch), splits)
+
+
+def compare(asked: argparse.Namespace) -> None:
+    """Everything that the docstring of the module says."""
+    given = params.validate(
+        params.load(), {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
+    )
+    settings, iou, names = given["report"], given["evaluate"].iou, (asked.first, asked.second)
+    with tempfile.TemporaryDirectory() as scratch:
+        first, second = (
+            load(name, asked.method, given["splits"].test, Path(scratch) / str(k)) for k, name in enumerate(names)
+        )
+    try:
+        found = changes.changes(first, second, iou, asked.moved)
+    except ValueError as error:
+        remedy = "Compare revisions with the same data"
+        raise InputError([Fault("other data", f"{names[0]}, {names[1]}", str(error), "", remedy)]) from error
+    both = {"B": second, "A": first}
+    alone, (pair,) = bootstrap.compare(
+        both, settings.resamples, settings.seed, settings.level, iou, settings.measure
+    )
+    for letter, name in zip("AB", names, strict=True):
+        print(f"{letter} {name}: {settings.measure} {_number(alone[letter].value)}")
+    print(
+        f"B - A: {_number(pair.difference.value, '+')}, {settings.level:.0%} of {settings.resamples} resamples from "
+        f"{_number(pair.difference.low, '+')} to {_number(pair.difference.high, '+')}: "
+        f"{'more than luck' if pair.sure else 'may be luck'}"
+    )
+    counts = {kind: sum(change.kind == kind for change in found) for kind in ("gained", "lost", "moved")}
+    print(f"Objects: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    photographs = Photographs(given["data.root"], Path("data/tables"))
+    records = []
+    by_image = [(image_id, list(group)) for image_id, group in groupby(found, lambda change: change.image_id)]
+    for number, (image_id, group) in enumerate(tqdm(by_image, unit="image", desc="pictures", disable=None)):
+        drawing.write_png(asked.out / f"{number:04d}.png", changes.picture(photographs.image(image_id), group))
+        records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": [str(one) for one in group]})
+    for record in records:
+        print(f"{record['image_id']} ({record['picture']}): {'; '.join(record['changes'])}")
+    tables.write_json(asked.out / "changes.json", {"first": names[0], "second": names[1], **counts, "images": records})
+    print(f"Pictures and changes.json are in {asked.out}")
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "none" if value is None else f"{value:{sign}.4f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__)
+    parser.add_argument("first", metavar="REV_A")
+    parser.add_argument("second", metavar="REV_B", nargs="?", default=revisions.WORKSPACE)
+    parser.add_argument("--method", required=True, help="whose detections to compare")
+    parser.add_argument("--out", type=Path, default=Path(".scratch/compare"), help="folder for the pictures")
+    parser.add_argument("--moved", type=float, default=0.9, help="IoU of both boxes below which an object moved (0.9)")
+    try:
+        compare(parser.parse_args())
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")

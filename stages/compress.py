@@ -1,0 +1,44 @@
+"""Fast R-CNN with fc6 and fc7 as truncated singular value decompositions (paper §3.1; compress_net.py).
+
+Reads the trained detector, writes the smaller one and what became of its layers. Nothing is trained again.
+"""
+
+from pydantic import Field
+
+from lib.core import run, tables
+from lib.core.errors import Fault, InputError
+from lib.core.params import Settings
+from lib.detectors import fast, model_file
+from lib.nets import low_rank
+
+
+class Compress(Settings):
+    """Block `fast_svd.compress`.
+
+    ranks : singular values kept of fc6 and of fc7 (paper: 1024, 256)
+    """
+
+    ranks: list[int] = Field(min_length=2, max_length=2)
+
+
+PARAMS = {"{item}.compress": Compress}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    ranks = life.params[f"{life.item}.compress"].ranks
+    source = life.deps(".pt")[0]
+    network, model = fast.load(source)
+    section, head = model.sections["head"], network.head
+    try:
+        report = low_rank.compress(head.layers, ranks)
+    except ValueError as error:
+        raise InputError([Fault("bad ranks", f"{life.item}.compress.ranks", f"is {ranks}: {error}", "", "Change it")]) from None
+    assert model.scale is not None
+    compressed = fast.describe_head(head, section["fc"], section["dropout"], ranks)
+    model_file.save(life.outs(".pt")[0], model.backbone, model.classes, model.scale, **{**model.sections, "head": compressed})
+    tables.write_json(next(path for path in life.outs(".json") if "cost" not in path.parts), report)
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

@@ -1,0 +1,71 @@
+"""The trunk's map of every training image, once per scale (SPPnet §4.2); what follows reads windows out of these.
+
+Reads SPPnet's classifier, the tables and the images; writes `data/features/spp_maps`, half precision in a few large
+shards. Test images are not here: detection passes each through the trunk once, as for a picture that it never saw.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from lib.core import run, tables
+from lib.core.ahead import ahead
+from lib.core.params import Settings
+from lib.core.pool import workers
+from lib.data.photographs import Photographs, Splits
+from lib.detectors import spp_network
+from lib.nets import device, map_store
+from lib.nets.pyramid import compute_map
+
+Scales = Annotated[list[int], Field(min_length=1)]
+
+
+class MapImages(Settings):
+    """Block `spp.maps`.
+
+    mirror    : keep the maps of mirrored images too, for the fine-tuning (authors: yes)
+    precision : of the forward passes;  shard_mib : size at which a file is closed and the next begun
+    """
+
+    mirror: bool
+    precision: device.Precision
+    shard_mib: int = Field(ge=1)
+
+
+PARAMS = {"splits": Splits, "spp.scales": Scales, "spp.maps": MapImages}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings, scales = life.params["spp.maps"], life.params["spp.scales"]
+    photographs = Photographs(life.data_root, life.dep("data/tables"), life.params["splits"].train)
+    network = spp_network.load(life.dep("data/models/spp/net.pt"))
+    place = device.pick(life.compute.device, settings.precision)
+    trunk = spp_network.inference_trunk(network, place.place)
+    layout = map_store.layout(network.backbone.trunk, photographs.table, scales)
+    forms = map_store.variants(scales, settings.mirror)
+    cells = int((layout["cells_x"] * layout["cells_y"]).sum()) * (1 + settings.mirror)
+    life.announce(f"{len(photographs)} images at {scales} pixels", disk=2 * cells * network.backbone.channels)
+
+    folder, total = life.scratch / "maps", len(photographs) * len(forms)
+    for number, form in enumerate(forms):
+        writer = map_store.writer(folder, layout, form, network.backbone.channels, settings.shard_mib * 2**20)
+
+        def cells_of(image_id: str, form: map_store.Variant = form) -> np.ndarray:
+            image = photographs.image(image_id)
+            seen = np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image
+            found = compute_map(trunk, seen, form.scale, network.backbone.recipe, place).values
+            return found.reshape(-1, found.shape[2])
+
+        done = number * len(photographs) + len(photographs) - len(writer.todo)
+        maps = ahead(cells_of, writer.todo, *place.side_by_side(workers(life.compute)))
+        for found in life.progress(maps, total, "map", done):
+            writer.append({map_store.NAME: found})
+        writer.close()
+    tables.write(folder / "maps.parquet", layout, map_store.MAPS)
+    folder.rename(life.out("data/features/spp_maps"))
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

@@ -1,0 +1,90 @@
+"""Runs a trained method on images of your own, by the same code as `detect`.
+
+``python -m stages.predict --method faster IMAGES... --out DIR [--trace]``: IMAGES are files, folders or patterns. Writes
+pictures with the best boxes, `detections.parquet`, COCO's `detections.json` (and `images.json`, which says what its numbers
+mean), and with --trace, for one image, `trace.html`: each detection with its region, scores, and what NMS removed.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from lib.core import params, pipeline, tables
+from lib.core.boxes import Boxes
+from lib.core.clock import Clock
+from lib.core.errors import Fault, InputError
+from lib.core.pool import workers
+from lib.data import pictures
+from lib.data.images import Image, read_image
+from lib.detectors import rows, running, tracing
+from lib.detectors.candidates import Candidates
+from lib.evaluation import coco_results, drawing, page, page_trace
+from lib.evaluation.inputs import Inputs
+from lib.nets import device
+from lib.proposals import selective_search, settings
+
+
+def predict(asked: argparse.Namespace) -> None:
+    """Everything that the docstring of the module says."""
+    root, ids = pictures.find(asked.images)
+    if asked.trace and len(ids) != 1:
+        raise InputError([Fault("many images", "--trace", f"was given {len(ids)} images", "one image", "Name one image")])
+    row = rows.row(asked.method, pipeline.entries())
+    wanted = {row.block: row.module.Detect, "compute": params.Compute, "data.max_pixels": int}
+    given = params.validate(params.load(), {**wanted, "proposals.selective_search": settings.Settings})
+    selection, compute, search = given[row.block], given["compute"], given["proposals.selective_search"]
+    place, clock = device.pick(compute.device, selection.precision), Clock()
+    detector = row.module.Detector(row.models, selection, place, clock)
+
+    def read(image_id: str) -> Image:
+        return read_image(root, image_id, transpose=True, max_pixels=given["data.max_pixels"])
+
+    def proposals(image_id: str, image: Image) -> Boxes:
+        with clock("proposals"):
+            return selective_search.search(image, search)[0]
+
+    regions = None if row.module.PROPOSES else proposals
+    with tempfile.TemporaryDirectory() as scratch:
+        candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
+        work = running.detect(detector, ids, read, regions, candidates, clock, place, workers(compute))
+        for _ in tqdm(work, total=len(ids), unit="image", desc=asked.method):
+            pass
+        candidates.write(asked.out / "detections.parquet")
+    found = tables.read(asked.out / "detections.parquet", tables.DETECTIONS)
+    objects = tables.OBJECTS.empty_table().to_pandas()
+    inputs = Inputs.of(pd.DataFrame({"image_id": ids}), objects, found, detector.classes)
+    tables.write_json(asked.out / "detections.json", coco_results.results(inputs))
+    tables.write_json(asked.out / "images.json", coco_results.truth(inputs))
+    by_image = tables.groups(found)
+    for image_id in ids:
+        best = by_image.get(image_id, found.iloc[:0]).nlargest(asked.boxes, "score", keep="first")
+        best = best[best["score"] >= asked.min_score][::-1]  # the best lies on top
+        labels = [f"{name} {score:.2f}" for name, score in zip(best["class"], best["score"], strict=True)]
+        picture = drawing.draw(read(image_id), tables.boxes(best), labels)
+        drawing.write_png(asked.out / "pictures" / f"{image_id}.png", picture)
+    if asked.trace:
+        image = read(ids[0])
+        scored = detector(detector.prepare(image, regions and regions(ids[0], image)))
+        steps = tracing.trace(scored, (image.shape[1], image.shape[0]), selection)
+        data = {"width": image.shape[1], "height": image.shape[0], "source": page.data_uri(image, 1200)}
+        data |= tracing.describe(steps, detector.classes, most=40)
+        tables.write_text(asked.out / "trace.html", page_trace.page(f"{asked.method}: {ids[0]}", data))
+    print(f"{len(ids)} images, {len(found)} detections in {asked.out}; milliseconds: {clock.milliseconds(len(ids))}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
+    parser.add_argument("images", nargs="+", help="image files, folders, patterns")
+    parser.add_argument("--method", required=True, help="a row of detect in dvc.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--boxes", type=int, default=8, help="best boxes drawn on an image (8)")
+    parser.add_argument("--min-score", type=float, default=float("-inf"), help="least score of a drawn box")
+    parser.add_argument("--trace", action="store_true", help="follow one image through the method")
+    try:
+        predict(parser.parse_args())
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")

@@ -1,0 +1,80 @@
+"""Proposals of a trained region proposal network, with the recall they reach on the test split (Faster R-CNN §3.2, §4.1).
+
+`python -m stages.propose_rpn BLOCK NAME`, for example `faster.propose p1`: the model is among the deps; writes the table,
+metrics and curves. Mirrored images reuse the boxes of the plain ones, mirrored, as in the authors' Python code.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from lib.core import run, tables
+from lib.core.ahead import ahead
+from lib.core.by_image import ByImage
+from lib.core.clock import Clock
+from lib.core.params import Settings
+from lib.core.pool import workers
+from lib.data.photographs import Photographs, Splits
+from lib.detectors import faster
+from lib.nets import device
+from lib.nets.rpn import Proposing
+from lib.proposals import cached, recall
+
+
+class Propose(Settings):
+    """Block `faster.propose`: which boxes become proposals of the training splits' images (authors: all before NMS, 2000
+    after it) and of the others' (6000, 300);  precision : of the forward passes
+    """
+
+    training: Proposing
+    test: Proposing
+    precision: device.Precision
+
+
+def PARAMS(block: str, name: str) -> Mapping[str, Any]:
+    """The params of a row."""
+    return {"splits": Splits, block: Propose}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    (block, name), tables_folder = life.args, life.dep("data/tables")
+    settings, splits = life.params[block], life.params["splits"]
+    photographs = Photographs(life.data_root, tables_folder)
+    learning = set(Photographs(life.data_root, tables_folder, splits.train).ids)
+    place = device.pick(life.compute.device, settings.precision)
+    proposer = faster.Proposals(life.deps(".pt")[0], place, Clock())
+
+    def found(image_id: str) -> cached.Found:
+        start = time.perf_counter()
+        prepared = proposer.prepare(photographs.image(image_id))
+        boxes, scores = proposer(prepared, settings.training if image_id in learning else settings.test)
+        return cached.Found(image_id, boxes, scores, time.perf_counter() - start)
+
+    def search(missing: Sequence[str]) -> Iterator[cached.Found]:
+        life.announce(f"{len(photographs)} images, {len(learning)} of them for training")
+        results = ahead(found, missing, *place.side_by_side(workers(life.compute)))
+        yield from life.progress(results, len(photographs), "image", len(photographs) - len(missing))
+
+    target = life.outs(".parquet")[0]
+    keys = {image_id: name for image_id in photographs.ids}  # the scratch folder's name holds what decides the rows
+    seconds = cached.update(target, keys, None, life.scratch / "pieces", search)
+    milliseconds = 1000 * fmean(seconds.values()) if seconds else None
+    tables.write_json(life.out(f"results/speed/{name}.json"), {"proposals": milliseconds})
+
+    measured, table = recall.Recall(), ByImage(target, tables.PROPOSALS)
+    test = Photographs(life.data_root, tables_folder, splits.test, difficult=False)
+    for image_id in test.ids:
+        objects, labels = test.objects(image_id)
+        measured.add(tables.boxes(table[image_id]), objects, [test.classes[label] for label in labels])
+    figures = measured.metrics()
+    rows = [{"class": one, **values} for one, values in figures.pop("per_class").items()]
+    tables.write_json(life.out(f"results/metrics/proposals/{name}.json"), figures)
+    tables.write_json(life.out(f"results/plots/recall_classes/{name}.json"), rows)
+    tables.write_json(life.out(f"results/plots/recall_iou/{name}.json"), measured.against_iou())
+    tables.write_json(life.out(f"results/plots/recall_boxes/{name}.json"), measured.against_boxes())
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

@@ -1,0 +1,48 @@
+"""The comparison of all methods: `results/report.md`, and `results/report.html`, one file that opens from disk.
+
+Reads what the other stages wrote: detections, metrics, plots, times and models; the methods are those whose detections
+are among its deps. Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
+"""
+
+from lib.core import pipeline, run, tables
+from lib.data.photographs import Photographs, Splits
+from lib.evaluation import bootstrap, collect, errors, gallery, inputs, page, summary
+from lib.evaluation.settings import Evaluate, Report
+
+
+PARAMS = {"evaluate": Evaluate, "report": Report, "splits": Splits}
+
+
+def main(life: run.Life) -> None:
+    """See the module's docstring."""
+    settings, scoring = life.params["report"], life.params["evaluate"]
+    test = life.params["splits"].test
+    folder = life.dep("data/tables")
+    found = {path.stem: path for path in life.deps(".parquet") if path.parent.name == "detections"}
+    life.announce(f"{len(found)} methods, {settings.resamples} resamples")
+    given = {name: inputs.read(path, folder, test) for name, path in found.items()}
+    wrong = {
+        name: errors.classify(one, scoring.similar, scoring.iou, scoring.background) for name, one in given.items()
+    }
+    alone, pairs = bootstrap.compare(
+        given, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure
+    )
+    files = collect.Files(life.dep, pipeline.entries())
+    methods = [collect.method(files, name) for name in found]
+    shown = summary.tables(methods, alone, pairs, files.proposals(), settings.measure, settings.level)
+    photographs = Photographs(life.data_root, folder, test)
+    pictures = []
+    for image_id in life.progress(gallery.spread(photographs.ids, settings.images), settings.images, "image"):
+        width, height = photographs.size(image_id)
+        source = page.data_uri(photographs.image(image_id), settings.side)
+        seen = gallery.describe(wrong, image_id, settings.boxes) if wrong else {"id": image_id}
+        pictures.append({**seen, "width": width, "height": height, "source": source})
+    title, intro = "Comparison of the methods", collect.introduction(photographs, life.data_root)
+    data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": pictures}
+    text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in shown)])
+    tables.write_text(life.out("results/report.md"), text)
+    tables.write_text(life.out("results/report.html"), page.page(title, intro, shown, data))
+
+
+if __name__ == "__main__":
+    run.stage(main, PARAMS)

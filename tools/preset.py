@@ -1,0 +1,114 @@
+"""Runs a preset in a copy of the working tree and brings its figures home: what `make preset NAME=bccd` calls.
+
+    python -m tools.preset NAME
+
+The copy is `.scratch/presets/NAME`, a repository of its own with params.yaml = presets/NAME.yaml, so nothing here is
+touched: not params.yaml, not data/, not dvc.lock. It stays, so a killed run goes on and a second run does only what has
+changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the copy's metrics, METHOD.json
+and proposals/, and the folders cost/ and speed/.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+# Of no use in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
+LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
+PRODUCED = "data/*/VOCdevkit"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of a file in presets/, without .yaml")
+    name = parser.parse_args().name
+    root = Path.cwd()
+    known = sorted(path.stem for path in (root / "presets").glob("*.yaml"))
+    if name not in known:
+        print(f"ERROR: presets/{name}.yaml: is not there. Allowed: {known}. Run: make preset NAME=...", file=sys.stderr)
+        return 1
+    copy = root / ".scratch/presets" / name
+    bring(root, copy)
+    write_params(root, copy, name)
+    connect(root, copy)
+    print(f"preset {name} runs in {copy}", flush=True)
+    code = subprocess.run(["dvc", "repro"], cwd=copy, env=environment(), check=False).returncode
+    if code == 0:
+        for path in collect(copy / "results", root / "results/presets" / name):
+            print(path.relative_to(root))
+    return code
+
+
+def environment() -> dict[str, str]:
+    """This process's, less what a surrounding dvc or git has set for its own repository, and a path that holds there."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    return kept | {name: str(Path(kept[name]).resolve()) for name in ("RCNN_DATA",) if kept.get(name)}
+
+
+def tracked(root: Path) -> list[str]:
+    """Files that Git knows or would take, less those that a copy does not need."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, env=environment(), capture_output=True, text=True, check=True,
+    ).stdout.split("\0")
+    return [
+        name for name in listed
+        if name and (root / name).is_file() and not name.startswith(LEFT_OUT) and not name.endswith("dvc.lock")
+    ]
+
+
+def bring(root: Path, copy: Path) -> None:
+    """Makes the copy's code that of `root`: new and changed files come, files that are gone go, made data stays."""
+    listing = copy.parent / f"{copy.name}.files"
+    names = tracked(root)
+    before = listing.read_text().split("\0") if listing.exists() else []
+    for name in set(before) - set(names):
+        (copy / name).unlink(missing_ok=True)
+    for name in names:
+        target = copy / name
+        if not target.exists() or target.read_bytes() != (root / name).read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, target)
+    listing.write_text("\0".join(names))
+
+
+def write_params(root: Path, copy: Path, name: str) -> None:
+    """presets/NAME.yaml as the copy's params.yaml, with paths of the user's own made absolute."""
+    yaml = YAML()
+    yaml.width = 4096
+    values = yaml.load((root / f"presets/{name}.yaml").read_text(encoding="utf-8"))
+    for block, key in (("data", "root"), ("m0", "weights")):
+        given = Path(str(values.get(block, {}).get(key, "")))
+        if given.parts and not given.match(PRODUCED) and not given.is_absolute() and (root / given).exists():
+            values[block][key] = str((root / given).resolve())
+    with open(copy / "params.yaml", "w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+
+
+def connect(root: Path, copy: Path) -> None:
+    """A Git repository, as DVC wants one, and the DVC cache of `root`."""
+    if not (copy / ".git").exists():
+        subprocess.run(["git", "init", "--quiet"], cwd=copy, env=environment(), check=True)
+    found = subprocess.run(["dvc", "cache", "dir"], cwd=root, env=environment(), capture_output=True, text=True, check=True)
+    cache = (root / found.stdout.strip()).resolve()
+    subprocess.run(["dvc", "cache", "dir", "--local", str(cache)], cwd=copy, env=environment(), check=True)
+
+
+def collect(results: Path, home: Path) -> Iterable[Path]:
+    """Copies metrics, costs and speeds of a finished run; what an earlier run left there goes."""
+    shutil.rmtree(home, ignore_errors=True)
+    for folder, target in (("metrics", home), ("cost", home / "cost"), ("speed", home / "speed")):
+        for path in sorted((results / folder).rglob("*.json")):
+            place = target / path.relative_to(results / folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place)
+            yield place
+
+
+if __name__ == "__main__":
+    sys.exit(main())
