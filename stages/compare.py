@@ -21,10 +21,11 @@ from lib.evaluation.inputs import Inputs
 from lib.evaluation.settings import Evaluate, Report
 
 
-def load(revision: str, method: str, splits: list[str], scratch: Path) -> Inputs:
-    """The detections of a method at a revision, with that revision's objects."""
+def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[Inputs, Path]:
+    """The detections of a method at a revision with that revision's objects, and the folder of its tables."""
     detections = revisions.fetch(revision, f"data/detections/{method}.parquet", scratch)
-    return inputs.read(detections, revisions.fetch(revision, "data/tables", scratch), splits)
+    folder = revisions.fetch(revision, "data/tables", scratch)
+    return inputs.read(detections, folder, splits), folder
 
 
 def compare(asked: argparse.Namespace) -> None:
@@ -34,9 +35,10 @@ def compare(asked: argparse.Namespace) -> None:
     )
     settings, iou, names = given["report"], given["evaluate"].iou, (asked.first, asked.second)
     with tempfile.TemporaryDirectory() as scratch:
-        first, second = (
+        (first, _), (second, folder) = (
             load(name, asked.method, given["splits"].test, Path(scratch) / str(k)) for k, name in enumerate(names)
         )
+        photographs = Photographs(given["data.root"], folder)
     try:
         found = changes.changes(first, second, iou, asked.moved)
     except ValueError as error:
@@ -55,7 +57,6 @@ def compare(asked: argparse.Namespace) -> None:
     )
     counts = {kind: sum(change.kind == kind for change in found) for kind in ("gained", "lost", "moved")}
     print(f"Objects: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
-    photographs = Photographs(given["data.root"], Path("data/tables"))
     records = []
     by_image = [(image_id, list(group)) for image_id, group in groupby(found, lambda change: change.image_id)]
     for number, (image_id, group) in enumerate(tqdm(by_image, unit="image", desc="pictures", disable=None)):

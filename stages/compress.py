@@ -3,37 +3,24 @@
 Reads the trained detector, writes the smaller one and what became of its layers. Nothing is trained again.
 """
 
-from pydantic import Field
-
 from lib.core import run, tables
 from lib.core.errors import Fault, InputError
-from lib.core.params import Settings
 from lib.detectors import fast, model_file
 from lib.nets import low_rank
 
-
-class Compress(Settings):
-    """Block `fast_svd.compress`.
-
-    ranks : singular values kept of fc6 and of fc7 (paper: 1024, 256)
-    """
-
-    ranks: list[int] = Field(min_length=2, max_length=2)
-
-
-PARAMS = {"{item}.compress": Compress}
+PARAMS = {"{item}.ranks": list[int]}  # singular values kept of fc6 and of fc7 (paper: 1024, 256)
 
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
-    ranks = life.params[f"{life.item}.compress"].ranks
+    ranks = life.params[f"{life.item}.ranks"]
     source = life.deps(".pt")[0]
     network, model = fast.load(source)
     section, head = model.sections["head"], network.head
     try:
         report = low_rank.compress(head.layers, ranks)
     except ValueError as error:
-        raise InputError([Fault("bad ranks", f"{life.item}.compress.ranks", f"is {ranks}: {error}", "", "Change it")]) from None
+        raise InputError([Fault("bad ranks", f"params.yaml: {life.item}.ranks", f"is {ranks}: {error}", "", "Change it")]) from None
     assert model.scale is not None
     compressed = fast.describe_head(head, section["fc"], section["dropout"], ranks)
     model_file.save(life.outs(".pt")[0], model.backbone, model.classes, model.scale, **{**model.sections, "head": compressed})

@@ -34,11 +34,12 @@ def predict(asked: argparse.Namespace) -> None:
     if asked.trace and len(ids) != 1:
         raise InputError([Fault("many images", "--trace", f"was given {len(ids)} images", "one image", "Name one image")])
     row = rows.row(asked.method, pipeline.entries())
-    wanted = {row.block: row.module.Detect, "compute": params.Compute, "data.max_pixels": int}
-    given = params.validate(params.load(), {**wanted, "proposals.selective_search": settings.Settings})
-    selection, compute, search = given[row.block], given["compute"], given["proposals.selective_search"]
-    place, clock = device.pick(compute.device, selection.precision), Clock()
-    detector = row.module.Detector(row.models, selection, place, clock)
+    schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
+    given = params.validate(params.load(), {**schema, row.block: row.module.Detect, row.regions: row.module.REGIONS})
+    selection, source, search = given[row.block], given[row.regions], given["proposals.selective_search"]
+    place, clock = device.pick(given["compute"].device, selection.precision), Clock()
+    own = [] if isinstance(source, str) else [source]  # a detector that makes its own regions is told how
+    detector = row.module.Detector(row.models, selection, *own, place, clock)
 
     def read(image_id: str) -> Image:
         return read_image(root, image_id, transpose=True, max_pixels=given["data.max_pixels"])
@@ -47,13 +48,13 @@ def predict(asked: argparse.Namespace) -> None:
         with clock("proposals"):
             return selective_search.search(image, search)[0]
 
-    regions = None if row.module.PROPOSES else proposals
+    regions = None if own else proposals
     with tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
-        work = running.detect(detector, ids, read, regions, candidates, clock, place, workers(compute))
-        for _ in tqdm(work, total=len(ids), unit="image", desc=asked.method):
-            pass
+        work = running.detect(detector, ids, read, regions, candidates, clock, place, workers(given["compute"]))
+        list(tqdm(work, total=len(ids), unit="image", desc=asked.method))
         candidates.write(asked.out / "detections.parquet")
+    spent = clock.milliseconds(len(ids))
     found = tables.read(asked.out / "detections.parquet", tables.DETECTIONS)
     objects = tables.OBJECTS.empty_table().to_pandas()
     inputs = Inputs.of(pd.DataFrame({"image_id": ids}), objects, found, detector.classes)
@@ -64,16 +65,15 @@ def predict(asked: argparse.Namespace) -> None:
         best = by_image.get(image_id, found.iloc[:0]).nlargest(asked.boxes, "score", keep="first")
         best = best[best["score"] >= asked.min_score][::-1]  # the best lies on top
         labels = [f"{name} {score:.2f}" for name, score in zip(best["class"], best["score"], strict=True)]
-        picture = drawing.draw(read(image_id), tables.boxes(best), labels)
-        drawing.write_png(asked.out / "pictures" / f"{image_id}.png", picture)
+        drawing.write_png(asked.out / f"pictures/{image_id}.png", drawing.draw(read(image_id), tables.boxes(best), labels))
     if asked.trace:
         image = read(ids[0])
-        scored = detector(detector.prepare(image, regions and regions(ids[0], image)))
-        steps = tracing.trace(scored, (image.shape[1], image.shape[0]), selection)
-        data = {"width": image.shape[1], "height": image.shape[0], "source": page.data_uri(image, 1200)}
+        scored, size = detector(detector.prepare(image, regions and regions(ids[0], image))), image.shape[1::-1]
+        steps = tracing.trace(scored, size, selection)
+        data = {"width": size[0], "height": size[1], "source": page.data_uri(image, 1200)}
         data |= tracing.describe(steps, detector.classes, most=40)
         tables.write_text(asked.out / "trace.html", page_trace.page(f"{asked.method}: {ids[0]}", data))
-    print(f"{len(ids)} images, {len(found)} detections in {asked.out}; milliseconds: {clock.milliseconds(len(ids))}")
+    print(f"{len(ids)} images, {len(found)} detections in {asked.out}; milliseconds: {spent}")
 
 
 if __name__ == "__main__":

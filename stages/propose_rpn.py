@@ -58,7 +58,7 @@ def main(life: run.Life) -> None:
         yield from life.progress(results, len(photographs), "image", len(photographs) - len(missing))
 
     target = life.outs(".parquet")[0]
-    keys = {image_id: name for image_id in photographs.ids}  # the scratch folder's name holds what decides the rows
+    keys = {one: cached.key(one, name) for one in photographs.ids}  # the scratch folder's name holds what decides the rows
     seconds = cached.update(target, keys, None, life.scratch / "pieces", search)
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
     tables.write_json(life.out(f"results/speed/{name}.json"), {"proposals": milliseconds})

@@ -6,9 +6,8 @@ are among its deps. Writes tables, paired bootstrap intervals, curves, errors, a
 
 from lib.core import pipeline, run, tables
 from lib.data.photographs import Photographs, Splits
-from lib.evaluation import bootstrap, collect, errors, gallery, inputs, page, summary
+from lib.evaluation import bootstrap, collect, errors, experiments, gallery, inputs, page, summary
 from lib.evaluation.settings import Evaluate, Report
-
 
 PARAMS = {"evaluate": Evaluate, "report": Report, "splits": Splits}
 
@@ -30,6 +29,8 @@ def main(life: run.Life) -> None:
     files = collect.Files(life.dep, pipeline.entries())
     methods = [collect.method(files, name) for name in found]
     shown = summary.tables(methods, alone, pairs, files.proposals(), settings.measure, settings.level)
+    if "results/experiments" in life.entry.deps:
+        shown += [experiments.table(kept) for kept in files.folder("results/experiments").values()]
     photographs = Photographs(life.data_root, folder, test)
     pictures = []
     for image_id in life.progress(gallery.spread(photographs.ids, settings.images), settings.images, "image"):

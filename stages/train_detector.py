@@ -16,6 +16,7 @@ from lib.data.photographs import Photographs, Splits
 from lib.detectors import fast, fast_training, model_file
 from lib.learners import training
 from lib.nets import device
+from lib.nets.trunk_training import TrainedTrunk
 
 
 def PARAMS(block: str, proposals: str) -> dict[str, Any]:
@@ -28,10 +29,10 @@ def PARAMS(block: str, proposals: str) -> dict[str, Any]:
 def main(life: run.Life) -> None:
     """See the module's docstring."""
     block, table = life.args
-    settings, seed = life.params[block], life.params["seed"]
+    settings, seed, memory = life.params[block], life.params["seed"], int(life.compute.memory_gib * 2**30) // 4
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train,
-        life.params[f"{block.split('.')[0]}.difficult"], cache_bytes=int(life.compute.memory_gib * 2**30) // 4,
+        life.params[f"{block.split('.')[0]}.difficult"], cache_bytes=memory,
     )
     proposals = ByImage(life.dep(life.params[table]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro")
@@ -49,7 +50,8 @@ def main(life: run.Life) -> None:
 
     def train(phase: int, chosen: fast_training.Train) -> list[dict[str, float]]:
         fast_training.freeze(network, chosen, boxes_only=phase > 0)
-        trunk = fast_training.trunk_of(network, "all" if phase else settings.frozen, place)
+        frozen = None if phase or settings.frozen == "all" else settings.frozen
+        trunk = TrainedTrunk(network.trunk, frozen, place.place, kept_bytes=memory)
 
         def progress(todo: Iterable[int], done: int) -> Iterator[int]:
             done += phase * settings.iterations

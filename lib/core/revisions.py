@@ -27,6 +27,7 @@ def fetch(revision: str, path: str, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         files = DVCFileSystem(rev=revision)
+        files.repo  # noqa: B018  resolves the revision; `exists` would take an unknown one for an empty one
         if not files.exists(path):
             raise _missing(revision, path, "is not part of this revision", "Name a revision that has it")
         if files.isdir(path):

@@ -23,7 +23,7 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
                 Fault("no image", word, "names no image", f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
                       "Check the path; quote a pattern that holds **")
             )
-        found |= {file.absolute() for file in files}
+        found |= {Path(os.path.abspath(file)) for file in files}
     if faults:
         raise InputError(faults)
     root = Path(os.path.commonpath([file.parent for file in found]))

@@ -3,7 +3,7 @@
 Paper §2.3; the authors' minibatch.py, roidb.py. R regions of an image, C classes without background.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from lib.core import tables
 from lib.core.boxes import flip
@@ -22,12 +22,14 @@ from lib.data.photographs import Photographs
 from lib.detectors import model_file
 from lib.detectors.fast import Network, restore_head
 from lib.learners import training
-from lib.nets import backbones, region_sampling
+from lib.learners.passes import images_of
+from lib.nets import region_sampling
 from lib.nets.detection_loss import BoxLoss, head_loss
 from lib.nets.device import Device, Precision
 from lib.nets.heads import LAST_BLOCK, PRETRAINED_FC, DetectionHead, region_layers
 from lib.nets.region_sampling import Regions
 from lib.nets.scaling import Scale, factor, resize, to_input
+from lib.nets.trunk_training import TrainedTrunk
 
 PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
 
@@ -82,7 +84,7 @@ class Item:
 
     image  : uint8 (H, W, 3) as the network sees it;  rois : float32 (R, 5) as `roi_pool` takes them
     label  : int64 (R,);  target : float32 (R, 4) normalised, 0 for background
-    total  : regions of the whole batch;  image_id : its key
+    total  : regions of the whole batch;  key : the image's key, whether it is mirrored, and which of the scales it has
     """
 
     image: NDArray[np.uint8]
@@ -90,7 +92,7 @@ class Item:
     label: NDArray[np.int64]
     target: NDArray[np.float32]
     total: int
-    image_id: str
+    key: tuple[str, bool, int]
 
 
 class Batches:
@@ -134,11 +136,9 @@ class Batches:
         return region_sampling.sample(regions, count, chosen.foreground_share, (lower, upper), random)
 
     def images(self, i: int) -> list[str]:
-        """Keys of batch i: each pass over the images is a new permutation, cut into batches; what is over is left out."""
+        """Keys of batch i, see `images_of`; a batch holds no image twice unless two passes meet in it."""
         size = min(self._settings.images, len(self.ids))
-        turn, place = divmod(i, len(self.ids) // size)
-        order = training.generator(self._seed, f"{self._stage} order", turn).permutation(len(self.ids))
-        return [self.ids[row] for row in order[place * size : (place + 1) * size]]
+        return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
 
     def __call__(self, i: int) -> list[Item]:
         """The images of batch i with their regions."""
@@ -148,7 +148,7 @@ class Batches:
             regions = self.regions(image_id)
             regions = regions[self._draw(regions, random)]
             mirrored, level = random.random() < self._settings.mirror, random.integers(len(self._settings.scale.short_side))
-            drawn.append((image_id, regions, mirrored, int(level)))
+            drawn.append((image_id, regions, bool(mirrored), int(level)))
         total = sum(len(regions) for _, regions, _, _ in drawn)
         return [self._item(*one, total) for one in drawn]
 
@@ -163,7 +163,7 @@ class Batches:
         target[regions.label == 0] = 0
         scaled = factor(width, height, scale.short_side[level], scale.max_side)
         rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaled)])
-        return Item(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, image_id)
+        return Item(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, (image_id, mirrored, level))
 
 
 def start_head(
@@ -211,31 +211,14 @@ def freeze(network: Network, settings: Train, boxes_only: bool) -> None:
         module.requires_grad_(False)
 
 
-def trunk_of(network: Network, frozen: int | Literal["all"], device: Device) -> Callable[[Tensor], Tensor]:
-    """The trunk for training: its first `frozen` parts with batch norm folded in and no memory of what they did."""
-    parts = list(network.trunk)
-    count = len(parts) if frozen == "all" else frozen
-    still = backbones.fold_batch_norm(nn.Sequential(*parts[:count]))
-    still.to(device.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learning = nn.Sequential(*parts[count:])
-
-    def run(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            maps = still(images)
-        found: Tensor = learning(maps)
-        return found
-
-    return run
-
-
 def item_losses(
-    network: Network, trunk: Callable[[Tensor], Tensor], item: Item, settings: Train, device: Device
+    network: Network, trunk: TrainedTrunk, item: Item, settings: Train, device: Device
 ) -> training.Part:
-    """The losses of one image of a batch."""
+    """The losses of one image of a batch; `trunk` is the network's own as it runs in training."""
     rois, label, target = (torch.from_numpy(array).to(device.place) for array in (item.rois, item.label, item.target))
-    maps = trunk(to_input(item.image, network.recipe, device))
+    maps = trunk(to_input(item.image, network.recipe, device), item.key)
     logits, deltas = network.head(network.pool(maps, rois))
     found = head_loss(
         logits, deltas, label, target, item.total, settings.box_loss, settings.beta, settings.box_weight
     )
-    return training.Part(found, [item.image_id])
+    return training.Part(found, [item.key[0]])

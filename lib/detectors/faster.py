@@ -86,9 +86,9 @@ class Proposals:
     def __init__(self, path: Path, device: Device, clock: Clock) -> None:
         self.model = model_file.read(path, "rpn")
         self.scale = one_size(self.model.scale, str(path))
-        network = Proposer(self.model.backbone, rpn_net.restore(self.model.sections["rpn"]))
-        folded = fold_batch_norm(network).to(device.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network: Proposer = folded
+        self.network = Proposer(self.model.backbone, rpn_net.restore(self.model.sections["rpn"])).eval()
+        self.network.trunk = fold_batch_norm(self.network.trunk)  # type: ignore[assignment]
+        self.network.to(device.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self._clock = device, clock
 
     def prepare(self, image: Image) -> Prepared:
@@ -107,7 +107,7 @@ class Proposals:
         """float32 (R, 4) in the scaled image, the best first, and probabilities (R,). See `rpn.propose`."""
         with self._clock("proposals"), self._device.autocast():
             logits, deltas = self.network.rpn(maps)
-            anchors = torch.from_numpy(self.network.rpn.anchors(*maps.shape[2:])).to(maps.device)
+            anchors = self.network.rpn.anchors_on(maps)
             return rpn_net.propose(anchors, logits, deltas, prepared.size, prepared.factor, settings)
 
     def __call__(self, prepared: Prepared, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:

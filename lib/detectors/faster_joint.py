@@ -5,7 +5,6 @@ given: no gradient goes through their coordinates, which is what is approximate.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from torch import nn
 
 from lib.core.boxes import Boxes
 from lib.data.photographs import Photographs
-from lib.detectors import fast_training
 from lib.detectors.fast import Network
 from lib.detectors.faster import one_size
 from lib.detectors.faster_training import view
@@ -24,6 +22,7 @@ from lib.learners.passes import images_of
 from lib.nets import region_sampling, rpn_targets
 from lib.nets.anchors import AnchorMaps
 from lib.nets.backbones import Backbone
+from lib.nets.detection_loss import BoxLoss, head_loss
 from lib.nets.device import Device, Precision
 from lib.nets.heads import DetectionHead
 from lib.nets.rpn import RPN, Proposing, propose
@@ -42,7 +41,7 @@ class Train(training.Optimisation):
     mirror, frozen   : probability of mirroring an image (0.5), leading parts of the trunk that are not trained (VGG16: 10)
     targets, loss    : of the proposer, see `rpn_targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
     fc, dropout      : of the region layers, see `region_layers`
-    box_loss, beta, box_weight : of the detector, see `fast_training.Train` (smooth_l1, 1, 1)
+    box_loss, beta, box_weight : of the detector, see `head_loss` (smooth_l1, 1, 1)
     precision        : of the forward passes
 
     The statistics of the detector's targets are fixed: they cannot be known before the proposals are.
@@ -61,7 +60,7 @@ class Train(training.Optimisation):
     proposing: Proposing
     fc: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
-    box_loss: Literal["smooth_l1", "l2", "none"]
+    box_loss: BoxLoss
     beta: float = Field(gt=0)
     box_weight: float = Field(ge=0)
     precision: Precision
@@ -130,15 +129,14 @@ def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train
     losses = rpn_targets.losses(logits, deltas, item.drawn, by, settings.loss)
 
     size = item.image.shape[1], item.image.shape[0]
-    anchors = torch.from_numpy(network.rpn.anchors(*maps.shape[2:])).to(maps.device)
-    proposals, _ = propose(anchors, logits, deltas, size, item.factor, settings.proposing)
+    proposals, _ = propose(network.rpn.anchors_on(maps), logits, deltas, size, item.factor, settings.proposing)
     regions = regions_of(item, proposals.cpu().numpy(), size, settings)
     label = torch.from_numpy(regions.label).to(maps.device)
     head = network.detector.head
     target = (torch.from_numpy(regions.target).to(maps.device) - head.mean[label]) / head.std[label]
     rois = np.hstack([np.zeros((len(regions), 1), np.float32), regions.boxes])
     scores, moves = head(network.detector.pool(maps, torch.from_numpy(rois).to(maps.device)))
-    losses |= fast_training.head_loss(
+    losses |= head_loss(
         scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])

@@ -1,4 +1,4 @@
-"""The rows of `detect` in dvc.yaml: which module, settings and models make a method."""
+"""The rows of `detect` in dvc.yaml: which module, settings, regions and models make a method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,15 @@ from lib.core.pipeline import Entry
 
 @dataclass(frozen=True)
 class Row:
-    """module : of lib/detectors;  block : dotted params key of its settings;  models : paths, all of which exist"""
+    """The words of a row's command and the models among its deps.
+
+    module  : of lib/detectors;  block : dotted params key of its settings
+    regions : params key of where its regions come from;  models : paths, all of which exist
+    """
 
     module: ModuleType
     block: str
+    regions: str
     models: list[Path]
 
 
@@ -36,5 +41,5 @@ def row(method: str, entries: Mapping[str, Entry]) -> Row:
     ]
     if faults:
         raise InputError(faults)
-    _, module, block = entry.args
-    return Row(import_module(f"lib.detectors.{module}"), block, models)
+    _, module, block, regions = entry.args
+    return Row(import_module(f"lib.detectors.{module}"), block, regions, models)

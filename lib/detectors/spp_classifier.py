@@ -60,9 +60,9 @@ class Batches:
             torch.set_num_threads(1)  # of this thread alone: the others train meanwhile
         count = len(self._crops.labels)
         epoch = i // epoch_length(count, self._batch)
-        order = generator(self._seed, f"{self._stage} epoch", epoch).permutation(count)
+        order = generator(self._seed, f"{self._stage} epoch", epoch).permutation(count).tolist()
         random = generator(self._seed, self._stage, i)
-        chosen = [int(row) for row in epoch_rows(i, count, self._batch, order)]
+        chosen = epoch_rows(i, count, self._batch, order)
         side = self._sizes[epoch % len(self._sizes)]
         mirrored = random.random(len(chosen)) < self._mirror
         pieces = []

@@ -9,15 +9,14 @@ B resamples, I images, D detections, C classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import IGNORED, RIGHT, match
+from lib.evaluation.settings import Measure
 
-Measure = Literal["voc07_map", "voc10_map"]
 Weights = NDArray[np.int64]
 _CELLS = 4_000_000  # numbers held at once: a class's detections times some of the resamples
 

@@ -102,7 +102,7 @@ def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:
 
 
 def _lines(rows: Mapping[str, Any], x: str, y: str, **options: bool) -> dict[str, Any]:
-    return {"x": x, "y": y, **options, "series": {name: _points(values, x, y) for name, values in rows.items()}}
+    return {"x": x, "y": y.split("_")[0], **options, "series": {name: _points(values, x, y) for name, values in rows.items()}}
 
 
 def _losses(rows: Mapping[str, Any]) -> dict[str, Any]:

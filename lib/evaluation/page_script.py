@@ -50,7 +50,7 @@ const plain = value => Math.abs(value) >= 1000 ? value.toLocaleString("en") : St
 function chart(box, spec) {
   const points = Object.values(spec.series).flat().filter(p => p[1] !== null && (!spec.log || p[0] > 0));
   if (!points.length) { make(box, "p", {class: "note"}, "Nothing to show."); return; }
-  const W = 460, H = 280, L = 48, R = 14, T = 10, B = 40;
+  const W = 460, H = 280, L = 48, R = 24, T = 10, B = 40;
   const xs = points.map(p => p[0]), ys = points.map(p => p[1]);
   let [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   if (spec.unit) [y0, y1] = [0, 1]; else if (spec.zero) y0 = Math.min(0, y0);
@@ -140,7 +140,7 @@ function gallery() {
   const set = make(place, "fieldset"); make(set, "legend", {}, "class");
   const type = select(set, "class", ["all classes", ...data.classes], draw);
   const less = make(place, "fieldset"); make(less, "legend", {}, "boxes of an image");
-  const best = make(less, "input", {type: "range", min: 1, max: data.best, value: Math.min(6, data.best), "aria-label": "boxes of an image"});
+  const best = make(less, "input", {type: "range", min: 1, max: data.best, value: Math.min(5, data.best), "aria-label": "boxes of an image"});
   const shown = make(less, "span"); best.addEventListener("input", draw);
   const only = make(make(less, "label", {}, " only images with something left "), "input", {type: "checkbox"}); only.addEventListener("change", draw);
   const on = set => new Set(set.filter(b => b.checked).map(b => b.value));

@@ -12,13 +12,14 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="data:,"><title>{title}</title><style>{style}
 .trace {{ display: flex; gap: 20px; flex-wrap: wrap; align-items: flex-start; }}
 #picture {{ width: 640px; max-width: 100%; }} #picture svg {{ width: 100%; height: auto; }}
+#list {{ width: 230px; max-height: 640px; overflow: auto; }} #detail {{ flex: 1 1 380px; min-width: 340px; }} #detail h2 {{ margin-top: 0; }}
 button {{ display: block; width: 100%; text-align: left; padding: 4px 10px; border: 1px solid var(--line); background: #fff; cursor: pointer; }}
 button[aria-pressed=true] {{ background: #dcecff; }}
 .bar {{ display: inline-block; height: 10px; background: #0072b2; }}</style></head>
 <body><header><h1>{title}</h1><p id="steps"></p></header>
 <main class="trace"><div><div id="picture"></div><label><input type="checkbox" id="all"> all regions</label>
 <p class="note">Dashed: the region. Green: the detection. Red: boxes of the class that it removed.</p></div>
-<div id="list" style="width:230px"></div><div id="detail"></div></main>
+<div id="list"></div><div id="detail"></div></main>
 <script type="application/json" id="data">{data}</script><script>{script}</script></body></html>
 """
 

@@ -1,9 +1,12 @@
 """The numbers of the evaluation that a person may change."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from lib.core.params import Settings
-from lib.evaluation.bootstrap import Measure
+
+Measure = Literal["voc07_map", "voc10_map"]
 
 
 class Evaluate(Settings):
@@ -32,6 +35,7 @@ class Report(Settings):
     side          : longer side of an image on the page, pixels
     measure       : average that is compared;  level : share of the resamples inside an interval
     resamples     : drawn sets of test images;  seed : of the draw
+    seeds         : of the trainings that `stages.experiments` repeats each row with; one: the row as it is
     """
 
     images: int = Field(ge=0)
@@ -41,3 +45,4 @@ class Report(Settings):
     level: float = Field(gt=0, lt=1)
     resamples: int = Field(ge=1)
     seed: int
+    seeds: list[int] = Field(min_length=1)

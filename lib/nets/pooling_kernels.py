@@ -1,6 +1,6 @@
 """The compiled loops of `pooling`; shapes and rules are in the docstrings there.
 
-N images, R regions, C channels, H W cells of a map, g cells a side of the grid. `begin` and `stop` bound a thread's share.
+N images, R regions, C channels, H W cells of a map, g cells a side of the grid.
 """
 
 import numpy as np
@@ -28,11 +28,11 @@ def _edge(start, size, grid, part, limit):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def grid_max(maps, rois, scale, pooled, begin, stop):  # type: ignore[no-untyped-def]
+def grid_max(maps, rois, scale, pooled):  # type: ignore[no-untyped-def]
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
     one = np.float32(1)
-    for r in range(begin, stop):
+    for r in range(len(rois)):
         image = np.int64(rois[r, 0])
         x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
         across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
@@ -54,12 +54,12 @@ def grid_max(maps, rois, scale, pooled, begin, stop):  # type: ignore[no-untyped
 
 
 @kernel
-def grid_argmax(maps, rois, scale, pooled, winners, begin, stop):  # type: ignore[no-untyped-def]
+def grid_argmax(maps, rois, scale, pooled, winners):  # type: ignore[no-untyped-def]
     """As `grid_max`, with the cell (row-major, -1: none) that each value came from: of equals the first."""
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
     one = np.float32(1)
-    for r in range(begin, stop):
+    for r in range(len(rois)):
         image = np.int64(rois[r, 0])
         x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
         across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
@@ -85,15 +85,15 @@ def grid_argmax(maps, rois, scale, pooled, winners, begin, stop):  # type: ignor
 
 
 @kernel
-def spread(given, winners, image, into, begin, stop):  # type: ignore[no-untyped-def]
-    """Adds each output's gradient to the cell that it came from, for the channels from `begin` to `stop`."""
-    regions, grid, _, _ = given.shape
+def spread(given, winners, image, into):  # type: ignore[no-untyped-def]
+    """Adds each output's gradient to the cell that it came from."""
+    regions, grid, _, channels = given.shape
     width = into.shape[2]
     for r in range(regions):
         cells = into[image[r]]
         for i in range(grid):
             for j in range(grid):
-                for c in range(begin, stop):
+                for c in range(channels):
                     winner = winners[r, i, j, c]
                     if winner >= 0:
                         cells[winner // width, winner % width, c] += given[r, i, j, c]

@@ -8,7 +8,7 @@ at some scale.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,18 +71,22 @@ def axis(trunk: nn.Module, length: int) -> Axis:
     for name, layer in trunk.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.MaxPool2d) or "downsample" in name:
             continue
-        kernel, step, pad = (value[0] if isinstance(value, tuple) else value
-                             for value in (layer.kernel_size, layer.stride, layer.padding))
+        kernel, step, pad = map(_along, (layer.kernel_size, layer.stride, layer.padding))
         if type(layer).__name__ == "Conv2dSame":  # timm's; by name, since importing timm takes seconds
             total = max((-(-cells // step) - 1) * step + kernel - cells, 0)
             cells, before = -(-cells // step), total // 2
         else:
-            rest = cells + 2 * int(pad) - kernel
+            rest = cells + 2 * pad - kernel
             up = isinstance(layer, nn.MaxPool2d) and layer.ceil_mode
-            cells, before = (-(-rest // step) if up else rest // step) + 1, int(pad)
+            cells, before = (-(-rest // step) if up else rest // step) + 1, pad
         first += stride * ((kernel - 1) / 2 - before)
         stride *= step
-    return Axis(int(cells), first, int(stride))
+    return Axis(cells, first, stride)
+
+
+def _along(value: Any) -> int:
+    """A layer's size, step or padding along one axis; our trunks have the same along both."""
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def scaled_sides(width: int, height: int, short: int) -> tuple[int, int]:

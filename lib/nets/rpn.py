@@ -71,6 +71,10 @@ class RPN(nn.Module):
             scores = objects - background
         return scores.permute(0, 2, 3, 1).reshape(-1), deltas.permute(0, 2, 3, 1).reshape(-1, 4)
 
+    def anchors_on(self, maps: Tensor) -> Tensor:
+        """float32 (H·W·A, 4): the anchors of a map, on its device."""
+        return torch.tensor(self.anchors(*maps.shape[2:]), device=maps.device)
+
     def describe(self) -> dict[str, Any]:
         """The section `rpn` of a model file, from which `restore` makes the layers again."""
         return {

@@ -1,19 +1,17 @@
-"""A trunk as it runs while detectors are trained: leading parts frozen, batch norm constant.
+"""A trunk as it runs while proposers are trained: leading parts frozen, batch norm constant.
 
-Both save time and change nothing: what is frozen needs no gradient, and a constant batch norm is a factor on the weights
-of the convolution before it, so its passes over memory, forward and backward, fall away.
+Both save time and change nothing: what is frozen needs no gradient, and its map of an image is the same whenever the image
+comes again; batch norm that stands still is taken into the convolutions (see `frozen_norm`).
 """
 
-import copy
-import itertools
 from collections.abc import Hashable
 from threading import Lock
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from lib.nets.backbones import fold_batch_norm
+from lib.nets.frozen_norm import through_frozen_norm
 
 
 class TrainedTrunk:
@@ -28,11 +26,11 @@ class TrainedTrunk:
     def __init__(self, trunk: nn.Sequential, frozen: int | None, place: torch.device, kept_bytes: int = 0) -> None:
         trunk.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         parts = list(trunk)[: len(trunk) if frozen is None else frozen]
-        for part in parts:
-            part.requires_grad_(False)
+        for module in [*parts, *(one for one in trunk.modules() if isinstance(one, nn.BatchNorm2d))]:
+            module.requires_grad_(False)
         self._frozen = fold_batch_norm(nn.Sequential(*parts))
         self._frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._trained = _scaled(nn.Sequential(*list(trunk)[len(parts) :]))
+        self._trained = through_frozen_norm(nn.Sequential(*list(trunk)[len(parts) :]).eval())
         self._kept: dict[Hashable, Tensor] = {}
         self._room, self._lock = kept_bytes if parts else 0, Lock()
 
@@ -60,34 +58,3 @@ class TrainedTrunk:
     def __len__(self) -> int:
         """Maps that are kept."""
         return len(self._kept)
-
-
-class _Times(nn.Module):
-    """The weights of a convolution times one factor for each of its outputs."""
-
-    factor: Tensor
-
-    def __init__(self, factor: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("factor", factor.view(-1, 1, 1, 1), persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.factor
-
-
-def _scaled(network: nn.Module) -> nn.Module:
-    """A copy with the parameters of `network` itself, whose convolutions apply the batch norm that stands after them."""
-    shared = {id(parameter): parameter for parameter in network.parameters()}
-    twin = copy.deepcopy(network, shared).eval()  # type: ignore[arg-type]
-    for module in list(twin.modules()):
-        for (_, conv), (name, norm) in itertools.pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.bias is None:
-                assert norm.running_mean is not None
-                assert norm.running_var is not None
-                norm.requires_grad_(False)
-                factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-                parametrize.register_parametrization(conv, "weight", _Times(factor))
-                del conv.bias
-                conv.register_buffer("bias", norm.bias - norm.running_mean * factor, persistent=False)
-                setattr(module, name, getattr(norm, "act", nn.Identity()))
-    return twin

@@ -61,3 +61,21 @@ def test_short_shard(tmp_path):
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(InputError, match="ends before the rows of c"):
         shards.Reader(tmp_path).read("fc7", "c")
+
+
+def test_views_are_mapped_and_equal_what_is_read(tmp_path):
+    fill(tmp_path)
+    store = shards.Reader(tmp_path)
+    for image_id in IDS:
+        view = store.view("fc7", image_id)
+        assert view.dtype == np.float16
+        assert isinstance(view, np.memmap) == (store.rows(image_id) > 0)
+        np.testing.assert_array_equal(view, store.read("fc7", image_id))
+
+
+def test_view_of_a_short_shard(tmp_path):
+    fill(tmp_path)
+    path = tmp_path / "fc7-00001.npy"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(InputError, match="ends before the rows of c"):
+        shards.Reader(tmp_path).view("fc7", "c")

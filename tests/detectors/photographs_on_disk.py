@@ -13,13 +13,17 @@ from lib.data.photographs import Photographs
 SIZE = (160, 120)
 
 
-def write(root: Path, objects: list[list[tuple[int, int, int, int]]], split: str = "train") -> None:
-    """One photograph for each list of objects, of classes cat and dog in turn; `root/tables` and `root/images`."""
+def write(root: Path, objects: list[list[tuple[int, int, int, int]]], test: int = 0) -> None:
+    """One photograph for each list of objects, of classes cat and dog in turn; `root/tables` and `root/images`.
+
+    test : the last so many are the test split, the others the split train
+    """
     (root / "images").mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     images, rows = [], []
     for number, boxes in enumerate(objects):
         picture = random.integers(60, 120, (SIZE[1], SIZE[0], 3), np.uint8)
+        split = "train" if number < len(objects) - test else "test"
         image_id = f"images/{split}{number}.png"
         for place, (x1, y1, x2, y2) in enumerate(boxes):
             picture[y1:y2, x1:x2] = (230, 40, 40) if place % 2 else (40, 40, 230)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -52,7 +53,7 @@ def image():
 def store(models, image, tmp_path_factory):
     """The maps of one image and its mirror at both scales, as the stage writes them."""
     folder, network = tmp_path_factory.mktemp("maps"), spp_network.load(models / "cnn.pt")
-    table = tables.pd.DataFrame({"image_id": ["a.jpg"], "width": [160], "height": [120]})
+    table = pd.DataFrame({"image_id": ["a.jpg"], "width": [160], "height": [120]})
     layout = map_store.layout(network.backbone.trunk, table, SCALES)
     trunk = spp_network.inference_trunk(network, CPU.place)
     for form in map_store.variants(SCALES, mirrored=True):
@@ -189,7 +190,7 @@ def test_store_keeps_mirrored_maps_apart(models, image, store):
 
 def test_mirroring_without_mirrored_maps_is_refused(models, tmp_path):
     network = spp_network.load(models / "cnn.pt")
-    table = tables.pd.DataFrame({"image_id": ["a.jpg"], "width": [32], "height": [32]})
+    table = pd.DataFrame({"image_id": ["a.jpg"], "width": [32], "height": [32]})
     layout = map_store.layout(network.backbone.trunk, table, [32])
     writer = map_store.writer(tmp_path, layout, map_store.Variant(32, False), 256, 2**20)
     writer.append({map_store.NAME: np.zeros((4, 256), np.float16)})

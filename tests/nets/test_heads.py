@@ -51,6 +51,9 @@ def test_fresh_layers_of_the_default():
     assert features == 32
     assert layers(torch.randn(2, 112, 7, 7)).shape == (2, 32)
     assert not any(isinstance(layer, nn.Dropout) for layer in layers.modules())
+    for layer in (layers[1], layers[3]):
+        assert layer.weight.std().item() == pytest.approx(0.005, rel=0.1)
+        assert not layer.bias.any()
     dropped, _ = region_layers(backbone, 32, 0.25)
     assert [layer.p for layer in dropped.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
     assert [type(layer) for layer in dropped] == [nn.Flatten, *2 * [nn.Linear, nn.ReLU, nn.Dropout]]

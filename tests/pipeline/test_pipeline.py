@@ -13,6 +13,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from lib.core import pipeline
+from tests.closure import closure
+
 pytestmark = pytest.mark.pipeline
 
 # Timings are files of their own and no part of "the same bytes".
@@ -204,3 +207,78 @@ def test_dvc_killed_then_the_stage_ends_too(copied):
     dvc.wait()
     _, alive = psutil.wait_procs([stage], timeout=30)
     assert not alive or alive[0].status() == psutil.STATUS_ZOMBIE
+
+
+def everything_after(first):
+    """These stages and all that use their outputs, by dvc.yaml."""
+    found, entries = set(first), pipeline.entries()
+    while True:
+        outs = [out for name in found for out in entries[name].outs]
+        more = {name for name, entry in entries.items()
+                if any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for dep in entry.deps for out in outs)}
+        if more <= found:
+            return found
+        found |= more
+
+
+@pytest.mark.parametrize("module", ["lib/detectors/nms.py", "lib/learners/svm.py", "lib/evaluation/matching.py",
+                                    "lib/proposals/edges.py", "stages/extract.py"])
+def test_a_changed_module_reruns_what_uses_it(finished, module):
+    """Case 59. The stages that import it by whatever way, and what comes after them; no other."""
+    path = finished.folder / module
+    before, entries = path.read_bytes(), pipeline.entries()
+    users = {name for name, entry in entries.items() if module in closure(entry.script, entry.args)}
+    assert users
+    try:
+        path.write_bytes(before + b"\n# a remark\n")
+        text = finished.run("dvc", "repro", "--dry", "--force-downstream").stdout
+    finally:
+        path.write_bytes(before)
+    assert users <= stages_run(text) <= everything_after({name for name in entries if module in entries[name].deps})
+
+
+def test_outputs_are_few_files(finished):
+    """Case 62a: a file for each image would cost DVC minutes on a large set."""
+    for entry in pipeline.entries().values():
+        for out in entry.outs:
+            files = [path for path in (finished.folder / out).rglob("*") if path.is_file()]
+            assert out.endswith("VOCdevkit") or len(files) < 20, out
+
+
+def test_a_corrected_box_a_new_image_and_a_renamed_class_are_all_seen(copied):
+    """Case 56c: no copy of the annotations is kept anywhere that DVC does not renew."""
+    shutil.copytree(copied.folder / "data/digits/VOCdevkit/DIGITS", copied.folder / "own")
+    copied.set_params({"data.root": "own"})
+    (copied.folder / "own/Annotations").rename(copied.folder / "own/linked")  # its files may be DVC's own
+    shutil.copytree(copied.folder / "own/linked", copied.folder / "own/Annotations", copy_function=shutil.copy)
+    shutil.rmtree(copied.folder / "own/linked")
+
+    def objects():
+        copied.run("dvc", "repro", "prepare")
+        return pd.read_parquet(copied.folder / "data/tables/objects.parquet")
+
+    first, xml = objects(), sorted((copied.folder / "own/Annotations").glob("*.xml"))[0]
+    xml.chmod(0o644)
+    text = xml.read_text()
+    corner = int(re.search(r"<xmax>(\d+)", text)[1])
+    xml.write_text(text.replace(f"<xmax>{corner}<", f"<xmax>{corner - 3}<", 1))
+    second = objects()
+    assert (first["x2"] - second["x2"]).sum() == 3
+    assert "propose" in copied.run("dvc", "status").stdout, "what was made from the old table is out of date"
+
+    name = re.search(r"<name>(\w+)", text)[1]
+    xml.write_text(text.replace(f"<name>{name}<", "<name>renamed<", 1))
+    assert "renamed" in set(objects()["class"])
+
+    xml.write_text(text)
+    lists = copied.folder / "own/ImageSets/Main"
+    for path in lists.iterdir():
+        path.chmod(0o644)
+    shutil.copy(xml, xml.with_stem("extra"))
+    picture = copied.folder / "own/JPEGImages" / f"{xml.stem}.jpg"
+    shutil.copy(picture, picture.with_stem("extra"))
+    listed = next(path for path in (lists / "train.txt", lists / "test.txt", lists / "val.txt") if xml.stem in path.read_text())
+    new_list = listed.read_text() + "extra\n"
+    listed.unlink()
+    listed.write_text(new_list)
+    assert len(objects()) > len(first)

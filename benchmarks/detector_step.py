@@ -1,0 +1,169 @@
+"""One step of Fast R-CNN's training: ours against torchvision's RoIHeads on the same trunk.
+
+    python -m benchmarks.detector_step [--rounds 12] [--device cpu]
+
+Both have the trunk of efficientnet_lite0 with the same frozen parts, two pictures of 480 x 360, the same 200 proposals of
+each, 64 regions of which at most a quarter is foreground, fc6 and fc7 of 1024, 10 classes, and fused AdamW; both choose the
+regions, run forward and backward, and step. Ours also resizes its pictures and finds the labels anew; torchvision gets
+them resized. Two threads, one after the other in turns; prints the medians and the median of ours / torchvision's, and
+writes results/benchmarks/detector_step.json.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import torchvision
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import MultiScaleRoIAlign
+
+from lib.core import tables
+from lib.core.by_image import ByImage
+from lib.data.images import content_of
+from lib.data.photographs import Photographs
+from lib.detectors import fast, model_file
+from lib.detectors import fast_training as ft
+from lib.learners import training
+from lib.nets import backbones, device
+from lib.nets.centring import centre
+from lib.nets.scaling import Scale, factor, resize, to_input
+from lib.nets.trunk_training import TrainedTrunk
+
+RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
+CLASSES = [str(digit) for digit in range(10)]
+SIZE, IMAGES, PROPOSALS, FROZEN = (320, 240), 8, 200, 3
+TRAIN = ft.Train(
+    iterations=1000, optimiser="adamw", learning_rate=1e-6, momentum=0.9, weight_decay=0.0005, bias_multiplier=1.0,
+    head_multiplier=1.0, schedule="step", step=1000, gamma=0.1, warmup=0.0, parts=2, checkpoint_every=1000,
+    scale=Scale(short_side=[360], max_side=1000), images=2, regions=128, foreground_share=0.25, foreground=0.5,
+    background=[0.0, 0.5], mirror=0.0, proposals_max=None, fc=1024, dropout=0.0, head="fresh", frozen=FROZEN,
+    box_loss="smooth_l1", beta=1.0, box_weight=1.0, stage_wise=False, statistics="fixed", std_floor=0.01,
+    precision="float32",
+)
+
+
+def make_set(folder: Path) -> tuple[Photographs, ByImage]:
+    """Noise with bright squares, three objects a picture, half of the proposals about them."""
+    random = np.random.default_rng(0)
+    images, objects, proposals = [], [], []
+    for number in range(IMAGES):
+        pixels, image_id = random.integers(0, 120, (SIZE[1], SIZE[0], 3), np.uint8), f"{number}.png"
+        corners = random.integers(0, 140, (3, 2))
+        boxes = np.hstack([corners, corners + random.integers(24, 96, (3, 2))])
+        near = boxes[random.integers(3, size=PROPOSALS // 2)] + random.uniform(-8, 8, (PROPOSALS // 2, 4))
+        far = random.integers(0, 140, (PROPOSALS // 2, 2))
+        far = np.hstack([far, far + random.integers(16, 96, far.shape)])
+        for x1, y1, x2, y2 in boxes:
+            pixels[y1:y2, x1:x2] = 250
+        cv2.imwrite(str(folder / image_id), pixels)
+        images.append((image_id, "train", *SIZE, False, content_of((folder / image_id).read_bytes())))
+        objects += [(image_id, i, str(i), *box, False, False, False) for i, box in enumerate(boxes)]
+        proposals += [(image_id, *box, 0.0) for box in np.concatenate([near, far])]
+    for name, rows, schema in (
+        ("images", images, tables.IMAGES), ("objects", objects, tables.OBJECTS), ("proposals", proposals, tables.PROPOSALS)
+    ):
+        tables.write(folder / f"{name}.parquet", pd.DataFrame(rows, columns=schema.names), schema)
+    tables.write_json(folder / "classes.json", CLASSES)
+    return Photographs(folder, folder, cache_bytes=2**26), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
+
+
+def theirs(photographs: Photographs, proposals: ByImage, place: device.Device) -> Callable[[list[str]], None]:
+    """One step of torchvision's on the pictures of a batch."""
+    torch.manual_seed(0)
+    backbone = centre(backbones.build("efficientnet_lite0"))
+    backbone.freeze(FROZEN)
+    trunk = backbone.trunk.eval().to(place.place, memory_format=torch.channels_last)
+    heads = RoIHeads(
+        MultiScaleRoIAlign(["0"], 7, 2), TwoMLPHead(112 * 49, TRAIN.fc), FastRCNNPredictor(TRAIN.fc, len(CLASSES) + 1),
+        0.5, 0.5, 64, 0.25, None, 0.05, 0.3, 100,
+    ).train().to(place.place)
+    scale = factor(*SIZE, TRAIN.scale.short_side[0], TRAIN.scale.max_side)
+    ready = {}
+    for image_id in photographs.ids:
+        boxes, labels = photographs.objects(image_id)
+        ready[image_id] = (
+            to_input(resize(photographs.image(image_id), scale), backbone.recipe, place),
+            torch.from_numpy(tables.boxes(proposals[image_id]) * np.float32(scale)).to(place.place),
+            {"boxes": torch.from_numpy(boxes * np.float32(scale)).to(place.place), "labels": torch.from_numpy(labels + 1).to(place.place)},
+        )
+    learning = [one for module in (trunk, heads) for one in module.parameters() if one.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=1e-6, fused=True)
+
+    def step(images: list[str]) -> None:
+        pixels, boxes, targets = zip(*(ready[one] for one in images), strict=True)
+        batch = torch.cat(pixels).contiguous(memory_format=torch.channels_last)
+        optimiser.zero_grad()
+        _, losses = heads({"0": trunk(batch)}, list(boxes), [tuple(batch.shape[2:])] * len(images), list(targets))
+        sum(losses.values()).backward()
+        optimiser.step()
+        sum(value.item() for value in losses.values())
+
+    return step
+
+
+def measure(rounds: int, place: device.Device, folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds of each step of ours, by the training loop of the stages, and of theirs in between."""
+    photographs, proposals = make_set(folder)
+    peer, found = theirs(photographs, proposals, place), ft.Batches(photographs, proposals, TRAIN, 0, "benchmark")
+    torch.manual_seed(0)
+    backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
+    model = model_file.read(folder / "m0.pt")
+    network = fast.Network(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, found))
+    ft.freeze(network, TRAIN, False)
+    # Nothing is kept from one visit of an image to the next: torchvision keeps nothing either.
+    trunk = TrainedTrunk(network.trunk, FROZEN, place.place)
+    times: tuple[list[float], list[float]] = ([], [])
+
+    def turns(_: Any, done: int) -> Iterator[int]:
+        for i in range(rounds + 3):
+            began = time.perf_counter()
+            yield i
+            between = time.perf_counter()
+            peer(found.images(i))
+            if i >= 3:
+                times[0].append(between - began)
+                times[1].append(time.perf_counter() - between)
+
+    chosen = TRAIN.model_copy(update={"iterations": rounds + 3})
+    training.train(
+        network, [], found, lambda item: ft.item_losses(network, trunk, item, chosen, place), chosen, place, 0, "benchmark",
+        folder, turns,
+    )
+    return times
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args()
+    place = device.pick(asked.device, "float32", training=True)
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as folder:
+        ours, peer = measure(asked.rounds, place, Path(folder))
+    ratios = [one / other for one, other in zip(ours, peer, strict=True)]
+    result = {
+        "what": "One step of Fast R-CNN's training, ours / torchvision's RoIHeads on the same trunk",
+        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+        "ratio": statistics.median(ratios), "p90": float(np.percentile(ratios, 90)), "rounds": len(ratios),
+        "ours_ms": 1000 * statistics.median(ours), "torchvision_ms": 1000 * statistics.median(peer),
+    }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(*(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What PASCAL VOC 2007 would cost on this machine: the networks timed, the rest arithmetic.
+
+    python -m benchmarks.networks [--seconds 4]
+
+Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the VOC
+presets with random weights. From these come hours and gigabytes of each method's stages at the presets' numbers (about
+2,000 proposals an image). A training step counts as three forward passes, one where the trunk is frozen. Proposals, SVMs
+and regressors are not in it. Writes results/benchmarks/networks.json.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.selective_search import ROOT, machine
+from lib.core import tables
+from lib.nets import backbones, device
+from lib.nets.heads import region_layers
+
+RESULT = ROOT / "results/benchmarks/networks.json"
+TRAIN, TEST, PROPOSALS, STEP = 5011, 4952, 2000, 3
+PYRAMID = sum((short / 600) ** 2 for short in (480, 576, 688, 864, 1200))  # of one image of 800 x 600
+CELLS = sum((short // 16) * (short * 4 // 3 // 16) for short in (480, 576, 688, 864, 1200))
+SIDES = {"alexnet": 227, "vgg16": 224}
+BATCH = {"alexnet": 128, "vgg16": 24}
+POOL5 = {"alexnet": 6 * 6 * 256, "vgg16": 7 * 7 * 512}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
+    seconds = parser.parse_args().seconds
+    place = device.pick("auto", "auto")
+    result: dict[str, object] = {
+        "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
+        "device": place.place.type, "precision": str(place.kind).removeprefix("torch."),
+    }
+    for name in SIDES:
+        ms = measure(name, place, seconds)
+        result[name] = {"ms": ms, "hours": hours(name, ms), "gigabytes": gigabytes(name)}
+        print(name, result[name])
+    tables.write_json(RESULT, result)
+    return 0
+
+
+def measure(name: str, place: device.Device, seconds: float) -> dict[str, float]:
+    """Milliseconds of a crop (in a batch of 16), of an image of 800 x 600, of a region (in a batch of 128)."""
+    network = backbones.build(name).eval().to(place.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layers, _ = region_layers(network, 4096, 0.0)
+
+    def inputs(count: int, height: int, width: int) -> torch.Tensor:
+        return torch.randn(count, 3, height, width, device=place.place).to(memory_format=torch.channels_last)
+
+    crops, image = inputs(16, SIDES[name], SIDES[name]), inputs(1, 600, 800)
+    regions = torch.rand(128, network.channels, network.grid, network.grid, device=place.place)
+    with torch.inference_mode(), place.autocast():
+        return {
+            "crop": timed(lambda: network(crops), seconds, place) / 16,
+            "image": timed(lambda: network.trunk(image), seconds, place),
+            "region": timed(lambda: layers(regions), seconds, place) / 128,
+        }
+
+
+def timed(work: Callable[[], object], seconds: float, place: device.Device) -> float:
+    """Median milliseconds of a call, after one that does not count."""
+    work()
+    taken: list[float] = []
+    while sum(taken) < seconds:
+        began = time.perf_counter()
+        work()
+        if place.place.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return 1000 * sorted(taken)[len(taken) // 2]
+
+
+def hours(name: str, ms: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Of training and of the whole test set, by method."""
+    crop, image, region = ms["crop"], ms["image"], ms["region"]
+    head = STEP * 128 * region
+    both = {
+        "rcnn": (70_000 * BATCH[name] * STEP * crop + TRAIN * PROPOSALS * crop, TEST * PROPOSALS * crop),
+        "spp": (2 * TRAIN * PYRAMID * image + 300_000 * head + TRAIN * PROPOSALS * region,
+                TEST * (PYRAMID * image + PROPOSALS * region)),
+        "fast": (40_000 * (2 * STEP * image + head), TEST * (image + PROPOSALS * region)),
+        "faster": ((80_000 + 2 * 40_000) * STEP * image + (80_000 + 2 * 40_000) * image + 80_000 * head,
+                   TEST * (image + 300 * region)),
+    }
+    return {method: {"train": train / 3.6e6, "test": test / 3.6e6} for method, (train, test) in both.items()}
+
+
+def gigabytes(name: str) -> dict[str, float]:
+    """Of the stored features in half precision: rows of all training regions; SPPnet's maps besides."""
+    channels, rows = {"alexnet": 256, "vgg16": 512}[name], TRAIN * PROPOSALS * 2 / 1e9
+    maps = 2 * TRAIN * CELLS * channels * 2 / 1e9
+    return {"rcnn": rows * (POOL5[name] + 4096), "spp": rows * (50 * channels + 4096) + maps, "fast": 0.0, "faster": 0.0}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

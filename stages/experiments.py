@@ -1,0 +1,90 @@
+"""The papers' ablations: queues a group with DVC, and prints the paper's table with our figures beside it.
+
+``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: queues one experiment for each row
+and seed (of `report.seeds` unless given), which ``dvc queue start -j 1`` runs, one at a time since two would fight for the
+cores; `table` reads the finished ones and writes `results/experiments/GROUP.json` and `.md`.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lib.core import params, pipeline, revisions, run, tables
+from lib.core.errors import Fault, InputError
+from lib.evaluation import experiments
+from lib.evaluation.settings import Report
+
+OUT = Path("results/experiments")
+
+
+def check(group: str) -> None:
+    """Raises InputError with everything wrong in a group's overrides, before anything is queued."""
+    values: dict[str, Any] = params.load()
+    faults: dict[Fault, None] = {}
+    for name, row in experiments.read(group)[1].items():
+        try:
+            changed = experiments.merged(values, row.set, f"experiments/{group}/{name}.yaml")
+            for entry in pipeline.entries().values():
+                params.validate(changed, run.keys(import_module(entry.script).PARAMS, entry.args))
+        except InputError as error:
+            faults |= dict.fromkeys(error.faults)
+    if faults:
+        raise InputError(list(faults))
+
+
+def queue(group: str, seeds: list[int | None]) -> None:
+    """One experiment for each row and seed; those that need no change and no seed are the workspace itself."""
+    check(group)
+    settings, rows = experiments.read(group)
+    for name, row in rows.items():
+        for seed in seeds:
+            words = experiments.command(experiments.name_of(group, name, seed), settings, row, seed)
+            if (row.set or seed is not None) and (code := subprocess.run(words, check=False).returncode):
+                sys.exit(code)  # dvc has said why
+    print("Now run: dvc queue start -j 1   (dvc queue status, dvc queue logs NAME)")
+
+
+def table(group: str, seeds: list[int | None]) -> None:
+    """The table of a group from the experiments that are finished."""
+    settings, rows = experiments.read(group)
+    found: list[list[float]] = [[] for _ in rows]
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, (name, row) in enumerate(rows.items()):
+            for seed in seeds:
+                label = experiments.name_of(group, name, seed) if row.set or seed is not None else revisions.WORKSPACE
+                try:
+                    path = revisions.fetch(label, row.metrics or settings.metrics, Path(scratch) / f"{place}-{seed}")
+                except InputError:
+                    print(f"{label}: not there yet", file=sys.stderr)
+                    continue
+                found[place].append(tables.read_json(path)[settings.measure])
+    kept = experiments.record(settings, list(rows.values()), found, [one for one in seeds if one is not None])
+    tables.write_json(OUT / f"{group}.json", kept)
+    tables.write_text(OUT / f"{group}.md", text := experiments.table(kept).markdown())
+    print(text)
+
+
+def main(asked: argparse.Namespace) -> None:
+    """See the module's docstring."""
+    if asked.verb == "list":
+        for path in sorted(experiments.FOLDER.glob("*/group.yaml")):
+            print(f"{path.parent.name:20} {experiments.read(path.parent.name)[0].title}")
+    given = asked.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
+    seeds: list[int | None] = list(given) if len(given) > 1 else [None]
+    for group in asked.groups:
+        (queue if asked.verb == "queue" else table)(group, seeds)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.experiments", description=__doc__)
+    parser.add_argument("verb", choices=["list", "queue", "table"])
+    parser.add_argument("groups", nargs="*", help="folders of experiments/")
+    parser.add_argument("--seeds", type=int, nargs="*", help="instead of report.seeds")
+    try:
+        main(parser.parse_args())
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")

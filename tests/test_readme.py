@@ -1,0 +1,90 @@
+"""Every figure in README's tables is that of a committed results file, and every committed figure of that kind is in README."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path("results")
+
+
+def tables():
+    """First cell of the header -> (the header's cells, row name -> cells)."""
+    found = {}
+    for block in re.findall(r"(?:^\|.*\|\n)+", Path("README.md").read_text(), re.MULTILINE):
+        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.strip().split("\n")]
+        found[header[0]] = header, {row[0] if header[0] != "benchmark" else f"{row[0]} {row[1]}": row for row in rows}
+    return found
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def shown(value, like):
+    """The value with as many decimals as the cell has."""
+    return f"{value:.{len(like.partition('.')[2])}f}"
+
+
+def milliseconds(path):
+    return sum(value for value in read(path).values() if isinstance(value, int | float))
+
+
+@pytest.mark.parametrize(("preset", "metrics", "speed"), [
+    ("digits", RESULTS / "metrics", RESULTS / "speed"), ("bccd", RESULTS / "presets/bccd", RESULTS / "presets/bccd/speed"),
+])
+def test_methods(preset, metrics, speed):
+    """Fails with the lines to paste."""
+    methods = sorted(path.stem for path in metrics.glob("*.json")) if metrics.exists() else []
+    header, rows = tables().get(f"{preset}: method", ([], {}))
+    expected = []
+    for method in methods:
+        figures = read(metrics / f"{method}.json")
+        cells = [f"{figures[key]:.3f}" for key in ("voc07_map", "voc10_map", "coco_map")]
+        expected.append([method, *cells, f"{milliseconds(speed / f'{method}.json'):.0f}"])
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in expected)
+    assert header in ([], [f"{preset}: method", "voc07_map", "voc10_map", "coco_map", "ms"])
+    assert sorted(rows.values()) == expected, f"the table of {preset} in README should hold\n{lines}"
+
+
+def test_proposals():
+    header, rows = tables()["digits: proposals"]
+    names = {path.stem for path in (RESULTS / "metrics/proposals").glob("*.json")}
+    assert set(rows) == names
+    for name, row in rows.items():
+        figures = read(RESULTS / f"metrics/proposals/{name}.json")
+        for key, cell in zip(header[1:], row[1:], strict=True):
+            assert cell == shown(figures[key], cell), f"{name} {key}: {figures[key]}"
+
+
+def test_benchmarks():
+    _, rows = tables()["benchmark"]
+    with_ratio = {path.stem for path in (RESULTS / "benchmarks").glob("*.json") if "ratio" in read(path)}
+    assert {row[0] for row in rows.values()} >= with_ratio
+    for name, key, cell in rows.values():
+        value = read(RESULTS / f"benchmarks/{name}.json")[key]
+        assert cell == shown(value, cell), f"{name} {key}: {value}"
+
+
+def test_cost_of_voc():
+    _, rows = tables()["voc2007"]
+    result = read(RESULTS / "benchmarks/networks.json")
+    assert list(rows) == ["rcnn", "spp", "fast", "faster"]
+    for method, row in rows.items():
+        for network, cells in (("alexnet", row[1:4]), ("vgg16", row[4:])):
+            hours, size = result[network]["hours"][method], result[network]["gigabytes"][method]
+            for value, cell in zip((hours["train"], hours["test"], size), cells, strict=True):
+                assert cell == shown(value, cell), f"{network} {method}: {value}"
+
+
+def test_hours_are_arithmetic_on_the_measured_speeds():
+    """R-CNN on AlexNet by hand: 70,000 batches of 128 crops at three passes, and 5,011 images of 2,000 regions."""
+    from benchmarks.networks import gigabytes, hours
+
+    assert hours("alexnet", {"crop": 3.6, "image": 36.0, "region": 0.36})["rcnn"]["train"] == pytest.approx(26.88 + 10.022)
+    assert gigabytes("alexnet")["rcnn"] == pytest.approx(5011 * 2000 * (9216 + 4096) * 2 / 1e9)
+    result = read(RESULTS / "benchmarks/networks.json")
+    for network in ("alexnet", "vgg16"):
+        assert result[network]["hours"] == hours(network, result[network]["ms"])
+        assert result[network]["gigabytes"] == gigabytes(network)
