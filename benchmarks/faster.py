@@ -27,7 +27,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from lib.core.clock import Clock
-from lib.detectors import fast, faster, faster_joint, model_file
+from lib.detectors import fast, faster, joint_training, model_file
 from lib.detectors.nms import nms_per_class
 from lib.learners import training
 from lib.nets import backbones, device, rpn_targets, weights
@@ -42,7 +42,7 @@ CLASSES = [str(digit) for digit in range(10)]
 ANCHORS = Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 SIZE, SHORT, FROZEN, STEPS = (320, 240), 360, 3, 4
 REGIONS = Proposing(pre_nms=2000, post_nms=300, nms=0.7, min_size=1.0)
-TRAIN = faster_joint.Train(
+TRAIN = joint_training.Train(
     iterations=STEPS, optimiser="adamw", learning_rate=1e-6, momentum=0.9, weight_decay=0.0005, bias_multiplier=1.0,
     head_multiplier=1.0, schedule="step", step=1000, gamma=0.1, warmup=0.0, parts=2, checkpoint_every=1000,
     scale=Scale(short_side=[SHORT], max_side=1000), images=2, regions=128, foreground_share=0.25, foreground=0.5,
@@ -94,13 +94,13 @@ def theirs(place: torch.device) -> FasterRCNN:
     return model.to(place, memory_format=torch.channels_last)
 
 
-def ours(backbone: backbones.Backbone) -> faster_joint.Joint:
+def ours(backbone: backbones.Backbone) -> joint_training.Joint:
     """Our networks: 112 hidden channels in the proposer, as torchvision's has."""
     rpn = RPN(backbone.channels, Layers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
     head = DetectionHead(*region_layers(backbone, 1024, 0.0), len(CLASSES))
     with torch.no_grad():
         head.score.bias[0] = 5
-    return faster_joint.Joint(backbone, rpn, head)
+    return joint_training.Joint(backbone, rpn, head)
 
 
 def test_pair(place: device.Device, folder: Path) -> tuple[Callable[[np.ndarray], Any], Callable[[np.ndarray], Any]]:
@@ -133,20 +133,20 @@ def step_pair(place: device.Device, folder: Path) -> tuple[Callable[[], Any], Ca
     factor = TRAIN.scale.factors(*SIZE)[0]
     count = iter(range(10**6))
 
-    def batch(i: int) -> list[faster_joint.Item]:
+    def batch(i: int) -> list[joint_training.Item]:
         random, found = np.random.default_rng(i), []
         for number, (image, boxes, labels) in enumerate(set_of):
             scaled, objects = faster.resize(image, factor), boxes * np.float32(factor)
             size = scaled.shape[1], scaled.shape[0]
             drawn = rpn_targets.sample(network.rpn.anchors.of_image(*size), size, objects, ANCHORS.count, TRAIN.targets, random)
-            found.append(faster_joint.Item(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
+            found.append(joint_training.Item(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
         return found
 
     def run_ours() -> Any:
         scratch = folder / str(next(count))
         scratch.mkdir()
         return training.train(
-            network, [], batch, lambda item: faster_joint.item_losses(network, running, item, TRAIN, place), TRAIN, place,
+            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, place), TRAIN, place,
             0, "benchmark", scratch, lambda todo, done: iter(todo),
         )
 

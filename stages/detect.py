@@ -37,12 +37,12 @@ def main(life: run.Life) -> None:
         proposals.require(photographs.ids, "Run: dvc repro propose")
     else:
         detector, proposals = detectors.Detector(models, settings, source, place, clock), None
+    boxes = None if proposals is None else lambda image_id, _: tables.boxes(proposals[image_id])
     candidates = Candidates(life.scratch, photographs.classes, len(photographs), settings)
     life.announce(f"{len(photographs)} images")
     todo = photographs.ids[candidates.done :]
     done = running.detect(
-        detector, todo, photographs.image, proposals and (lambda image_id, _: tables.boxes(proposals[image_id])),
-        candidates, clock, place, workers(life.compute),
+        detector, todo, photographs.image, boxes, candidates, clock, place, workers(life.compute)
     )
     for _ in life.progress(done, len(photographs), "image", candidates.done):
         pass

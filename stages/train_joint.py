@@ -11,7 +11,7 @@ import torch
 
 from lib.core import run, tables
 from lib.data.photographs import Photographs, Splits
-from lib.detectors import fast, faster_joint, model_file
+from lib.detectors import fast, joint_training, model_file
 from lib.learners import training
 from lib.nets import device
 from lib.nets.anchors import Anchors
@@ -24,7 +24,7 @@ def PARAMS(method: str, shared: str) -> Mapping[str, Any]:
     """The params of a row."""
     return {
         "seed": int, "splits": Splits, f"{shared}.difficult": bool, f"{shared}.anchors": Anchors, f"{shared}.rpn": Layers,
-        f"{method}.train": faster_joint.Train,
+        f"{method}.train": joint_training.Train,
     }
 
 
@@ -41,13 +41,13 @@ def main(life: run.Life) -> None:
     torch.manual_seed(seed)
     rpn = RPN(model.backbone.channels, life.params[f"{shared}.rpn"], life.params[f"{shared}.anchors"], model.backbone.stride)
     head = DetectionHead(*region_layers(model.backbone, settings.fc, settings.dropout), len(photographs.classes))
-    network = faster_joint.Joint(model.backbone, rpn, head)
+    network = joint_training.Joint(model.backbone, rpn, head)
     trunk = TrainedTrunk(network.detector.trunk, settings.frozen, place.place, memory)
-    batches = faster_joint.Batches(photographs, rpn.anchors, settings, seed, life.name)
+    batches = joint_training.Batches(photographs, rpn.anchors, settings, seed, life.name)
     life.announce(f"{settings.iterations} iterations of {settings.images} images")
 
-    def losses(item: faster_joint.Item) -> training.Part:
-        return faster_joint.item_losses(network, trunk, item, settings, place)
+    def losses(item: joint_training.Item) -> training.Part:
+        return joint_training.item_losses(network, trunk, item, settings, place)
 
     def progress(todo: Iterable[int], done: int) -> Iterator[int]:
         return life.progress(todo, settings.iterations, "batch", done)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib.core.errors import InputError
-from lib.detectors import faster, faster_joint, faster_training, model_file
+from lib.detectors import faster, faster_training, joint_training, model_file
 from lib.learners import training
 from lib.nets import backbones, rpn_targets
 from lib.nets.anchors import AnchorMaps, Anchors
@@ -182,15 +182,15 @@ def joint_network(seed=0):
     torch.manual_seed(seed)
     backbone = backbones.build("efficientnet_lite0")
     head = DetectionHead(*region_layers(backbone, 16, 0.0), 2)
-    return faster_joint.Joint(backbone, RPN(112, Layers(width=16, score="softmax"), ANCHORS, 16), head)
+    return joint_training.Joint(backbone, RPN(112, Layers(width=16, score="softmax"), ANCHORS, 16), head)
 
 
 def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_images(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), faster_joint.Train(**JOINT)
+    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**JOINT)
     network = joint_network().train()
     trunk = TrainedTrunk(network.detector.trunk, 3, CPU.place)
-    items = faster_joint.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")(0)
-    parts = [faster_joint.item_losses(network, trunk, item, chosen, CPU).losses for item in items]
+    items = joint_training.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")(0)
+    parts = [joint_training.item_losses(network, trunk, item, chosen, CPU).losses for item in items]
     for item, found in zip(items, parts, strict=True):
         assert set(found) == {"rpn_objectness", "rpn_boxes", "softmax", "boxes"}
         image = faster.to_input(item.image, network.detector.recipe, CPU)
@@ -205,34 +205,34 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
 
 
 def test_joint_regions_follow_the_rules_and_depend_on_the_item_alone(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), faster_joint.Train(**JOINT)
-    items = faster_joint.Batches(pictures, AnchorMaps(ANCHORS, 16), chosen, 3, "joint")(0)
+    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**JOINT)
+    items = joint_training.Batches(pictures, AnchorMaps(ANCHORS, 16), chosen, 3, "joint")(0)
     item = next(one for one in items if len(one.objects))
     size = item.image.shape[1], item.image.shape[0]
     proposals = np.concatenate([item.objects + shift for shift in range(-60, 60, 3)]).astype(np.float32)
-    regions = faster_joint.regions_of(item, proposals, size, chosen)
-    again = faster_joint.regions_of(item, proposals, size, chosen)
+    regions = joint_training.regions_of(item, proposals, size, chosen)
+    again = joint_training.regions_of(item, proposals, size, chosen)
     np.testing.assert_array_equal(regions.boxes, again.boxes)
     assert len(regions) == 32
     assert (regions.label > 0).sum() == 8
     assert (regions.overlap[regions.label > 0] >= 0.5).all()
     assert (regions.overlap[regions.label == 0] < 0.5).all()
-    nothing = faster_joint.regions_of(item, np.zeros((0, 4), np.float32), size, chosen)
+    nothing = joint_training.regions_of(item, np.zeros((0, 4), np.float32), size, chosen)
     np.testing.assert_array_equal(np.sort(nothing.boxes, axis=0), np.sort(item.objects, axis=0))
 
 
 def test_joint_training_reaches_every_weight_but_the_frozen_and_is_the_same_again(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), faster_joint.Train(**{**JOINT, "iterations": 2})
+    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**{**JOINT, "iterations": 2})
     results = []
     for name in "ab":
         (tmp_path / name).mkdir()
         network = joint_network()
         before = copy.deepcopy(network.state_dict())
         trunk = TrainedTrunk(network.detector.trunk, 3, CPU.place)
-        batches = faster_joint.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")
+        batches = joint_training.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")
 
         def losses(item, network=network, trunk=trunk):
-            return faster_joint.item_losses(network, trunk, item, chosen, CPU)
+            return joint_training.item_losses(network, trunk, item, chosen, CPU)
 
         training.train(network, [network.rpn], batches, losses, chosen, CPU, 3, "joint", tmp_path / name, lambda todo, done: iter(todo))
         after = network.state_dict()
