@@ -74,7 +74,9 @@ def update(
             waiting.append(found)
             seconds[found.image_id] = found.seconds
         if waiting and (len(waiting) == PIECE or number == len(missing)):
-            path = scratch / f"{keys[waiting[0].image_id]}.parquet"
+            # Images of equal content have equal keys; a piece must not take another's name.
+            first = waiting[0].image_id
+            path = scratch / f"{hashlib.sha256(f'{first} {keys[first]}'.encode()).hexdigest()[:16]}.parquet"
             tables.write(path, pd.concat([_rows(one, keys) for one in waiting], ignore_index=True), SCHEMA)
             where |= {one.image_id: path for one in waiting}
             waiting = []

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
+TRAINING = {"scale": {"short_side": [96], "max_side": 200}, "iterations": 4, "checkpoint_every": 2}
 TINY = {
     "digits": {"train": 14, "val": 4, "test": 10, "width": 128, "height": 96, "size_max": 48, "digits_max": 3},
     "proposals.selective_search": {"min_box_px": 12, "max_boxes": 40},
@@ -17,7 +18,24 @@ TINY = {
     "rcnn.finetune": {"iterations": 4, "batch": 16, "checkpoint_every": 2},
     "rcnn.extract": {"shard_mib": 1},
     "rcnn.svm": {"checkpoint_every": 4, "retrain_after": 100},
+    "spp": {"scales": [96]},
+    "spp.layers": {"levels": [1, 2], "fc": 32},
+    "spp.pretrain": {"iterations": 4, "sizes": [48, 32], "batch": 8, "checkpoint_every": 2},
+    "spp.maps": {"shard_mib": 1},
+    "spp.finetune": {"iterations": 4, "batch": 16, "checkpoint_every": 2},
+    "spp.svm": {"checkpoint_every": 4, "retrain_after": 100},
+    "fast.train": {**TRAINING, "regions": 16, "fc": 32},
+    "fast_svd": {"ranks": [8, 4]},
+    "faster.anchors": {"scales": [16.0, 32.0]},
+    "faster.m1": TRAINING,
+    "faster.m2": {**TRAINING, "regions": 16, "fc": 32},
+    "faster.m3": TRAINING,
+    "faster.m4": {**TRAINING, "regions": 16, "fc": 32},
+    "faster.propose.training": {"post_nms": 40, "min_size": 4.0},
+    "faster.propose.test": {"post_nms": 20, "min_size": 4.0},
+    "faster_joint.train": {**TRAINING, "regions": 16, "fc": 32},
     "pictures": {"images": 2},
+    "report": {"images": 2, "resamples": 20},
 }
 
 

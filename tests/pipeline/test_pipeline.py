@@ -27,15 +27,17 @@ def stages_run(text):
 
 
 def test_the_artifacts(finished):
-    metrics = json.loads((finished.folder / "results/metrics/rcnn.json").read_text())
-    assert {"voc07_map", "voc10_map", "coco_map", "coco_map50", "images", "objects"} <= set(metrics)
-    assert metrics["images"] == 10
-    recall = json.loads((finished.folder / "results/metrics/proposals/selective_search.json").read_text())
-    assert {"recall_50", "recall_70", "abo", "boxes_per_image"} <= set(recall)
-    found = pd.read_parquet(finished.folder / "data/detections/rcnn.parquet")
-    assert found["score"].notna().all()
-    assert (found["x2"] > found["x1"]).all()
-    assert len(list((finished.folder / "results/pictures/rcnn").glob("*.png"))) == 2
+    for method in METHODS:
+        metrics = json.loads((finished.folder / f"results/metrics/{method}.json").read_text())
+        assert {"voc07_map", "voc10_map", "coco_map", "coco_map50", "images", "objects"} <= set(metrics)
+        assert metrics["images"] == 10
+        found = pd.read_parquet(finished.folder / f"data/detections/{method}.parquet")
+        assert found["score"].notna().all()
+        assert (found["x2"] > found["x1"]).all()
+        assert len(list((finished.folder / f"results/pictures/{method}").glob("*.png"))) == 2
+    for table in ("selective_search", "p1", "p2"):
+        recall = json.loads((finished.folder / f"results/metrics/proposals/{table}.json").read_text())
+        assert {"recall_50", "recall_70", "abo", "boxes_per_image"} <= set(recall)
     assert not [path for path in finished.folder.rglob("*") if path.suffix in {".csv", ".pkl", ".npz"} and ".dvc" not in path.parts]
 
 
@@ -60,28 +62,76 @@ def test_the_second_run_has_the_same_bytes(finished, tmp_path):
 
 
 # What one changed number may rerun: exactly this.
-DETECT = {"detect@rcnn", "evaluate@rcnn", "draw@rcnn"}
-LEARN = {"svm@rcnn", "boxes@rcnn", *DETECT}
-NETWORK = {"rcnn_finetune", "extract@rcnn", *LEARN}
-ALL = {"prepare", "propose", *NETWORK}
+METHODS = {"rcnn", "spp", "fast", "fast_svd", "faster", "faster_unshared", "faster_joint"}
+
+
+def row(verb, methods=METHODS):
+    return {f"{verb}@{method}" for method in methods}
+
+
+def ends(*methods):
+    """From the detections of these methods to the report."""
+    return {"report", *row("detect", methods), *row("evaluate", methods), *row("draw", methods)}
+
+
+LEARN = {"svm@rcnn", "boxes@rcnn", *ends("rcnn")}
+RCNN = {"rcnn_finetune", "extract@rcnn", *LEARN}
+SPP_LEARN = {"svm@spp", "boxes@spp", *ends("spp")}
+SPP_WINDOWS = {"spp_finetune", "extract@spp", *SPP_LEARN}
+SPP = {"spp_pretrain", "spp_maps", *SPP_WINDOWS}
+FAST = {"fast", "fast_svd", *ends("fast", "fast_svd")}
+M4 = {"m4", *ends("faster")}
+M3 = {"m3", "p2", *M4}
+M2 = {"m2", *M3, *ends("faster_unshared")}
+M1 = {"m1", "p1", *M2}
+JOINT = {"faster_joint", *ends("faster_joint")}
+TRAINED = RCNN | SPP | FAST | M1 | JOINT
+SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
+ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
     ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
     ("data.min_box_size", 3.0, ALL),
-    ("splits.train", ["train"], NETWORK),
-    ("splits.test", ["val"], {"propose", *NETWORK}),
-    ("proposals.selective_search.max_boxes", 30, {"propose", *NETWORK}),
-    ("m0.weights", "other.pth", {"m0", *NETWORK}),
-    ("rcnn.difficult", False, NETWORK),
-    ("rcnn.crop.context", 8, NETWORK),
-    ("rcnn.finetune.iterations", 0, NETWORK),
+    ("splits.train", ["train"], TRAINED),
+    ("splits.test", ["val"], {"propose", *TRAINED}),
+    ("proposals.selective_search.max_boxes", 30, SEARCH),
+    ("m0.weights", "other.pth", {"m0", *TRAINED}),
+    ("seed", 4, TRAINED),
+    ("rcnn.difficult", False, RCNN),
+    ("rcnn.crop.context", 8, RCNN),
+    ("rcnn.finetune.iterations", 0, RCNN),
     ("rcnn.extract.batch", 32, {"extract@rcnn", *LEARN}),
-    ("rcnn.svm.C", 0.01, {"svm@rcnn", *DETECT}),
-    ("rcnn.boxes.penalty", 10.0, {"boxes@rcnn", *DETECT}),
-    ("rcnn.detect.scores", "softmax", DETECT),
-    ("evaluate.iou", 0.7, {"evaluate@rcnn"}),
-    ("pictures.images", 3, {"draw@rcnn"}),
+    ("rcnn.svm.C", 0.01, {"svm@rcnn", *ends("rcnn")}),
+    ("rcnn.boxes.penalty", 10.0, {"boxes@rcnn", *ends("rcnn")}),
+    ("rcnn.detect.scores", "softmax", ends("rcnn")),
+    ("spp.difficult", False, SPP),
+    ("spp.layers.fc", 16, SPP),
+    ("spp.scales", [64], {"spp_maps", *SPP_WINDOWS}),
+    ("spp.window.slack", 0.0, SPP_WINDOWS),
+    ("spp.pretrain.batch", 4, SPP),
+    ("spp.maps.shard_mib", 2, {"spp_maps", *SPP_WINDOWS}),
+    ("spp.finetune.batch", 8, SPP_WINDOWS),
+    ("spp.extract.batch", 16, {"extract@spp", *SPP_LEARN}),
+    ("spp.svm.C", 0.01, {"svm@spp", *ends("spp")}),
+    ("spp.boxes.penalty", 10.0, {"boxes@spp", *ends("spp")}),
+    ("spp.detect.nms", 0.4, ends("spp")),
+    ("fast.difficult", False, FAST),
+    ("fast.train.regions", 8, FAST),
+    ("fast.detect.nms", 0.4, ends("fast", "fast_svd")),
+    ("fast_svd.ranks", [4, 4], {"fast_svd", *ends("fast_svd")}),
+    ("faster.difficult", True, M1 | JOINT),
+    ("faster.anchors.scales", [32.0], M1 | JOINT),
+    ("faster.rpn.width", 64, M1 | JOINT),
+    ("faster.m1.images", 1, M1),
+    ("faster.m2.regions", 8, M2),
+    ("faster.m3.images", 1, M3),
+    ("faster.m4.regions", 8, M4),
+    ("faster.propose.test.post_nms", 10, {"p1", *M2, *ends("faster_joint")}),
+    ("faster.detect.nms", 0.4, ends("faster", "faster_unshared", "faster_joint")),
+    ("faster_joint.train.regions", 8, JOINT),
+    ("evaluate.iou", 0.7, {"report", *row("evaluate")}),
+    ("pictures.images", 3, row("draw")),
+    ("report.images", 3, {"report"}),
     ("compute.workers", 1, set()),
-    ("seed", 4, NETWORK),
 ]
 
 
@@ -103,6 +153,17 @@ KILLS = [  # stage, the file after whose n-th appearance the stage is killed
     ("extract@rcnn", r"/fc7-00000\.npy$", 1),
     ("svm@rcnn", r"/state\.pt$", 2),
     ("detect@rcnn", r"/state\.pt$", 1),
+    ("spp_pretrain", r"/state\.pt$", 1),
+    ("spp_maps", r"\.npy$", 1),
+    ("spp_finetune", r"/state\.pt$", 1),
+    ("fast", r"/state\.pt$", 1),
+    ("m1", r"/state\.pt$", 1),
+    ("p1", r"/pieces/\w+\.parquet$", 1),
+    ("m2", r"/state\.pt$", 1),
+    ("m3", r"/state\.pt$", 1),
+    ("m4", r"/state\.pt$", 1),
+    ("faster_joint", r"/state\.pt$", 1),
+    ("detect@faster", r"/state\.pt$", 1),
 ]
 
 # Loaded by every Python that starts: kills a stage with SIGKILL right after a given file has been moved into place.

@@ -69,3 +69,15 @@ def test_only_changed_content_is_searched_again(pictures, tmp_path):
     for name in ("a.png", "z.png"):
         np.testing.assert_array_equal(*(tables.boxes(frame[frame["image_id"] == name]) for frame in (before, after)))
     assert not np.array_equal(*(tables.boxes(frame[frame["image_id"] == "b.png"]) for frame in (before, after)))
+
+
+def test_images_of_equal_content_each_keep_their_piece(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(cached, "PIECE", 1)
+    del pictures["page.png"]
+    (tmp_path / "z.png").write_bytes((tmp_path / "a.png").read_bytes())
+    pictures["z.png"] = pictures["z.png"][0], "z.png", pictures["a.png"][2], False
+    assert run(pictures, tmp_path / "run") == ["a.png", "b.png", "z.png"]
+    table = tables.read(tmp_path / "run/table.parquet", tables.PROPOSALS)
+    one, other = (tables.boxes(table[table["image_id"] == name]) for name in ("a.png", "z.png"))
+    np.testing.assert_array_equal(one, other)
+    assert len(one)
