@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lib.core.box_coding import decode
 from lib.core.boxes import Boxes, clip
 from lib.core.clock import Clock
+from lib.core.errors import Fault, InputError
 from lib.data.images import Image
 from lib.detectors import linear, model_file
 from lib.detectors.candidates import Selection
@@ -219,6 +220,9 @@ class Detector:
     def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
         self._run, self._settings, self._clock = Pass(models[0], place, settings.batch, clock), settings, clock
         self.classes, self.prepare = self._run.classes, self._run.prepare
+        if settings.scores == "svm" and len(models) < 2:
+            raise InputError([Fault("no SVMs", str(models[0]), "scores: svm, and no model of SVMs stands beside it in dvc.yaml",
+                                    "softmax", "Set scores: softmax, or add svm.pt to the stage's deps")])
         self._svm = linear.Classifiers(models[1], self.classes) if settings.scores == "svm" else None
 
     def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:

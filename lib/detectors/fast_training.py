@@ -75,6 +75,9 @@ class Train(training.Optimisation):
 
     def phases(self) -> list["Train"]:
         """The trainings that follow each other: one, or two where it is stage-wise."""
+        if self.stage_wise and self.box_loss == "none":
+            raise InputError([Fault("bad setting", "params.yaml: stage_wise", "is true, and box_loss: none leaves it nothing to do",
+                                    "smooth_l1, l2", "Set one of them, or stage_wise: false")])
         return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
 
 

@@ -75,7 +75,9 @@ class DetectionHead(nn.Module):
 
     def outputs(self, fc7: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` from fc7 rows (R, D) on. R may be 0."""
-        return self.score(fc7), self.box(fc7).unflatten(1, (-1, 4))
+        # In half precision scores would tie, and deltas keep 8 bits.
+        with torch.autocast(fc7.device.type, enabled=False):
+            return self.score(fc7.float()), self.box(fc7.float()).unflatten(1, (-1, 4))
 
     def deltas(self, normalised: Tensor) -> Tensor:
         """Normalised deltas (R, C+1, 4) as the network gives them -> dx dy dw dh (R, C+1, 4), for `box_coding.decode`."""

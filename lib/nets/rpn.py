@@ -65,7 +65,9 @@ class RPN(nn.Module):
         The softmax of two scores is the logistic function of their difference, which is what is returned.
         """
         hidden = nn.functional.relu(self.conv(maps))
-        scores, deltas = self.scores(hidden), self.deltas(hidden)
+        # In half precision most of the best scores would be equal, and ties go by position.
+        with torch.autocast(maps.device.type, enabled=False):
+            scores, deltas = self.scores(hidden.float()), self.deltas(hidden.float())
         if self.settings.score == "softmax":
             background, objects = scores.chunk(2, dim=1)
             scores = objects - background

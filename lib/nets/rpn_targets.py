@@ -129,7 +129,10 @@ def losses(logits: Tensor, deltas: Tensor, drawn: Sample, by: Divisors, settings
     logits : float (A,) log-odds of an object;  deltas : float (A, 4);  by : of the batch
 
     With two outputs for an anchor the log-odds are their difference: then this is their softmax loss.
+    Raises ValueError where the map has other cells than `drawn` was made for: its rows would be other anchors.
     """
+    if len(logits) % drawn.positions:
+        raise ValueError(f"{len(logits)} anchors for a map of {drawn.positions} cells")
     device = logits.device
     rows = torch.from_numpy(drawn.rows).to(device)
     wanted = torch.zeros(len(rows), device=device)

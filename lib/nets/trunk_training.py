@@ -32,6 +32,8 @@ class TrainedTrunk:
         self._frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._trained = through_frozen_norm(nn.Sequential(*list(trunk)[len(parts) :]).eval())
         self._kept: dict[Hashable, Tensor] = {}
+        if place.type == "cuda":  # they stay on the device, whatever the computer itself could hold
+            kept_bytes = min(kept_bytes, torch.cuda.mem_get_info(place)[0] // 4)
         self._room, self._lock = kept_bytes if parts else 0, Lock()
 
     def __call__(self, image: Tensor, key: Hashable = None) -> Tensor:
