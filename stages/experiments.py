@@ -73,6 +73,8 @@ def main(asked: argparse.Namespace) -> None:
     if asked.verb == "list":
         for path in sorted(experiments.FOLDER.glob("*/group.yaml")):
             print(f"{path.parent.name:20} {experiments.read(path.parent.name)[0].title}")
+    elif not asked.groups:
+        raise InputError([Fault("no group", asked.verb, "names no group", "those of: python -m stages.experiments list", "Name one")])
     given = asked.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
     seeds: list[int | None] = list(given) if len(given) > 1 else [None]
     for group in asked.groups:

@@ -3,8 +3,12 @@
 Reads the folder `data.root`; writes `data/tables` and `results/data_report.md`. All faults are reported at once.
 """
 
+import os
+from pathlib import Path
+
 from lib.core import run, tables
 from lib.core.pool import workers
+from lib.data.cautions import cautions
 from lib.data.check import load
 from lib.data.report import markdown
 from lib.data.settings import DataSettings
@@ -22,7 +26,12 @@ PARAMS = {"data": Data}
 def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings = life.params["data"]
-    dataset = load(life.dep(settings.root), settings, workers(life.compute), lambda done, total: life.tick(1))
+    # dvc.yaml's paths as DVC resolves them: ../x is absolute there, ./x is x.
+    root = os.path.relpath(settings.root)
+    source = life.dep(os.path.abspath(root) if root.startswith("..") else Path(root).as_posix())
+    dataset = load(source, settings, workers(life.compute), lambda done, total: life.tick(1))
+    for caution in cautions(dataset):
+        print(f"WARNING: {caution}", flush=True)
     folder = life.out("data/tables")
     tables.write(folder / "images.parquet", dataset.images, tables.IMAGES)
     tables.write(folder / "objects.parquet", dataset.objects, tables.OBJECTS)

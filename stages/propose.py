@@ -22,6 +22,7 @@ def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings = life.params["proposals.selective_search"]
     photographs = Photographs(life.data_root, life.dep("data/tables"))
+    test = Photographs(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
     fingerprint = settings.fingerprint()
     keys = {one: cached.key(photographs.address(one)[2], fingerprint) for one in photographs.ids}
 
@@ -36,7 +37,6 @@ def main(life: run.Life) -> None:
 
     measured = recall.Recall()
     table = ByImage(life.out(TABLE), tables.PROPOSALS)
-    test = Photographs(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
     for image_id in test.ids:
         objects, labels = test.objects(image_id)
         measured.add(tables.boxes(table[image_id]), objects, [test.classes[label] for label in labels])

@@ -11,7 +11,7 @@ from lib.data.splits import SPLITS
 _ORIENTATION, _ENCODING = "orientation not told by the size", "class name of unsure encoding"
 
 
-def cautions(dataset: Dataset, few_objects: int) -> list[str]:
+def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
     """One sentence or two for each finding, in a fixed order.
 
     few_objects : a class with fewer objects in train and val together is named

@@ -343,3 +343,11 @@ def test_a_corrected_box_a_new_image_and_a_renamed_class_are_all_seen(copied):
     listed.unlink()
     listed.write_text(new_list)
     assert len(objects()) > len(first)
+
+
+@pytest.mark.parametrize("root", ["./own", "../elsewhere", "own/"])
+def test_a_data_root_may_be_written_in_any_way(copied, root):
+    target = copied.folder / root
+    shutil.copytree(copied.folder / "data/digits/VOCdevkit/DIGITS", target)
+    copied.set_params({"data.root": root})
+    assert stages_run(copied.run("dvc", "repro", "-s", "prepare").stdout) == {"prepare"}
