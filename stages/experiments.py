@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.core import params, pipeline, revisions, run, tables
-from lib.core.errors import Fault, InputError
+from lib.core.errors import InputError
 from lib.evaluation import experiments
 from lib.evaluation.settings import Report
 
@@ -73,11 +73,9 @@ def main(asked: argparse.Namespace) -> None:
     if asked.verb == "list":
         for path in sorted(experiments.FOLDER.glob("*/group.yaml")):
             print(f"{path.parent.name:20} {experiments.read(path.parent.name)[0].title}")
-    elif not asked.groups:
-        raise InputError([Fault("no group", asked.verb, "names no group", "those of: python -m stages.experiments list", "Name one")])
     given = asked.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
     seeds: list[int | None] = list(given) if len(given) > 1 else [None]
-    for group in asked.groups:
+    for group in asked.groups or asked.verb != "list" and sys.exit("ERROR: name a group: python -m stages.experiments list") or []:
         (queue if asked.verb == "queue" else table)(group, seeds)
 
 
