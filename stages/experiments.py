@@ -1,8 +1,7 @@
 """The papers' ablations: queues a group with DVC, and prints the paper's table with our figures beside it.
 
-``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: queues one experiment for each row
-and seed (of `report.seeds` unless given), which ``dvc queue start -j 1`` runs, one at a time since two would fight for the
-cores; `table` reads the finished ones and writes `results/experiments/GROUP.json` and `.md`.
+``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: one experiment a row and seed, run by
+``dvc queue start -j 1`` (two would fight for the cores); `table` writes `results/experiments/GROUP.json` and `.md`.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.core import params, pipeline, revisions, run, tables
-from lib.core.errors import InputError
+from lib.core.errors import Fault, InputError
 from lib.evaluation import experiments
 from lib.evaluation.settings import Report
 
@@ -74,8 +73,8 @@ def main(asked: argparse.Namespace) -> None:
         for path in sorted(experiments.FOLDER.glob("*/group.yaml")):
             print(f"{path.parent.name:20} {experiments.read(path.parent.name)[0].title}")
     given = asked.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
-    seeds: list[int | None] = list(given) if len(given) > 1 else [None]
-    for group in asked.groups or asked.verb != "list" and sys.exit("ERROR: name a group: python -m stages.experiments list") or []:
+    seeds: list[int | None] = [*given] if len(given) > 1 else [None]
+    for group in asked.groups:
         (queue if asked.verb == "queue" else table)(group, seeds)
 
 
@@ -85,6 +84,7 @@ if __name__ == "__main__":
     parser.add_argument("groups", nargs="*", help="folders of experiments/")
     parser.add_argument("--seeds", type=int, nargs="*", help="instead of report.seeds")
     try:
-        main(parser.parse_args())
+        given = parser.parse_args()
+        main(given) if given.groups or given.verb == "list" else parser.error("name a group; `list` shows them")
     except InputError as error:
         sys.exit(f"ERROR: {error}")
