@@ -51,7 +51,7 @@ class Workspace:
         unset = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
         done = subprocess.run(
             words, cwd=self.folder, env={**unset, "PATH": path, "OMP_NUM_THREADS": "2", **environment},
-            capture_output=True, text=True, timeout=600, check=False,
+            capture_output=True, text=True, timeout=2400, check=False,
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
