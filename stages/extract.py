@@ -1,6 +1,6 @@
 """Features of every training region, objects first, then proposals (R-CNN paper §2.3; rcnn_cache_pool5_features.m).
 
-Reads the method's models, the tables, the proposals and the images, or SPPnet's maps of them where the row depends on
+`python -m stages.extract METHOD MODULE`, MODULE of lib/detectors. Reads the row's model, the tables, the proposals and the images, or SPPnet's maps of them where the row depends on
 such a store; writes `data/features/METHOD`: half-precision rows in a few large shards.
 """
 
@@ -35,15 +35,16 @@ PARAMS = {"splits": Splits, "{item}.extract": Extract, "{item}.difficult": bool,
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
-    method, settings = import_module(f"lib.detectors.{life.item}"), life.params[f"{life.item}.extract"]
+    method, module = life.args
+    detectors, settings = import_module(f"lib.detectors.{module}"), life.params[f"{method}.extract"]
     photographs = Photographs(
-        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
+        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"]
     )
     proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     place = device.pick(life.compute.device, settings.precision)
     maps = life.deps("_maps")
-    extractor = method.Extractor(life.dep(f"data/models/{life.item}/cnn.pt"), place, settings.batch, *maps)
+    extractor = detectors.Extractor(life.deps(".pt")[0], place, settings.batch, *maps)
 
     rows = [len(photographs.regions(one, proposals)) for one in photographs.ids]
     row_bytes = 2 * sum(extractor.widths.values())
@@ -62,7 +63,7 @@ def main(life: run.Life) -> None:
     for found in life.progress(rows_by_image, len(rows), "image", done):
         writer.append(found)
     writer.close()
-    (life.scratch / "features").rename(life.out(f"data/features/{life.item}"))
+    (life.scratch / "features").rename(life.out(f"data/features/{method}"))
 
 
 if __name__ == "__main__":

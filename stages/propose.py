@@ -35,18 +35,11 @@ def main(life: run.Life) -> None:
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
     tables.write_json(life.out("results/speed/selective_search.json"), {"proposals": milliseconds})
 
-    measured = recall.Recall()
     table = ByImage(life.out(TABLE), tables.PROPOSALS)
-    for image_id in test.ids:
-        objects, labels = test.objects(image_id)
-        measured.add(tables.boxes(table[image_id]), objects, [test.classes[label] for label in labels])
-    figures = measured.metrics()
-    per_class = figures.pop("per_class")
-    tables.write_json(life.out("results/metrics/proposals/selective_search.json"), figures)
-    rows = [{"class": name, **values} for name, values in per_class.items()]
-    tables.write_json(life.out("results/plots/recall_classes/selective_search.json"), rows)
-    tables.write_json(life.out("results/plots/recall_iou/selective_search.json"), measured.against_iou())
-    tables.write_json(life.out("results/plots/recall_boxes/selective_search.json"), measured.against_boxes())
+    for path, value in recall.Recall.of(test, table).files("selective_search").items():
+        tables.write_json(life.out(path), value)
+    if note := recall.few(table, photographs.ids):
+        print(note, flush=True)
 
 
 if __name__ == "__main__":

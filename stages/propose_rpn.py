@@ -63,17 +63,11 @@ def main(life: run.Life) -> None:
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
     tables.write_json(life.out(f"results/speed/{name}.json"), {"proposals": milliseconds})
 
-    measured, table = recall.Recall(), ByImage(target, tables.PROPOSALS)
-    test = Photographs(life.data_root, tables_folder, splits.test, difficult=False)
-    for image_id in test.ids:
-        objects, labels = test.objects(image_id)
-        measured.add(tables.boxes(table[image_id]), objects, [test.classes[label] for label in labels])
-    figures = measured.metrics()
-    rows = [{"class": one, **values} for one, values in figures.pop("per_class").items()]
-    tables.write_json(life.out(f"results/metrics/proposals/{name}.json"), figures)
-    tables.write_json(life.out(f"results/plots/recall_classes/{name}.json"), rows)
-    tables.write_json(life.out(f"results/plots/recall_iou/{name}.json"), measured.against_iou())
-    tables.write_json(life.out(f"results/plots/recall_boxes/{name}.json"), measured.against_boxes())
+    table, test = ByImage(target, tables.PROPOSALS), Photographs(life.data_root, tables_folder, splits.test, difficult=False)
+    for path, value in recall.Recall.of(test, table).files(name).items():
+        tables.write_json(life.out(path), value)
+    if note := recall.few(table, photographs.ids):
+        print(note, flush=True)
 
 
 if __name__ == "__main__":

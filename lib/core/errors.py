@@ -25,12 +25,8 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        parts = [f"{self.where}: {self.problem}".rstrip(".") + "."]
-        if self.allowed:
-            parts.append(f"Allowed: {self.allowed}".rstrip(".") + ".")
-        if self.remedy:
-            parts.append(self.remedy.rstrip(".") + ".")
-        return " ".join(parts)
+        parts = [f"{self.where}: {self.problem}", f"Allowed: {self.allowed}" if self.allowed else "", self.remedy]
+        return " ".join(part if part.endswith("?") else part.rstrip(".") + "." for part in parts if part)
 
 
 class InputError(Exception):

@@ -15,7 +15,7 @@ class Entry:
     script  : module after `python -m`
     args    : words after the module: the row's name (`rcnn` of `svm@rcnn`) or block, and what else the row sets
     params  : dotted keys of params.yaml that the stage declares
-    deps, outs : paths;  persist : outs that DVC leaves in place before a run
+    deps, outs : paths, each once;  persist : outs that DVC leaves in place before a run
     """
 
     name: str
@@ -48,7 +48,7 @@ def _entry(stage: Any, root: str) -> Entry:
         script=words[at],
         args=tuple(words[at + 1 :]),
         params=tuple(key for dep in params for key in dep.params),
-        deps=tuple(_relative(dep.fs_path, root) for dep in deps),
+        deps=tuple(dict.fromkeys(_relative(dep.fs_path, root) for dep in deps)),
         outs=tuple(_relative(out.fs_path, root) for out in stage.outs),
         persist=tuple(_relative(out.fs_path, root) for out in stage.outs if out.persist),
     )

@@ -90,7 +90,7 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     """
     faults = [
         Fault("missing column", where, f"there is no column {name}", f"columns {schema.names}",
-              "Add the column, or name another table in params.yaml")
+              "Add the column, or name another table")
         for name in schema.names
         if name not in frame.columns
     ]
@@ -171,12 +171,13 @@ def open_parquet(path: Path | str) -> pq.ParquetFile:
         return pq.ParquetFile(str(path))
     except FileNotFoundError:
         raise InputError(
-            [Fault("missing table", str(path), "the file is not there", "", "Run: dvc repro")]
+            [Fault("missing table", str(path), "the file is not there", "",
+                   "Run: dvc repro; or, if it is a file of yours, check the path")]
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             [Fault("broken table", str(path), f"is not a whole Parquet file ({error})", "",
-                   "Delete it and run: dvc repro")]
+                   "Delete it and run: dvc repro; or, if it is a file of yours, write it again")]
         ) from None
 
 

@@ -30,7 +30,6 @@ from lib.nets.pooling import roi_pool
 from lib.nets.scaling import choose_level, resize, to_input
 
 REGIONS = str  # where its regions come from: a table of proposals
-FEATURES = ("pool5", "fc7")
 
 
 class Network(nn.Module):
@@ -137,8 +136,8 @@ class Pass:
             return Prepared(images, rois, back, boxes)
 
     def __call__(self, prepared: Prepared, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """float32 rows of every region by name: of `layers`, any of `pool5`, `fc7`; always `logits` (R, C+1) and `deltas`
-        (R, C+1, 4), the latter no longer normalised.
+        """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and `fc7`
+        (R, D) where `layers` names it.
         """
         names = [*layers, "logits", "deltas"]
         head = self.network.head
@@ -149,22 +148,16 @@ class Pass:
                     maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
                 with self._clock("regions"):
                     for part in torch.from_numpy(rois).to(self._device.place).split(self._batch):
-                        pooled = self.network.pool(maps, part)
-                        fc7 = head.layers(pooled)
+                        fc7 = head.layers(self.network.pool(maps, part))
                         logits, deltas = head.outputs(fc7)
-                        values = {"pool5": pooled.flatten(1), "fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
+                        values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
                             found[name].append(values[name].float().cpu())
         return {name: torch.cat(parts).numpy()[prepared.back] for name, parts in found.items()}
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Length of the rows of `pool5` and `fc7`."""
-        return {"pool5": self.model.backbone.channels * self.network.grid**2, "fc7": self.network.head.features}
-
     def _nothing(self, name: str) -> Tensor:
         labels = len(self.classes) + 1
-        shapes = {**{layer: (width,) for layer, width in self.widths.items()}, "logits": (labels,), "deltas": (labels, 4)}
+        shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
         return torch.zeros(0, *shapes[name])
 
 
@@ -188,12 +181,13 @@ class Extractor:
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
         self._run = Pass(model, device, batch, Clock())
-        self.classes, self.widths, self.prepare = self._run.classes, self._run.widths, self._run.prepare
+        self.classes, self.prepare = self._run.classes, self._run.prepare
+        self.widths = {"fc7": self._run.network.head.features}
 
     def features(self, prepared: Prepared) -> dict[str, NDArray[np.float32]]:
-        """float32 rows by name: `pool5` (R, channels g g), `fc7` (R, D) and `probabilities` (R, C+1)."""
-        rows = self._run(prepared, FEATURES)
-        return {**{name: rows[name] for name in FEATURES}, "probabilities": softmax(rows["logits"])}
+        """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
+        rows = self._run(prepared, ("fc7",))
+        return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
 
 
 class Detect(Selection):

@@ -51,14 +51,20 @@ class Piece(NamedTuple):
 def pools(
     photographs: Photographs, proposals: ByImage, settings: FineTune
 ) -> tuple[sampling.Windows, sampling.Windows]:
-    """All foreground and all background windows, objects among them; below `background` a window is neither."""
-    made = sampling.Pools(settings.foreground, settings.foreground)
-    for position, image_id in enumerate(photographs.ids):
-        regions = photographs.regions(image_id, proposals)
-        best = class_overlaps(regions, *photographs.objects(image_id), len(photographs.classes))
-        near = best.max(axis=1, initial=0.0) >= settings.background
-        made.add(position, regions[near], best[near])
-    return made.join()
+    """All foreground and all background windows, objects among them; below `background` a window is neither, unless that
+    leaves no background at all, as where no image has an object.
+    """
+    for least in (settings.background, 0.0):
+        made = sampling.Pools(settings.foreground, settings.foreground)
+        for position, image_id in enumerate(photographs.ids):
+            regions = photographs.regions(image_id, proposals)
+            best = class_overlaps(regions, *photographs.objects(image_id), len(photographs.classes))
+            near = best.max(axis=1, initial=0.0) >= least
+            made.add(position, regions[near], best[near])
+        foreground, background = made.join()
+        if len(background):
+            break
+    return foreground, background
 
 
 class Batches:

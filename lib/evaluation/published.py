@@ -34,6 +34,7 @@ PUBLISHED: dict[str, list[Published]] = {
         Published("VGG16", 66.9, 0.32, 9.5, "Fast R-CNN, table 4"),
     ],
     "fast_svd": [Published("VGG16", 66.6, 0.22, None, "Fast R-CNN, table 4")],
+    "fast_svm": [Published("VGG16", 66.8, None, None, "Fast R-CNN, table 8")],
     "faster": [
         Published("ZF", 59.9, 0.059, None, "Faster R-CNN, tables 2 and 5"),
         Published("VGG16", 69.9, 0.198, None, "Faster R-CNN, tables 3 and 5"),

@@ -111,7 +111,7 @@ def _vgg16(name: str) -> Backbone:
 
     net = torchvision.models.vgg16()
     pool = nn.Sequential(net.features[30], net.avgpool)
-    return Backbone(name, IMAGENET, net.features[:30], pool, _to_fc7(net.classifier[:5]), 512, 7, 4096)
+    return Backbone(name, IMAGENET, net.features[:30], pool, _to_fc7(net.classifier[:6]), 512, 7, 4096)
 
 
 def _to_fc7(layers: nn.Sequential) -> nn.Sequential:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.core.boxes import Boxes, class_overlaps
+from lib.core.errors import Fault, InputError
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,12 @@ def draw(
 
     An empty pool is made up for by the other.
     returns : the windows, and bool (size,) which of them to mirror, each with probability `mirror`
+    raises  : InputError where both are empty
     """
     foreground, background = pools
+    if not len(foreground) and not len(background):
+        raise InputError([Fault("no windows", "fine-tuning", "no region of any image is foreground or background", "",
+                                "Lower foreground, raise background, or give a table with more proposals")])
     positives = int(size * foreground_share) if len(foreground) else 0
     positives = positives if len(background) else size
     parts = [

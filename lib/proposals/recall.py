@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lib.core import tables
 from lib.core.boxes import Boxes, iou
+from lib.core.by_image import ByImage
+from lib.data.photographs import Photographs
 
 FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
+FEW = 50  # boxes; an image with fewer is pointed out: a plain one, or one on which the search failed
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 101))
 
 
@@ -50,7 +54,7 @@ class Recall:
         self.first, self.difficult = tuple(first), difficult
         self._overlaps: list[NDArray[np.float64]] = []
         self._classes: list[str] = []
-        self._images = self._boxes = 0
+        self._boxes: list[int] = []
 
     def add(
         self, boxes: Boxes, objects: Boxes, classes: Sequence[str], difficult: ArrayLike | None = None
@@ -64,8 +68,27 @@ class Recall:
         counted = np.flatnonzero(~marked | self.difficult).tolist()
         self._overlaps.append(best_overlaps(boxes, objects[counted], self.first))
         self._classes += [classes[i] for i in counted]
-        self._images += 1
-        self._boxes += len(boxes)
+        self._boxes.append(len(boxes))
+
+    @classmethod
+    def of(cls, photographs: Photographs, table: ByImage) -> "Recall":
+        """What a table of proposals covers of the objects of all images of `photographs`."""
+        measured = cls()
+        for image_id in photographs.ids:
+            objects, labels = photographs.objects(image_id)
+            measured.add(tables.boxes(table[image_id]), objects, [photographs.classes[label] for label in labels])
+        return measured
+
+    def files(self, name: str) -> dict[str, Any]:
+        """What the stages keep of it, by path: metrics, and the rows of the plots. name : of the table"""
+        figures = self.metrics()
+        classes = [{"class": one, **values} for one, values in figures.pop("per_class").items()]
+        return {
+            f"results/metrics/proposals/{name}.json": figures,
+            f"results/plots/recall_classes/{name}.json": classes,
+            f"results/plots/recall_iou/{name}.json": self.against_iou(),
+            f"results/plots/recall_boxes/{name}.json": self.against_boxes(),
+        }
 
     @property
     def overlaps(self) -> NDArray[np.float64]:
@@ -78,7 +101,7 @@ class Recall:
         recall_50, recall_70 : share of the objects with a best overlap of at least 0.5 and 0.7
         abo             : mean best overlap of all objects
         mabo            : mean over the classes of their mean best overlap, the paper's figure
-        boxes_per_image : mean number of boxes
+        boxes_per_image : mean number of boxes;  images_below_50 : images with fewer boxes than that
         images, objects : how many were counted
         per_class       : objects, recall_50, recall_70 and abo of each class, sorted by name
         """
@@ -87,8 +110,9 @@ class Recall:
         return {
             **_summary(best),
             "mabo": float(np.mean([figures["abo"] for figures in per_class.values()])) if per_class else None,
-            "boxes_per_image": self._boxes / self._images if self._images else None,
-            "images": self._images,
+            "boxes_per_image": float(np.mean(self._boxes)) if self._boxes else None,
+            f"images_below_{FEW}": sum(count < FEW for count in self._boxes),
+            "images": len(self._boxes),
             "per_class": per_class,
         }
 
@@ -117,3 +141,10 @@ def _summary(best: NDArray[np.float64]) -> dict[str, Any]:
         "abo": float(best.mean()) if best.size else None,
         "objects": int(best.size),
     }
+
+
+def few(table: ByImage, image_ids: Sequence[str], shown: int = 20) -> str:
+    """A line that names the images with fewer than 50 boxes, the first so many of them; empty where there are none."""
+    found = [f"{one} ({count})" for one in image_ids if (count := len(table[one])) < FEW]
+    rest = f" and {len(found) - shown} more" if len(found) > shown else ""
+    return f"note: fewer than {FEW} boxes in {len(found)} images: {', '.join(found[:shown])}{rest}" if found else ""

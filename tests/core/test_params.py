@@ -78,6 +78,7 @@ def test_unknown_key_with_suggestion():
     text = message({"block": {**GOOD["block"], "learnig_rate": 1.0}})
     assert "block.learnig_rate: is not a setting of this stage" in text
     assert "Did you mean learning_rate?" in text
+    assert "?." not in text
 
 
 def test_all_faults_at_once():

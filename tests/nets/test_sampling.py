@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lib.core.errors import InputError
 from lib.nets.sampling import Pools, draw
 
 
@@ -67,3 +68,8 @@ def test_draws_are_uniform_with_replacement():
         for row in batch.boxes[20:]:
             counts[[tuple(one) for one in made[0].boxes.tolist()].index(tuple(row.tolist()))] += 1
     np.testing.assert_allclose(counts / counts.sum(), 1 / 3, atol=0.03)
+
+
+def test_two_empty_pools_are_an_error():
+    with pytest.raises(InputError, match="no region of any image is foreground or background"):
+        draw(Pools(0.5, 0.5).join(), 8, 0.25, 0.5, np.random.default_rng(0))

@@ -26,6 +26,7 @@ TINY = {
     "spp.svm": {"checkpoint_every": 4, "retrain_after": 100},
     "fast.train": {**TRAINING, "regions": 16, "fc": 32},
     "fast_svd": {"ranks": [8, 4]},
+    "fast_svm.svm": {"checkpoint_every": 4, "retrain_after": 100},
     "faster.anchors": {"scales": [16.0, 32.0]},
     "faster.m1": TRAINING,
     "faster.m2": {**TRAINING, "regions": 16, "fc": 32},

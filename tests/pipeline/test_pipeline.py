@@ -62,7 +62,7 @@ def test_the_second_run_has_the_same_bytes(finished, tmp_path):
 
 
 # What one changed number may rerun: exactly this.
-METHODS = {"rcnn", "spp", "fast", "fast_svd", "faster", "faster_unshared", "faster_joint"}
+METHODS = {"rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
 
 
 def row(verb, methods=METHODS):
@@ -79,7 +79,8 @@ RCNN = {"rcnn_finetune", "extract@rcnn", *LEARN}
 SPP_LEARN = {"svm@spp", "boxes@spp", *ends("spp")}
 SPP_WINDOWS = {"spp_finetune", "extract@spp", *SPP_LEARN}
 SPP = {"spp_pretrain", "spp_maps", *SPP_WINDOWS}
-FAST = {"fast", "fast_svd", *ends("fast", "fast_svd")}
+FAST_SVM = {"svm@fast_svm", *ends("fast_svm")}
+FAST = {"fast", "fast_svd", "extract@fast_svm", *FAST_SVM, *ends("fast", "fast_svd")}
 M4 = {"m4", *ends("faster")}
 M3 = {"m3", "p2", *M4}
 M2 = {"m2", *M3, *ends("faster_unshared")}
@@ -118,6 +119,9 @@ CHANGES = [
     ("fast.train.regions", 8, FAST),
     ("fast.detect.nms", 0.4, ends("fast", "fast_svd")),
     ("fast_svd.ranks", [4, 4], {"fast_svd", *ends("fast_svd")}),
+    ("fast_svm.extract.batch", 32, {"extract@fast_svm", *FAST_SVM}),
+    ("fast_svm.svm.C", 0.01, FAST_SVM),
+    ("fast_svm.detect.nms", 0.4, ends("fast_svm")),
     ("faster.difficult", True, M1 | JOINT),
     ("faster.anchors.scales", [32.0], M1 | JOINT),
     ("faster.rpn.width", 64, M1 | JOINT),

@@ -1,9 +1,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lib.proposals.recall import Recall, best_overlaps
+from lib.core import tables
+from lib.core.by_image import ByImage
+from lib.proposals.recall import Recall, best_overlaps, few
 
 
 def boxes(*rows):
@@ -86,3 +89,18 @@ def test_what_does_not_fit_is_refused():
         Recall(first=(10, 5))
     with pytest.raises(ValueError, match="2 objects, 1 classes"):
         Recall().add(boxes(), boxes([0, 0, 1, 1], [0, 0, 2, 2]), ["a"])
+
+
+def test_images_with_few_boxes_are_named(tmp_path):
+    """Case 26: 49 boxes are few, 50 are not, and an image without a row has none."""
+    counts = {"a": 49, "b": 50, "c": 1}
+    rows = [(name, 0, 0, 4, 4, 0) for name, count in counts.items() for _ in range(count)]
+    tables.write(tmp_path / "p.parquet", pd.DataFrame(rows, columns=tables.PROPOSALS.names), tables.PROPOSALS)
+    table = ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
+    assert few(table, ["a", "b", "c", "d"]) == "note: fewer than 50 boxes in 3 images: a (49), c (1), d (0)"
+    assert few(table, ["a", "c", "d"], shown=1) == "note: fewer than 50 boxes in 3 images: a (49) and 2 more"
+    assert few(table, ["b"]) == ""
+    recall = Recall()
+    for name in counts:
+        recall.add(tables.boxes(table[name]), boxes(), [])
+    assert recall.metrics()["images_below_50"] == 2
