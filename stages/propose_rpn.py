@@ -1,13 +1,17 @@
 """Proposals of a trained region proposal network, with the recall they reach on the test split (Faster R-CNN §3.2, §4.1).
 
-`python -m stages.propose_rpn BLOCK NAME`, for example `faster.propose p1`: the model is among the deps; writes the table,
-metrics and curves. Mirrored images reuse the boxes of the plain ones, mirrored, as in the authors' Python code.
+`python -m stages.propose_rpn BLOCK NAME`, for example `faster.propose p1`: the model is among the deps; writes NAME.parquet,
+metrics and curves; and the rows of the training images once more, NAME_training.parquet, for what learns from them: another
+number of boxes at test leaves those bytes alone. Mirrored images reuse the boxes of the plain ones, mirrored, as in the
+authors' Python code.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from lib.core import run, tables
 from lib.core.ahead import ahead
@@ -57,7 +61,7 @@ def main(life: run.Life) -> None:
         results = ahead(found, missing, *place.side_by_side(workers(life.compute)))
         yield from life.progress(results, len(photographs), "image", len(photographs) - len(missing))
 
-    target = life.outs(".parquet")[0]
+    target = life.outs(f"{name}.parquet")[0]
     keys = {one: cached.key(one, name) for one in photographs.ids}  # the scratch folder's name holds what decides the rows
     seconds = cached.update(target, keys, None, life.scratch / "pieces", search)
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
@@ -66,6 +70,9 @@ def main(life: run.Life) -> None:
     table, test = ByImage(target, tables.PROPOSALS), Photographs(life.data_root, tables_folder, splits.test, difficult=False)
     for path, value in recall.Recall.of(test, table).files(name).items():
         tables.write_json(life.out(path), value)
+    with tables.Writer(life.outs("_training.parquet")[0], tables.PROPOSALS) as writer:
+        for ids in tables.chunks([one for one in photographs.ids if one in learning], cached.GROUP):
+            writer.append(pd.concat([table[one] for one in ids], ignore_index=True))
     if note := recall.few(table, photographs.ids):
         print(note, flush=True)
 

@@ -151,6 +151,13 @@ def test_a_changed_number_reruns_exactly_what_it_affects(finished, key, value, e
     assert stages_run(text) == expected
 
 
+def test_another_number_of_boxes_at_test_trains_nothing_again(copied):
+    """P1 and P2 are made again; the rows that M2 and M4 learn from have the same bytes."""
+    copied.set_params({"faster.propose.test.post_nms": 10})
+    done = copied.run("dvc", "repro", "evaluate@faster", "evaluate@faster_unshared")
+    assert stages_run(done.stdout) == {"p1", "p2", *row("detect", ["faster", "faster_unshared"]), *row("evaluate", ["faster", "faster_unshared"])}
+
+
 KILLS = [  # stage, the file after whose n-th appearance the stage is killed
     ("propose", r"/pieces/\w+\.parquet$", 2),
     ("rcnn_finetune", r"/state\.pt$", 1),

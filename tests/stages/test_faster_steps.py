@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -38,7 +39,7 @@ VALUES = {
         "anchors": {"scales": [32.0, 64.0], "ratios": [0.5, 1.0, 2.0], "base": 16.0, "centre": 8.0},
         "rpn": {"width": 16, "score": "softmax"},
         "m1": {**RPN, "frozen": 3}, "m3": {**RPN, "frozen": "all"},
-        "p1": "proposals/p1.parquet", "p2": "proposals/p2.parquet",
+        "p1": "proposals/p1_training.parquet", "p2": "proposals/p2_training.parquet",
         "propose": {"training": PROPOSING, "test": {**PROPOSING, "post_nms": 5}, "precision": "float32"},
         "m2": {**DETECTOR, "frozen": 3, "head": "fresh"}, "m4": {**DETECTOR, "frozen": "all", "head": "previous"},
     },
@@ -82,10 +83,10 @@ def steps(folder: Path) -> None:
     backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
     rows = [
         ("m1", train_rpn, ["faster.m1"], ["m0.pt"], ["m1.pt"]),
-        ("p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet"]),
+        ("p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet", "proposals/p1_training.parquet"]),
         ("m2", train_detector, ["faster.m2", "faster.p1"], ["m0.pt"], ["m2.pt", "results/plots/loss/m2.json"]),
         ("m3", train_rpn, ["faster.m3"], ["m2.pt"], ["m3.pt"]),
-        ("p2", propose_rpn, ["faster.propose", "p2"], ["m3.pt"], ["proposals/p2.parquet"]),
+        ("p2", propose_rpn, ["faster.propose", "p2"], ["m3.pt"], ["proposals/p2.parquet", "proposals/p2_training.parquet"]),
         ("m4", train_detector, ["faster.m4", "faster.p2"], ["m3.pt", "m2.pt"], ["m4.pt", "results/plots/loss/m4.json"]),
         ("joint", train_joint, ["faster_joint", "faster"], ["m0.pt"], ["joint.pt"]),
     ]
@@ -162,7 +163,7 @@ def test_proposals_have_rows_for_every_image_and_figures(folder):
 
 def test_training_and_test_images_get_the_proposals_of_their_settings(folder, tmp_path):
     write(tmp_path, OBJECTS, test=1)
-    life = Life(tmp_path, "p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet"])
+    life = Life(tmp_path, "p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet", "proposals/p1_training.parquet"])
     life.params = {**life.params, "splits": life.params["splits"].model_copy(update={"train": ["train"], "test": ["test"]})}
     (tmp_path / "m1.pt").write_bytes((folder / "m1.pt").read_bytes())
     propose_rpn.main(life)
@@ -170,13 +171,17 @@ def test_training_and_test_images_get_the_proposals_of_their_settings(folder, tm
     assert len(table["images/train0.png"]) > 5
     assert 0 < len(table["images/test2.png"]) <= 5
     assert tables.read_json(tmp_path / "results/metrics/proposals/p1.json")["images"] == 1
+    training = ByImage(tmp_path / "proposals/p1_training.parquet", tables.PROPOSALS)
+    assert "images/test2.png" not in training
+    for number in range(2):
+        pd.testing.assert_frame_equal(training[f"images/train{number}.png"], table[f"images/train{number}.png"])
 
 
 def test_a_head_of_other_classes_is_refused(folder, tmp_path):
     write(tmp_path, OBJECTS)
     m2 = model_file.read(folder / "m2.pt", "head")
     model_file.save(tmp_path / "m2.pt", m2.backbone, ["bird", "dog"], m2.scale, head=m2.sections["head"])
-    for name in ("m3.pt", "proposals/p2.parquet"):
+    for name in ("m3.pt", "proposals/p2_training.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     life = Life(tmp_path, "m4", train_detector, ["faster.m4", "faster.p2"], ["m3.pt", "m2.pt"], ["m4.pt", "results/plots/loss/m4.json"])
