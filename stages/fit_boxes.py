@@ -13,7 +13,7 @@ from lib.core.by_image import ByImage
 from lib.core.params import Settings
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
-from lib.learners.box_ridge import BoxRegressors, BoxRidge, pair, ridge_bytes
+from lib.learners.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
 from lib.learners.feature_norm import NormSample, measure
 
 
@@ -45,12 +45,18 @@ def main(life: run.Life) -> None:
     )
     proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
     features = shards.Reader(life.dep(f"data/features/{life.item}"))
-    classes, width = len(photographs.classes), features.width(settings.layer)
-    room = int(life.compute.memory_gib * 2**30 // ridge_bytes(1, width, 0))
-    passes = list(tables.chunks(range(classes), max(1, room)))
+    chosen = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
+    for image_id in photographs.ids:
+        boxes, (objects, labels) = photographs.regions(image_id, proposals), photographs.objects(image_id)
+        rows, targets = pair(boxes, objects, settings.more_than)
+        chosen[image_id] = rows, boxes[rows], objects[targets], labels[targets]
+    samples = np.bincount(np.concatenate([part[-1] for part in chosen.values()]), minlength=len(photographs.classes)).tolist()
+    width, limit = features.width(settings.layer), int(life.compute.memory_gib * 2**30)
+    passes = class_groups(samples, width, limit)
     life.announce(
-        f"{len(photographs)} images, {classes} classes in {len(passes)} passes, features {settings.layer}",
-        memory=ridge_bytes(len(passes[0]), width, 4096),
+        f"{len(photographs)} images, {sum(samples)} samples of {len(samples)} classes in {len(passes)} passes, "
+        f"features {settings.layer}",
+        memory=max(ridge_bytes([samples[label] for label in group], width) for group in passes),
     )
     scale = measure(features, settings.layer, photographs.ids, settings.norm, life.params["seed"])
     fitted: list[BoxRegressors] = []
@@ -58,13 +64,11 @@ def main(life: run.Life) -> None:
                           len(passes) * len(photographs), "image")
     for group, image_id in steps:
         if image_id == photographs.ids[0]:
-            ridge = BoxRidge(len(group), width)
-        boxes, (objects, labels) = photographs.regions(image_id, proposals), photographs.objects(image_id)
-        rows, targets = pair(boxes, objects, settings.more_than)
-        mine = np.isin(labels[targets], group)
-        rows, targets = rows[mine], targets[mine]
-        samples = features.read(settings.layer, image_id, rows) * np.float32(scale)
-        ridge.add(samples, boxes[rows], objects[targets], labels[targets] - group[0])
+            ridge = BoxRidge([samples[label] for label in group], width)
+        rows, boxes, objects, labels = chosen[image_id]
+        mine = np.isin(labels, group)
+        values = features.read(settings.layer, image_id, rows[mine]) * np.float32(scale)
+        ridge.add(values, boxes[mine], objects[mine], labels[mine] - group[0])
         if image_id == photographs.ids[-1]:
             fitted.append(ridge.fit(settings.penalty, settings.whitening))
     linear.save_regressors(

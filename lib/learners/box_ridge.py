@@ -1,12 +1,13 @@
 """Class-wise ridge regression from features to boxes (R-CNN paper, appendix C; SPPnet; the authors' code).
 
-Sums stream, so memory does not grow with the samples. With X the features and a last column of ones, the fit
-needs XᵀX, XᵀY and YᵀY alone: the last row of XᵀX holds the column sums and n, that of XᵀY sums of targets.
+Of a class with more samples than features, sums stream, so memory does not grow with the samples: with X the features and a
+last column of ones, the fit needs XᵀX, whose last row holds the column sums, and XᵀY. Of a class with fewer, the rows are
+kept and XXᵀ is solved: the same numbers from a smaller system.
 
 C classes, R boxes, D features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from lib.core.box_coding import LARGEST_LOG, decode, encode
 from lib.core.boxes import Boxes, iou
 from lib.learners.feature_norm import refuse_non_finite
 
+BLOCK = 1024  # rows that wait before they are multiplied in
 
 def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which boxes to learn from, and the object each is to be moved onto.
@@ -34,12 +36,24 @@ def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int
     return rows, overlaps[rows].argmax(axis=1)
 
 
-def ridge_bytes(classes: int, features: int, block_rows: int) -> int:
-    """Memory of a `BoxRidge` while it fits: C + 1 matrices of (D+1)² doubles, and the samples that wait.
+def ridge_bytes(samples: Sequence[int], features: int) -> int:
+    """Memory of a `BoxRidge` for classes of so many samples while it fits: their rows or matrices, and the work on one."""
+    width = features + 1
+    held = [4 * width * min(count, BLOCK) + 8 * width**2 if count > width else 4 * width * count for count in samples]
+    work = [8 * width**2 if count > width else 8 * count * (width + 2 * count) for count in samples]
+    return sum(held) + max(work, default=0)
 
-    Where this is too much, fit some of the classes at a time, in several passes over the features.
-    """
-    return 8 * (classes + 1) * (features + 1) ** 2 + 4 * block_rows * (features + 1) * 3
+
+def class_groups(samples: Sequence[int], features: int, limit: int) -> list[range]:
+    """The classes in consecutive groups, one pass over the features each, none above `limit` bytes if one class is not."""
+    groups: list[range] = []
+    for label in range(len(samples)):
+        wider = range(groups[-1].start if groups else 0, label + 1)
+        if groups and ridge_bytes([samples[one] for one in wider], features) <= limit:
+            groups[-1] = wider
+        else:
+            groups.append(range(label, label + 1))
+    return groups
 
 
 @dataclass(frozen=True)
@@ -87,19 +101,13 @@ class BoxRegressors:
 
 
 class BoxRidge:
-    """Collects samples image by image, then fits every class at once.
+    """Collects the samples of every class image by image, then fits each.
 
-    classes, features : C and D
-    block_rows        : samples that wait before they are multiplied in; more are faster and take more memory
+    samples  : how many each of the C classes will get, as `pair` counts them;  features : D
     """
 
-    def __init__(self, classes: int, features: int, block_rows: int = 4096) -> None:
-        self._block_rows = block_rows
-        # Only the upper triangle of each XᵀX is filled.
-        self._xx = np.zeros((classes, features + 1, features + 1))
-        self._xy = np.zeros((classes, features + 1, 4))
-        self._yy = np.zeros((classes, 4, 4))
-        self._waiting: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]] = []
+    def __init__(self, samples: Sequence[int], features: int) -> None:
+        self._classes = [_OneClass(int(count), features + 1) for count in samples]
 
     def add(
         self, features: NDArray[np.float32], boxes: Boxes, objects: Boxes, labels: NDArray[np.integer]
@@ -108,25 +116,11 @@ class BoxRidge:
 
         features : float32 (R, D), scaled; boxes, objects : float32 (R, 4); labels : int (R,) classes
         """
-        features = np.asarray(features, np.float32)
         refuse_non_finite(features, "samples for box regression")
-        self._waiting.append((features, encode(boxes, objects), np.asarray(labels, np.int64)))
-        if sum(len(part[0]) for part in self._waiting) >= self._block_rows:
-            self._multiply()
-
-    def _multiply(self) -> None:
-        if not self._waiting:
-            return
-        features, targets, labels = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-        self._waiting = []
+        targets, labels = encode(boxes, objects), np.asarray(labels)
         for label in np.unique(labels):
             rows = labels == label
-            x = np.ones((int(rows.sum()), features.shape[1] + 1))
-            x[:, :-1], y = features[rows], targets[rows].astype(np.float64)
-            # In place: a lower triangle in Fortran's order is our upper one.
-            dsyrk(1.0, x.T, beta=1.0, c=self._xx[label].T, lower=1, overwrite_c=1)
-            self._xy[label] += x.T @ y
-            self._yy[label] += y.T @ y
+            self._classes[label].add(features[rows], targets[rows])
 
     def fit(self, penalty: float = 1000.0, whitening: float = 0.001) -> BoxRegressors:
         """Ridge regression of the whitened targets of each class.
@@ -134,49 +128,72 @@ class BoxRidge:
         penalty   : on the squared weights, the bias among them, against the **sum** of squared errors;
                     R-CNN 1000, SPPnet 4000
         whitening : added to the variances of the targets before their inverse root is taken
+        raises    : ValueError where a class got another number of samples than was said
 
         The authors whiten the targets before the fit and undo it after. While the four columns share one
         penalty and all samples are used, this changes nothing but rounding.
         """
-        self._multiply()
-        maps = np.zeros_like(self._xy)
-        samples = np.rint(self._xx[:, -1, -1]).astype(np.int64)
-        for label in np.flatnonzero(samples):
-            xy, sums = self._xy[label], self._xx[label, :, -1]
-            mean = xy[-1] / samples[label]
-            spread = self._yy[label] / samples[label] - np.outer(mean, mean)
-            variances, axes = np.linalg.eigh(spread)
-            roots = np.sqrt(np.maximum(variances, 0) + whitening)
-            whiten, restore = (axes / roots) @ axes.T, (axes * roots) @ axes.T
-            system = self._xx[label].copy()
-            np.fill_diagonal(system, system.diagonal() + penalty)
-            factor = cho_factor(system, lower=False, overwrite_a=True, check_finite=False)
-            maps[label] = cho_solve(factor, (xy - np.outer(sums, mean)) @ whiten) @ restore
-            maps[label, -1] += mean
+        maps = np.stack([one.fit(penalty, whitening) for one in self._classes])
+        samples = np.array([one.count for one in self._classes], np.int64)
         return BoxRegressors(maps[:, :-1].astype(np.float32), maps[:, -1].astype(np.float32), samples)
 
-    def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Plain arrays from which `load_state_dict` goes on with the same bytes."""
-        width = self._xx.shape[1] - 1
-        empty = (np.empty((0, width), np.float32), np.empty((0, 4), np.float32), np.empty(0, np.int64))
-        waiting = zip(empty, *self._waiting, strict=True)
-        features, targets, labels = (np.concatenate(parts) for parts in waiting)
-        return {
-            "xx": self._xx.copy(),
-            "xy": self._xy.copy(),
-            "yy": self._yy.copy(),
-            "waiting_features": features,
-            "waiting_targets": targets,
-            "waiting_labels": labels,
-        }
 
-    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Goes on where `state_dict` was taken; classes, features and block_rows must be the same."""
-        if state["xx"].shape != self._xx.shape:
-            raise ValueError(f"state of shape {state['xx'].shape}, expected {self._xx.shape}.")
-        self._xx, self._xy = np.array(state["xx"], np.float64), np.array(state["xy"], np.float64)
-        self._yy = np.array(state["yy"], np.float64)
-        features = np.array(state["waiting_features"], np.float32)
-        targets = np.array(state["waiting_targets"], np.float32)
-        labels = np.array(state["waiting_labels"], np.int64)
-        self._waiting = [(features, targets, labels)] if len(labels) else []
+class _OneClass:
+    """The samples of a class, X (n, W) with a last column of ones and Y (n, 4): all rows of X where they are no more than
+    its columns, else the sum XᵀX, so that memory does not grow with the samples.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        self.count, self._done = count, 0
+        self._y = np.zeros((count, 4))
+        self._x = np.ones((count if count <= width else min(count, BLOCK), width), np.float32)
+        self._filled = 0
+        # Only the upper triangle is filled.
+        self._xx = np.zeros((width, width)) if count > width else None
+        self._xy = np.zeros((width, 4))
+
+    def add(self, features: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
+        if self._done + len(features) > self.count:
+            raise ValueError(f"more than the {self.count} samples that were said")
+        self._y[self._done : self._done + len(features)] = targets
+        while len(features):
+            part = features[: len(self._x) - self._filled]
+            self._x[self._filled : self._filled + len(part), :-1] = part
+            self._filled, self._done, features = self._filled + len(part), self._done + len(part), features[len(part) :]
+            if self._xx is not None and self._filled == len(self._x):
+                self._multiply(self._xx)
+
+    def _multiply(self, xx: NDArray[np.float64]) -> None:
+        """Adds the rows that wait to the sums."""
+        x = self._x[: self._filled].astype(np.float64)
+        # In place: a lower triangle in Fortran's order is our upper one.
+        dsyrk(1.0, x.T, beta=1.0, c=xx.T, lower=1, overwrite_c=1)
+        self._xy += x.T @ self._y[self._done - self._filled : self._done]
+        self._filled = 0
+
+    def fit(self, penalty: float, whitening: float) -> NDArray[np.float64]:
+        """(W, 4): deltas = [features 1] @ it; zeros without samples."""
+        if self._done != self.count:
+            raise ValueError(f"{self._done} samples, where {self.count} were said")
+        if not self.count:
+            return np.zeros_like(self._xy)
+        mean = self._y.mean(0)
+        centred = self._y - mean
+        variances, axes = np.linalg.eigh(centred.T @ centred / self.count)
+        roots = np.sqrt(np.maximum(variances, 0) + whitening)
+        whiten, restore = (axes / roots) @ axes.T, (axes * roots) @ axes.T
+        if self._xx is None:  # (XᵀX + λ)⁻¹ Xᵀ = Xᵀ (XXᵀ + λ)⁻¹, the smaller system
+            x = self._x.astype(np.float64)
+            fitted = x.T @ _solve(x @ x.T, penalty, centred @ whiten) @ restore
+        else:
+            self._multiply(self._xx)
+            sums = self._xx[:, -1]
+            fitted = _solve(self._xx.copy(), penalty, (self._xy - np.outer(sums, mean)) @ whiten) @ restore
+        fitted[-1] += mean
+        return np.asarray(fitted)
+
+
+def _solve(system: NDArray[np.float64], penalty: float, right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(system + penalty · 1)⁻¹ right, of a symmetric system given by its upper triangle, which is overwritten."""
+    np.fill_diagonal(system, system.diagonal() + penalty)
+    return np.asarray(cho_solve(cho_factor(system, lower=False, overwrite_a=True, check_finite=False), right))
