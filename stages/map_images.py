@@ -1,4 +1,4 @@
-"""The trunk's map of every training image, once per scale (SPPnet §4.2); what follows reads windows out of these.
+"""The trunk's map of every training image, once per scale (SPPnet §4.1); what follows reads windows out of these.
 
 Reads SPPnet's classifier, the tables and the images; writes `data/features/spp_maps`, half precision in a few large
 shards. Test images are not here: detection passes each through the trunk once, as for a picture that it never saw.

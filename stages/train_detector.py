@@ -1,6 +1,6 @@
 """A detector trained on proposals: Fast R-CNN, and steps 2 and 4 of Faster R-CNN (`python -m stages.train_detector BLOCK PROPOSALS`).
 
-Reads the trunk's model file (the first one declared), the head's where the block says `head: previous` (the second one),
+Reads the trunk's model file (the first one declared), the head's where the block says `head: previous` or `outputs` (the second one),
 the tables, the proposals and the images; writes the model and the curve of the loss. What else the first file holds, such
 as an RPN, is in the result too, unchanged.
 """

@@ -44,7 +44,8 @@ class Train(training.Optimisation):
     background        : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn's Faster: 0, 0.5)
     mirror            : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
     proposals_max     : first so many proposals of an image; null for all
-    fc, dropout       : of the region layers, see `region_layers`;  head : fresh, or the second model file's
+    fc, dropout       : of the region layers, see `region_layers`;  head : fresh, or the second model file's whole, or
+                        `outputs`: fresh outputs on that file's fc6 and fc7 (py-faster-rcnn's step 4)
     frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
     box_loss, beta    : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
     box_weight        : λ of the box loss (paper: 1)
@@ -63,7 +64,7 @@ class Train(training.Optimisation):
     proposals_max: int | None = Field(ge=1)
     fc: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
-    head: Literal["fresh", "previous"]
+    head: Literal["fresh", "previous", "outputs"]
     frozen: int | Literal["all"]
     box_loss: BoxLoss
     beta: float = Field(gt=0)
@@ -175,7 +176,8 @@ def start_head(
     """The head that training starts from.
 
     model   : whose backbone it fits on;  others : the file whose head is `previous`, with its weights and its statistics,
-    which `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there)
+    which `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there); fresh
+    outputs take the statistics of `batches`
     Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
     """
     if settings.head == "fresh":
@@ -189,7 +191,7 @@ def start_head(
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
     if not others:
-        raise InputError([Fault("no head", "head", "is 'previous', and the stage has no model with one", "fresh", "Change it")])
+        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and the stage has no model with one", "fresh", "Change it")])
     previous = model_file.read(others[0], "head")
     previous.require(classes)
     if previous.backbone.name != model.backbone.name:
@@ -197,6 +199,9 @@ def start_head(
             [Fault("other backbone", str(others[0]), f"is {previous.backbone.name}", model.backbone.name, "Run: dvc repro")]
         )
     head = restore_head(model.backbone, previous.sections["head"], len(classes), settings.dropout)
+    if settings.head == "outputs":
+        head = DetectionHead(head.layers, head.features, len(classes))
+        head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
     batches.mean, batches.std = head.mean.numpy().copy(), head.std.numpy().copy()
     return head
 

@@ -156,7 +156,7 @@ class Extractor:
 class Detect(Selection):
     """Block `rcnn.detect`: which regions become detections, and
 
-    scores    : svm, or the network's softmax (paper §4.4: 54.2 against 50.9 mAP)
+    scores    : svm, or the network's softmax (paper, appendix B: 54.2 against 50.9 mAP)
     regress   : move the boxes by their class's regressor (paper §3.5)
     batch     : crops in one forward pass
     precision : of the forward passes

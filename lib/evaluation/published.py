@@ -26,8 +26,8 @@ PUBLISHED: dict[str, list[Published]] = {
         Published("VGG16", 66.0, 47.0, 84.0, "R-CNN, table 3; times: Fast R-CNN, table 4"),
     ],
     "spp": [
-        Published("ZF-5, five scales", 59.2, 0.382, None, "SPPnet, table 9"),
-        Published("VGG16, five scales", 63.1, 2.3, 25.0, "Fast R-CNN, table 4"),
+        Published("ZF-5, five scales", 59.2, 0.382, None, "SPPnet, table 9; time of the features alone"),
+        Published("VGG16, five scales", 63.1, 2.3, 25.0, "Fast R-CNN, tables 1 and 4; without difficult objects"),
     ],
     "fast": [
         Published("AlexNet", 57.1, 0.10, 1.2, "Fast R-CNN, table 4"),

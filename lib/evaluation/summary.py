@@ -96,8 +96,8 @@ def tables(
         _proposals(proposals),
         Table("The papers' own figures", ["method", "network", "VOC2007 mAP, %", "s per image", "training, h", "source"],
               [list(row.values()) for row in published_rows(names)],
-              "For orientation: VOC2007 test, trained on VOC2007 trainval, on GPUs of their time (K40; R-CNN and SPPnet as "
-              "the Fast R-CNN paper measured them). Other images than ours, so the order matters, not the numbers."),
+              "For orientation: VOC2007 test, trained on VOC2007 trainval, on GPUs of their time (K40; R-CNN's times as the "
+              "Fast R-CNN paper measured them, SPPnet's from its authors). Other images than ours, so the order matters, not the numbers."),
     ]
 
 

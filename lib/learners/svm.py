@@ -30,7 +30,7 @@ class SvmSettings(Settings):
     C               : weight of the summed hinge losses against half the squared norm
     bias            : value of the constant feature that carries the bias b, which is therefore penalised
     positive_weight : factor on the losses of positives
-    negative_iou    : only boxes with a smaller IoU with every object of the class are negatives
+    negative_iou    : only boxes with a smaller IoU with every object of the class, or none, are negatives
     hard_threshold  : boxes scoring above it enter the cache
     evict_threshold : cached boxes scoring below it after a training leave
     retrain_after   : a class trains again once more than this many boxes came in
@@ -180,7 +180,7 @@ class Miner:
         features = np.ascontiguousarray(features, np.float32)
         refuse_non_finite(features, f"image {image}")
         hard = ~self.trained | (self.scores(features) > self.settings.hard_threshold)
-        wanted = hard & (overlaps < self.settings.negative_iou) & (self.positives > 0)
+        wanted = hard & ((overlaps < self.settings.negative_iou) | (overlaps == 0)) & (self.positives > 0)
         self._added += self.pool.admit(image, features, wanted)
         due = ~self.trained | (self._added > self.settings.retrain_after) | last
         due &= self.pool.held.any(axis=0)

@@ -103,7 +103,7 @@ def _alexnet(name: str) -> Backbone:
 
     net = torchvision.models.alexnet()
     pool = nn.Sequential(net.features[12], net.avgpool)
-    return Backbone(name, IMAGENET, net.features[:12], pool, _to_fc7(net.classifier[:6]), 256, 6, 4096)
+    return Backbone(name, IMAGENET, net.features[:12], pool, _to_fc7(net.classifier), 256, 6, 4096)
 
 
 def _vgg16(name: str) -> Backbone:
@@ -111,12 +111,14 @@ def _vgg16(name: str) -> Backbone:
 
     net = torchvision.models.vgg16()
     pool = nn.Sequential(net.features[30], net.avgpool)
-    return Backbone(name, IMAGENET, net.features[:30], pool, _to_fc7(net.classifier[:6]), 512, 7, 4096)
+    return Backbone(name, IMAGENET, net.features[:30], pool, _to_fc7(net.classifier), 512, 7, 4096)
 
 
-def _to_fc7(layers: nn.Sequential) -> nn.Sequential:
-    """fc6 and fc7 with their ReLU and dropout, fed by a map."""
-    return nn.Sequential(nn.Flatten(), *layers)
+def _to_fc7(classifier: nn.Sequential) -> nn.Sequential:
+    """fc6 and fc7, fed by a map, each with its ReLU and half of it dropped after, as in Caffe's networks: torchvision's
+    AlexNet drops before them."""
+    fc6, fc7, _ = (layer for layer in classifier if isinstance(layer, nn.Linear))
+    return nn.Sequential(nn.Flatten(), fc6, nn.ReLU(True), nn.Dropout(), fc7, nn.ReLU(True), nn.Dropout())
 
 
 def _resnet(name: str) -> Backbone:

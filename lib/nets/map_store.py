@@ -1,4 +1,4 @@
-"""The trunk's maps of whole images on disk: computed once per image and scale, then read window by window (SPPnet §4.2).
+"""The trunk's maps of whole images on disk: computed once per image and scale, then read window by window (SPPnet §4.1).
 
 A store is a folder: one `shards` store per scale, and per scale mirrored where mirrored images are kept too, whose rows
 are the cells of an image in row-major order; and `maps.parquet`, which says how they lie.

@@ -65,7 +65,7 @@ def to_input(image: NDArray[np.uint8], recipe: Recipe, device: Device) -> Tensor
 
 
 def choose_level(boxes: Boxes, factors: Sequence[float]) -> NDArray[np.int64]:
-    """The level at which each box is nearest in area to 224 x 224 pixels; the first of equals (SPPnet §4.2).
+    """The level at which each box is nearest in area to 224 x 224 pixels; the first of equals (SPPnet §4.1).
 
     boxes   : float32 (R, 4) in pixels of the image, half-open;  factors : L numbers
     returns : int64 (R,) in 0 .. L-1

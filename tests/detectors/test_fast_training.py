@@ -243,6 +243,25 @@ def test_the_next_training_goes_on_at_the_loss_of_the_last(folder, started, tmp_
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
+def test_fresh_outputs_on_the_layers_of_the_previous_head(folder, started):
+    """py-faster-rcnn's step 4: fc6 and fc7 go on, the outputs and the statistics are new."""
+    network, _, _ = started(settings())
+    torch.manual_seed(5)
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter)
+    network.head.set_statistics(torch.ones(3, 4), torch.ones(3, 4))
+    model = model_file.read(folder / "m0.pt")
+    section = fast.describe_head(network.head, 16, 0.0)
+    model_file.save(folder / "before.pt", model.backbone, CLASSES, SETTINGS["scale"], head=section)
+    again, found, _ = started(settings(head="outputs"), ("m0.pt", "before.pt"))
+    for name, value in network.head.layers.state_dict().items():
+        assert torch.equal(again.head.layers.state_dict()[name], value)
+    assert again.head.score.weight.std() < 0.02 < network.head.score.weight.std()
+    assert not again.head.box.bias.any()
+    assert not torch.equal(again.head.std, network.head.std)
+    np.testing.assert_array_equal(again.head.std.numpy(), found.std)
+
+
 @pytest.mark.parametrize(("frozen", "moving"), [("all", []), (3, ["3", "4", "5"]), (0, ["0", "1", "2", "3", "4", "5"])])
 def test_frozen_parts_and_batch_norm_keep_their_bits(started, tmp_path, frozen, moving):
     """Case 40: buffers too."""

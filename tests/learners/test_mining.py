@@ -54,6 +54,14 @@ def test_an_overlap_of_0_3_or_more_is_ignored() -> None:
 
 
 @pytest.mark.usefixtures("score_is_feature")
+def test_a_threshold_of_0_leaves_what_touches_no_object() -> None:
+    """R-CNN §2.3 tried 0 as well: boxes without any overlap stay negatives."""
+    miner = one_class(negative_iou=0.0)
+    miner.add_image(0, column([0, 0, 0]), column([1, 0.001, 0]))
+    assert miner.pool.keys(0).tolist() == [[0, 2]]
+
+
+@pytest.mark.usefixtures("score_is_feature")
 def test_later_images_give_only_boxes_above_the_hard_threshold() -> None:
     miner = one_class()
     miner.add_image(0, column([0]), column([0]))

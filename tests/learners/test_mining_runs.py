@@ -48,7 +48,7 @@ def twin(
     for number, (features, overlaps) in enumerate(images):
         for row in range(len(features)):
             hard = number == 0 or features[row] @ w + b > s.hard_threshold
-            if hard and overlaps[row, label] < s.negative_iou and (number, row) not in cache:
+            if hard and (overlaps[row, label] < s.negative_iou or overlaps[row, label] == 0) and (number, row) not in cache:
                 cache[number, row] = features[row]
                 added += 1
         if cache and (number == 0 or added > s.retrain_after or number == len(images) - 1):

@@ -39,9 +39,10 @@ def test_shapes_and_folding(name):
     torch.testing.assert_close(folded[0], last, atol=1e-3, rtol=1e-3)
 
 
-def test_vgg16_drops_after_fc6_and_after_fc7():
-    """The R-CNN and Fast R-CNN prototxts: half of fc6 and half of fc7 in training."""
-    layers = [type(layer).__name__ for layer in backbones.build("vgg16").crop_fc.modules()][1:]
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_half_is_dropped_after_fc6_and_after_fc7(name):
+    """The R-CNN and Fast R-CNN prototxts; torchvision's AlexNet has its dropout before them."""
+    layers = [type(layer).__name__ for layer in backbones.build(name).crop_fc.modules()][1:]
     assert layers == ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout"]
 
 
