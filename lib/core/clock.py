@@ -22,6 +22,10 @@ class Clock:
         with self._lock:
             self.seconds[part] = self.seconds.get(part, 0.0) + spent
 
+    def reset(self) -> None:
+        """Forgets what was timed so far."""
+        self.seconds.clear()
+
     def milliseconds(self, count: int) -> dict[str, float | None]:
         """Milliseconds of each part per item; None where nothing was done."""
         return {part: round(1000 * spent / count, 3) if count else None for part, spent in self.seconds.items()}

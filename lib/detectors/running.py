@@ -44,6 +44,8 @@ def detect(
 ) -> Iterator[str]:
     """Gives the candidates of the images `todo`, in order, to `candidates`; yields each image's key when it is done.
 
+    The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
+
     read    : the decoded image of a key;  regions : its proposals, None where the detector makes its own
     workers : images at once, where the device allows it; the result does not depend on it
     """
@@ -54,6 +56,9 @@ def detect(
         boxes = None if regions is None else regions(image_id, image)
         return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
 
+    if todo:
+        scored(todo[0])
+        clock.reset()
     for image_id, size, (boxes, scores, refine) in ahead(scored, todo, *place.side_by_side(workers)):
         with clock("select"):
             candidates.add(image_id, size, boxes, scores, refine)
