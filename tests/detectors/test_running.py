@@ -20,9 +20,8 @@ class Slow:
     def __call__(self, boxes):
         with self._clock("network"):
             self.seen += 1
-            if self.seen == 1:
-                torch.randn(1500, 1500) @ torch.randn(1500, 1500)
-            return boxes, np.zeros((len(boxes), 1), np.float32), None
+        self._clock.seconds["network"] += 9 if self.seen == 1 else 1
+        return boxes, np.zeros((len(boxes), 1), np.float32), None
 
 
 class Kept:
@@ -53,7 +52,7 @@ def test_every_image_is_kept_once_and_the_first_is_not_timed_cold():
     assert kept.rows == [("2", (6, 4), 2), ("1", (6, 4), 1), ("3", (6, 4), 3)]
     assert detector.seen == 4
     assert set(clock.seconds) == {"decode", "network", "select"}
-    assert clock.seconds["network"] < 0.005
+    assert 3 <= clock.seconds["network"] < 4
 
 
 def test_nothing_to_do():
