@@ -25,7 +25,7 @@ def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[
     """The detections of a method at a revision with that revision's objects, and the folder of its tables."""
     detections = revisions.fetch(revision, f"data/detections/{method}.parquet", scratch)
     folder = revisions.fetch(revision, "data/tables", scratch)
-    return inputs.read(detections, folder, splits), folder
+    return inputs.read(detections, folder / "objects.parquet", splits), folder
 
 
 def compare(asked: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
 """Scores detections: VOC's two averages, COCO's, the table of classes, precision-recall curves, and what went wrong.
 
 As a stage it reads `data/detections/METHOD.parquet` and the tables and writes `results/metrics/METHOD.json`, plots, and
-`data/coco/METHOD`, the same detections and objects as COCO's files. By hand it does so for anybody's table of detections:
+`data/coco/METHOD`, the same detections and objects as COCO's files. By hand it prints as much of anybody's detections, with
+the settings of params.yaml where there is one:
 ``python -m stages.evaluate --detections X.parquet --objects data/tables/objects.parquet [--split test] [--coco DIR]``
 """
 
@@ -9,20 +10,22 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
-from lib.core import run, tables
+from lib.core import params, run, tables
 from lib.core.errors import InputError
+from lib.core.params import Split
 from lib.evaluation import coco_results, curves, errors, inputs, report
 from lib.evaluation.settings import Evaluate
 
-PARAMS = {"evaluate": Evaluate, "splits.test": list[str]}
+PARAMS = {"evaluate": Evaluate, "splits.test": list[Split]}
 
 
 def main(life: run.Life) -> None:
     """See the module's docstring."""
     settings = life.params["evaluate"]
     detections = life.dep(f"data/detections/{life.item}.parquet")
-    given = inputs.read(detections, life.dep("data/tables"), life.params["splits.test"])
+    given = inputs.read(detections, life.dep("data/tables/objects.parquet"), life.params["splits.test"])
     scores = report.score_inputs(given, settings.iou, settings.max_detections)
     tables.write_json(life.out(f"results/metrics/{life.item}.json"), report.metrics(scores))
     classes = curves.class_rows(scores.voc, scores.coco.classes)
@@ -44,18 +47,21 @@ def by_hand() -> None:
     """The command line for detections from elsewhere."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("--detections", type=Path, required=True, help=f"Parquet with {tables.DETECTIONS.names}")
-    parser.add_argument("--objects", type=Path, required=True, help="objects.parquet, beside images.parquet")
-    parser.add_argument("--split", action="append", help="split to score; may be repeated; default test")
+    parser.add_argument("--objects", type=Path, required=True, help="table of objects; beside it images.parquet and classes.json")
+    parser.add_argument("--split", action="append", choices=get_args(Split), help="split to score; may be repeated; default test")
     parser.add_argument("--coco", type=Path, help="folder for COCO's objects.json and detections.json")
     asked, settings = parser.parse_args(), Evaluate()
     try:
-        given = inputs.read(asked.detections, asked.objects.parent, asked.split or ["test"])
+        if Path(params.FILE).exists():
+            settings = params.validate(params.load(), {"evaluate": Evaluate})["evaluate"]
+        given = inputs.read(asked.detections, asked.objects, asked.split or ["test"])
     except InputError as error:
         sys.exit(f"ERROR: {error}")
     if asked.coco:
         coco_results.write(asked.coco, given)
     scores = report.score_inputs(given, settings.iou, settings.max_detections)
-    rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(errors.classify(given))]
+    wrong = errors.classify(given, settings.similar, settings.iou, settings.background)
+    rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(wrong)]
     print("\n".join([*report.protocol(scores), *map(json.dumps, rows), json.dumps(report.metrics(scores), indent=2)]))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from pydantic import Field
 
-from lib.core import checkpoint, run, tables
+from lib.core import checkpoint, params, run, tables
 from lib.core.by_image import ByImage
 from lib.data.photographs import Photographs, Splits
 from lib.data.warp import Crops
@@ -38,7 +38,7 @@ class FineTune(training.Optimisation):
 
 
 PARAMS = {
-    "seed": int, "splits": Splits, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "rcnn.finetune": FineTune,
+    "seed": params.Seed, "splits": Splits, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "rcnn.finetune": FineTune,
     "proposals.table": str,
 }
 
@@ -80,8 +80,8 @@ def main(life: run.Life) -> None:
     def progress(todo: Iterable[int], done: int) -> Iterator[int]:
         return life.progress(todo, settings.iterations, "batch", done)
 
-    log = training.train(network, [network.classifier], batch, losses, settings, place, seed, life.name, life.scratch,
-                         progress)
+    last = [network.classifier]
+    log = training.train(network, last, batch, losses, settings, place, seed, life.name, life.scratch, progress)
     rcnn.save(life.out("data/models/rcnn/cnn.pt"), network)
     tables.write_json(life.out("results/plots/loss/rcnn_finetune.json"), log)
 

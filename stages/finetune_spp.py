@@ -10,6 +10,7 @@ import torch
 
 from lib.core import run, tables
 from lib.core.by_image import ByImage
+from lib.core.params import Seed
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import spp_network
 from lib.detectors.spp_tuning import Batches, FineTune, pools
@@ -19,7 +20,7 @@ from lib.nets.map_store import MapStore
 from lib.nets.pyramid import Window
 
 PARAMS = {
-    "seed": int, "splits": Splits, "spp.window": Window, "spp.difficult": bool, "spp.finetune": FineTune,
+    "seed": Seed, "splits": Splits, "spp.window": Window, "spp.difficult": bool, "spp.finetune": FineTune,
     "proposals.table": str,
 }
 

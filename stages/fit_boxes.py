@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lib.core import run, shards, tables
 from lib.core.by_image import ByImage
-from lib.core.params import Settings
+from lib.core.params import Seed, Settings
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
 from lib.learners.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
@@ -34,7 +34,7 @@ class BoxFit(Settings):
     whitening: float = Field(gt=0)
 
 
-PARAMS = {"seed": int, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool, "proposals.table": str}
+PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool, "proposals.table": str}
 
 
 def main(life: run.Life) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from lib.core import params, pipeline, tables
 from lib.core.boxes import Boxes
 from lib.core.clock import Clock
-from lib.core.errors import Fault, InputError
+from lib.core.errors import InputError
 from lib.core.pool import workers
 from lib.data import pictures
 from lib.data.images import Image, read_image
@@ -31,11 +31,10 @@ from lib.proposals import selective_search, settings
 def predict(asked: argparse.Namespace) -> None:
     """Everything that the docstring of the module says."""
     root, ids = pictures.find(asked.images)
-    if asked.trace and len(ids) != 1:
-        raise InputError([Fault("many images", "--trace", f"was given {len(ids)} images", "one image", "Name one image")])
     row = rows.row(asked.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     given = params.validate(params.load(), {**schema, row.block: row.module.Detect, row.regions: row.module.REGIONS})
+    pictures.check(root, ids, given["data.max_pixels"], asked.out, single=asked.trace)
     selection, source, search = given[row.block], given[row.regions], given["proposals.selective_search"]
     place, clock = device.pick(given["compute"].device, selection.precision), Clock()
     own = [] if isinstance(source, str) else [source]  # a detector that makes its own regions is told how

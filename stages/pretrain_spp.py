@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from lib.core import checkpoint, run, tables
+from lib.core.params import Seed
 from lib.data.class_crops import ClassCrops, FolderCrops, ObjectCrops
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import spp_network
@@ -45,7 +46,7 @@ class Pretrain(training.Optimisation):
 
 
 PARAMS = {
-    "seed": int, "splits": Splits, "spp.layers": spp_network.Layers, "spp.difficult": bool, "spp.pretrain": Pretrain,
+    "seed": Seed, "splits": Splits, "spp.layers": spp_network.Layers, "spp.difficult": bool, "spp.pretrain": Pretrain,
 }
 
 

@@ -9,12 +9,13 @@ from statistics import fmean
 
 from lib.core import run, tables
 from lib.core.by_image import ByImage
+from lib.core.params import Split
 from lib.data.photographs import Photographs
 from lib.proposals import cached, recall
 from lib.proposals.search_images import search_images
 from lib.proposals.settings import Settings
 
-PARAMS = {"proposals.selective_search": Settings, "splits.test": list[str]}
+PARAMS = {"proposals.selective_search": Settings, "splits.test": list[Split]}
 TABLE = "data/proposals/selective_search.parquet"
 
 

@@ -19,7 +19,7 @@ def main(life: run.Life) -> None:
     folder = life.dep("data/tables")
     found = {path.stem: path for path in life.deps(".parquet") if path.parent.name == "detections"}
     life.announce(f"{len(found)} methods, {settings.resamples} resamples")
-    given = {name: inputs.read(path, folder, test) for name, path in found.items()}
+    given = {name: inputs.read(path, folder / "objects.parquet", test) for name, path in found.items()}
     wrong = {
         name: errors.classify(one, scoring.similar, scoring.iou, scoring.background) for name, one in given.items()
     }

@@ -12,6 +12,7 @@ import torch
 
 from lib.core import run, tables
 from lib.core.by_image import ByImage
+from lib.core.params import Seed
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import fast, fast_training, model_file
 from lib.learners import training
@@ -22,7 +23,7 @@ from lib.nets.trunk_training import TrainedTrunk
 def PARAMS(block: str, proposals: str) -> dict[str, Any]:
     """`fast.train` reads `fast.difficult` as well; `proposals` is the setting that names the table."""
     return {
-        "seed": int, "splits": Splits, block: fast_training.Train, f"{block.split('.')[0]}.difficult": bool, proposals: str,
+        "seed": Seed, "splits": Splits, block: fast_training.Train, f"{block.split('.')[0]}.difficult": bool, proposals: str,
     }
 
 

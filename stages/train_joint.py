@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lib.core import run, tables
+from lib.core.params import Seed
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import fast, joint_training, model_file
 from lib.learners import training
@@ -23,7 +24,7 @@ from lib.nets.trunk_training import TrainedTrunk
 def PARAMS(method: str, shared: str) -> Mapping[str, Any]:
     """The params of a row."""
     return {
-        "seed": int, "splits": Splits, f"{shared}.difficult": bool, f"{shared}.anchors": Anchors, f"{shared}.rpn": Layers,
+        "seed": Seed, "splits": Splits, f"{shared}.difficult": bool, f"{shared}.anchors": Anchors, f"{shared}.rpn": Layers,
         f"{method}.train": joint_training.Train,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lib.core import run, tables
+from lib.core.params import Seed
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import faster, faster_training, model_file
 from lib.learners import training
@@ -23,7 +24,7 @@ def PARAMS(block: str) -> Mapping[str, Any]:
     """The params of a row."""
     method = block.split(".")[0]
     return {
-        "seed": int, "splits": Splits, f"{method}.difficult": bool, f"{method}.anchors": Anchors, f"{method}.rpn": Layers,
+        "seed": Seed, "splits": Splits, f"{method}.difficult": bool, f"{method}.anchors": Anchors, f"{method}.rpn": Layers,
         block: faster_training.Train,
     }
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from lib.core import checkpoint, run, shards, tables
 from lib.core.boxes import class_overlaps
 from lib.core.by_image import ByImage
+from lib.core.params import Seed
 from lib.data.photographs import Photographs, Splits
 from lib.detectors import linear
 from lib.learners import svm
@@ -33,7 +34,7 @@ class Svm(svm.SvmSettings):
 
 
 PARAMS = {
-    "seed": int, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool, "proposals.table": str,
+    "seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool, "proposals.table": str,
 }
 
 

@@ -8,7 +8,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -17,6 +17,8 @@ from ruamel.yaml.error import YAMLError
 from lib.core.errors import Fault, InputError
 
 FILE = "params.yaml"
+Split = Literal["train", "val", "test"]
+Seed = Annotated[int, Field(ge=0)]  # numpy takes no other
 
 
 class Settings(BaseModel):
@@ -29,7 +31,7 @@ class Compute(Settings):
     """The block `compute`: where the work is done. Read by all stages, tracked by none: it changes no result."""
 
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    workers: Literal["auto"] | int
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     launcher: Literal["loky", "multiprocessing", "threading", "dask"]
     memory_gib: float = Field(gt=0)
 
@@ -109,8 +111,9 @@ def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> l
 
 def suggestion(word: str, known: set[str] | list[str]) -> str:
     """`Did you mean X?`, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else ""
+    lower = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
+    return f"Did you mean {lower[near[0]]}?" if near else ""
 
 
 def _lookup(values: Mapping[str, Any], key: str) -> tuple[bool, Any]:
@@ -145,11 +148,13 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
     remedy = "Change it"
     if isinstance(value, str):
         try:
-            remedy = f"Write {float(value)!r} without quotes"
+            number = float(value)
+            number = int(number) if "integer" in detail["msg"] and number.is_integer() else number
+            remedy = f"Write {number!r} without quotes"
         except ValueError:
             allowed = detail.get("ctx", {}).get("expected", "")
             remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
-    return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be "), remedy)
+    return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
 
 
 def _is_key(part: Any) -> bool:

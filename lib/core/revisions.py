@@ -21,7 +21,8 @@ def fetch(revision: str, path: str, folder: Path) -> Path:
         return Path(path)
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+    from dvc.scm import SCMError
+    from scmrepo.exceptions import SCMError as GitError
 
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,10 +35,12 @@ def fetch(revision: str, path: str, folder: Path) -> Path:
             files.get(path, str(target), recursive=True)
         else:
             files.get_file(path, str(target))
-    except (DvcException, SCMError, OSError) as error:
+    except (SCMError, GitError) as error:
+        raise _missing(revision, path, f"there is no such revision ({error})", "Check it: git log --oneline") from error
+    except (DvcException, OSError) as error:
         raise _missing(
-            revision, path, f"cannot be read ({error})",
-            f"Check the revision; where its content is in no cache: dvc fetch, or git checkout {revision} and dvc repro",
+            revision, path, f"is in no cache here ({error})",
+            f"Make it there, in a clone or here: git checkout {revision}, dvc repro; or dvc pull where a remote has it",
         ) from error
     return target
 

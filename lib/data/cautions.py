@@ -58,7 +58,7 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
     for split in SPLITS:
         classes = dataset.objects.loc[object_split == split, "class"]
         if not (split_of == split).any():
-            yield f"Split {split} has no images."
+            yield f"Split {split} has no images. Where its list is missing, data.splits: hash draws all splits."
         elif classes.empty:
             yield f"Split {split} has no objects."
         elif absent := [name for name in dataset.classes if name not in set(classes)]:

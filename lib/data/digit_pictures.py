@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from lib.core.errors import Fault, InputError
+from lib.core.params import Seed
 from lib.data.digit_ink import paint, render
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -20,7 +21,7 @@ SPLITS = ("train", "val", "test")
 class Recipe:
     """Every number of the set. Shares are in [0, 1], lengths in pixels."""
 
-    seed: int
+    seed: Seed
     train: int  # images of the split
     val: int
     test: int

@@ -45,7 +45,8 @@ def settle(record: Record, header: Header) -> tuple[bool, list[Fault], list[Faul
 
 
 def _missing(record: Record, size: tuple[int, int]) -> list[Fault]:
-    if record.annotation is None or record.size is not None:
+    unread = any(fault.kind == "unreadable annotation" for fault in record.faults)
+    if record.annotation is None or record.size is not None or unread:
         return []
     return [
         Fault(

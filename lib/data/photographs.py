@@ -6,26 +6,32 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.core import tables
 from lib.core.boxes import Boxes
 from lib.core.by_image import ByImage
 from lib.core.errors import Fault, InputError
-from lib.core.params import Settings
+from lib.core.params import Settings, Split
 from lib.data.images import Image, content_of, decode, read_bytes
 
 SPLITS = ("train", "val", "test")
 
 
 class Splits(Settings):
-    """Which splits are for learning and which for the final figures (never both).
+    """Which splits are for learning and which for the final figures, never both.
 
     train : VOC's trainval is [train, val]; hold val out to choose params on it: train [train], test [val]
     """
 
-    train: list[str] = Field(min_length=1)
-    test: list[str] = Field(min_length=1)
+    train: list[Split] = Field(min_length=1)
+    test: list[Split] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Splits":
+        if both := sorted(set(self.train) & set(self.test)):
+            raise ValueError(f"train and test without a common split; {', '.join(both)} is in both")
+        return self
 
 
 def open_image(root: str, image_id: str, content: str, transpose: bool) -> Image:

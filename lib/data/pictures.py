@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib.core.errors import Fault, InputError
 from lib.data.header import EXTENSIONS
+from lib.data.images import checked_header, read_bytes
 
 
 def find(words: Sequence[str]) -> tuple[Path, list[str]]:
@@ -28,6 +29,23 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
         raise InputError(faults)
     root = Path(os.path.commonpath([file.parent for file in found]))
     return root, sorted(file.relative_to(root).as_posix() for file in found)
+
+
+def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
+    """Raises InputError with all that would stop the work later: files that are no image or one of more than `max_pixels`, by
+    their headers; an `out` that is no folder; several images where a `single` one is asked for."""
+    faults = []
+    if single and len(image_ids) != 1:
+        faults.append(Fault("many images", "--trace", f"was given {len(image_ids)} images", "one image", "Name one image"))
+    if out.exists() and not out.is_dir():
+        faults.append(Fault("not a folder", f"--out {out}", "is a file", "a folder, which need not exist yet", "Name another"))
+    for path in (str(root / image_id) for image_id in image_ids):
+        try:
+            checked_header(read_bytes("", path), path, max_pixels)
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
 
 
 def _expand(word: str) -> list[Path]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lib.core import tables
 from lib.core.boxes import Boxes, area
-from lib.core.errors import InputError
+from lib.core.errors import Fault, InputError
 from lib.core.tables import boxes as boxes_of
 from lib.evaluation.check import faults
 
@@ -99,12 +99,23 @@ class Inputs:
         return cls(ids, list(classes), _objects(objects, ids, classes), _detections(detections, ids, classes))
 
 
-def read(detections: Path, folder: Path, splits: Sequence[str]) -> Inputs:
-    """A table of detections and the images and objects of some splits; `folder` holds the tables of `prepare`."""
-    images = tables.read(folder / "images.parquet", tables.IMAGES)
-    objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
-    found = tables.read(detections, tables.DETECTIONS)
-    return Inputs.of(images[images["split"].isin(splits)], objects, found, tables.read_json(folder / "classes.json"))
+def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
+    """A table of detections, and the images and objects of some splits; images.parquet and classes.json, as `prepare`
+    writes them, stand beside the table of objects. Raises InputError with the faults of all of them."""
+    faults: list[Fault] = []
+    read: list[pd.DataFrame] = []
+    wanted = ((objects.with_name("images.parquet"), tables.IMAGES), (objects, tables.OBJECTS), (detections, tables.DETECTIONS))
+    for path, schema in wanted:
+        try:
+            read.append(tables.read(path, schema))
+        except InputError as error:
+            faults += error.faults
+    if not (names := objects.with_name("classes.json")).exists():
+        faults.append(Fault("missing file", str(names), "is not there", "the list of classes that prepare writes", "Put it there"))
+    if faults:
+        raise InputError(faults)
+    images, annotated, found = read
+    return Inputs.of(images[images["split"].isin(splits)], annotated, found, tables.read_json(names))
 
 
 def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lib.core.params import Settings
+from lib.core.params import Seed, Settings
 
 Measure = Literal["voc07_map", "voc10_map"]
 
@@ -44,5 +44,5 @@ class Report(Settings):
     measure: Measure
     level: float = Field(gt=0, lt=1)
     resamples: int = Field(ge=1)
-    seed: int
-    seeds: list[int] = Field(min_length=1)
+    seed: Seed
+    seeds: list[Seed] = Field(min_length=1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lib.core.params import Compute
-from lib.core.pool import in_order, workers
+from lib.core.pool import in_order
 from lib.data.photographs import Photographs, open_image
 from lib.proposals.cached import Found
 from lib.proposals.selective_search import search, warm_up
@@ -20,7 +20,7 @@ def search_images(
 
     Kernels are compiled here once, or every process of the pool would compile them for itself.
     """
-    if image_ids and workers(compute) > 1:
+    if image_ids:
         warm_up()
     yield from in_order(_search, ((photographs.address(one), settings) for one in image_ids), compute)
 

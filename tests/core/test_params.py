@@ -97,3 +97,19 @@ def test_setting_that_no_stage_reads():
     assert len(faults) == 1
     assert "rcnn.svmm.C: is not a setting of any stage" in str(faults[0])
     assert "Did you mean rcnn.svm?" in str(faults[0])
+
+
+def test_a_key_in_the_wrong_case_and_a_whole_number_in_quotes():
+    assert "Did you mean learning_rate?" in message({"block": {**GOOD["block"], "LEARNING_RATE": 1.0}})
+    faults = message({"size": "1e8", "rate": "1e-2"}, {"size": int, "rate": float})
+    assert "Write 100000000 without quotes" in faults
+    assert "Write 0.01 without quotes" in faults
+
+
+def test_numbers_below_zero_that_numpy_or_joblib_would_take_otherwise():
+    text = message(
+        {"seed": -1, "compute": {"device": "auto", "workers": -2, "launcher": "loky", "memory_gib": 1.0}},
+        {"seed": params.Seed, "compute": params.Compute},
+    )
+    assert "seed: is -1" in text
+    assert "compute.workers: is -2" in text

@@ -43,7 +43,7 @@ def test_files_of_another_revision(repo, tmp_path, monkeypatch):
 
 def test_what_is_not_there_is_said(repo, tmp_path, monkeypatch):
     monkeypatch.chdir(repo)
-    with pytest.raises(InputError, match="small at nosuch: cannot be read"):
+    with pytest.raises(InputError, match="small at nosuch: there is no such revision"):
         revisions.fetch("nosuch", "small", tmp_path)
     with pytest.raises(InputError, match="other at one: is not part of this revision"):
         revisions.fetch("one", "other", tmp_path)

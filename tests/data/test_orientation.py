@@ -74,3 +74,14 @@ def test_case_13_neither(voc, obj):
     assert "61x40" in message
     assert "60x40 (as stored) or 40x60 (turned)" in message
     assert lenient(voc.root).images["image_id"].tolist() == ["JPEGImages/0.png"]
+
+
+def test_an_annotation_that_cannot_be_read_is_not_missing_its_size_too(voc, obj):
+    """One fault is counted once."""
+    voc.add("1", obj())
+    voc.add("2", obj())
+    file = next(voc.root.rglob("2.xml"))
+    file.write_text(file.read_text().replace("</annotation>", ""))
+    dataset = lenient(voc.root)
+    assert dataset.images["image_id"].str.contains("1").all()
+    assert noted(dataset) == []

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import tables
+from lib.core import params, tables
 from lib.core.by_image import ByImage
 from lib.core.errors import InputError
 from lib.data.images import content_of
-from lib.data.photographs import Photographs
+from lib.data.photographs import Photographs, Splits
 
 SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "train"}
 CLASSES = ["cat", "dog", "person"]
@@ -102,3 +102,11 @@ def test_case_70_objects_and_proposals_are_joined_by_key(folder: Path) -> None:
     proposals.require(["d.png", "a.png"], "Run: dvc repro propose")
     with pytest.raises(InputError, match=r"no rows for c.png \(1 of 4 images.*holds 3 images\).*Run: dvc repro propose"):
         proposals.require(photographs.ids, "Run: dvc repro propose")
+
+
+def test_learning_on_the_test_images_is_refused() -> None:
+    given = {"splits": {"train": ["train", "test"], "test": ["test"]}}
+    with pytest.raises(InputError, match="without a common split; test is in both"):
+        params.validate(given, {"splits": Splits})
+    with pytest.raises(InputError, match="Did you mean train"):
+        params.validate({"splits": {"train": ["trian"], "test": ["test"]}}, {"splits": Splits})

