@@ -91,11 +91,11 @@ def test_pretrained_fc_layers_are_taken_where_they_fit():
     torch.manual_seed(0)
     m0 = backbones.describe(backbones.build("alexnet"))
     plain = spp_network.from_m0(m0, Layers(levels=[6], fc=4096, dropout=0), ["x"])
-    assert torch.equal(plain.head.fc6.weight, m0["tensors"]["crop_fc.2.weight"])
-    assert torch.equal(plain.head.fc7.weight, m0["tensors"]["crop_fc.5.weight"])
+    assert torch.equal(plain.head.fc6.weight, m0["tensors"]["crop_fc.1.weight"])
+    assert torch.equal(plain.head.fc7.weight, m0["tensors"]["crop_fc.4.weight"])
     pyramid = spp_network.from_m0(m0, Layers(levels=[1, 2, 3, 6], fc=4096, dropout=0), ["x"])
     assert pyramid.head.fc6.in_features == 12800  # facts: 256 · 50
-    assert torch.equal(pyramid.head.fc7.weight, m0["tensors"]["crop_fc.5.weight"])
+    assert torch.equal(pyramid.head.fc7.weight, m0["tensors"]["crop_fc.4.weight"])
 
 
 def test_only_fc_layers_train_when_all_parts_are_frozen():
