@@ -67,7 +67,7 @@ def test_alexnet_keeps_its_pretrained_layers():
     assert features == 4096
     with torch.no_grad():
         torch.testing.assert_close(layers.eval()(pooled), backbone.crop_fc(pooled))
-    assert layers[1] is backbone.crop_fc[2]
+    assert layers[1] is backbone.crop_fc[1]
 
 
 def test_resnet_runs_its_last_block():
