@@ -219,7 +219,7 @@ def test_proposals_are_computed_for_new_content_only(copied):
         copied.set_params(changes)
         return re.search(r"propose: 28 images, (\d+) of them new", copied.run("dvc", "repro", "propose").stdout)[1]
 
-    assert new({"splits.test": ["val"]}) == "0"
+    assert new({"splits.train": ["train"], "splits.test": ["val"]}) == "0"
     shutil.copytree(copied.folder / "data/digits/VOCdevkit", copied.folder / "own")
     pictures = sorted((copied.folder / "own/DIGITS/JPEGImages").iterdir())
     pictures[3].unlink()  # the copy may share its bytes with DVC's cache
