@@ -17,6 +17,7 @@ from lib.data.digit_ink import paint, render
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("train", "val", "test")
 
+
 @dataclass(frozen=True)
 class Recipe:
     """Every number of the set. Shares are in [0, 1], lengths in pixels."""

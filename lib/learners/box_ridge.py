@@ -21,6 +21,7 @@ from lib.learners.feature_norm import refuse_non_finite
 
 BLOCK = 1024  # rows that wait before they are multiplied in
 
+
 def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which boxes to learn from, and the object each is to be moved onto.
 
