@@ -28,17 +28,17 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign
 
-from lib.core import tables
-from lib.core.by_image import ByImage
-from lib.data.images import content_of
-from lib.data.photographs import Photographs
-from lib.detectors import fast, model_file
-from lib.detectors import fast_training as ft
-from lib.learners import training
-from lib.nets import backbones, device
-from lib.nets.centring import centre
-from lib.nets.scaling import Scale, factor, resize, to_input
-from lib.nets.trunk_training import TrainedTrunk
+from lib.backbones import backbones, device, model_file
+from lib.backbones.centring import centre
+from lib.backbones.scaling import Scale, factor, resize, to_input
+from lib.detectors.fast import network as fast
+from lib.detectors.fast import training as ft
+from lib.images.decode import content_of
+from lib.images.image_set import Photographs
+from lib.storage import tables
+from lib.storage.by_image import ByImage
+from lib.training import loop as training
+from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
 CLASSES = [str(digit) for digit in range(10)]

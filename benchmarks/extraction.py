@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.selective_search import ROOT, machine
-from lib.core import checkpoint, params, shards, tables
-from lib.core.ahead import ahead
-from lib.core.by_image import ByImage
-from lib.core.pool import workers
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import rcnn
-from lib.nets import backbones, device
+from lib.backbones import backbones, device
+from lib.detectors.rcnn import network as rcnn
+from lib.images.image_set import Photographs, Splits
+from lib.parallel.ahead import ahead
+from lib.parallel.pool import workers
+from lib.stage import params
+from lib.storage import checkpoint, shards, tables
+from lib.storage.by_image import ByImage
 from stages.extract import Extract
 
 RESULT = ROOT / "results/benchmarks/extraction.json"

@@ -26,16 +26,19 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from lib.core.clock import Clock
-from lib.detectors import fast, faster, joint_training, model_file
-from lib.detectors.nms import nms_per_class
-from lib.learners import training
-from lib.nets import backbones, device, rpn_targets, weights
-from lib.nets.anchors import Anchors
-from lib.nets.heads import DetectionHead, region_layers
-from lib.nets.rpn import RPN, Layers, Proposing
-from lib.nets.scaling import Scale
-from lib.nets.trunk_training import TrainedTrunk
+from lib.backbones import backbones, device, model_file, weights
+from lib.backbones.scaling import Scale
+from lib.boxes.anchors import Anchors
+from lib.boxes.nms import nms_per_class
+from lib.detectors.fast import network as fast
+from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.faster import network as faster
+from lib.detectors.faster import targets as rpn_targets
+from lib.detectors.faster import train_joint as joint_training
+from lib.detectors.faster.rpn import RPN, Layers, Proposing
+from lib.parallel.clock import Clock
+from lib.training import loop as training
+from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/faster.json"
 CLASSES = [str(digit) for digit in range(10)]

@@ -21,7 +21,8 @@ import psutil
 from ruamel.yaml import YAML
 
 from benchmarks.selective_search import ROOT, machine
-from lib.core import params, tables
+from lib.stage import params
+from lib.storage import tables
 from tools.preset import bring, environment
 
 RESULT = ROOT / "results/benchmarks/memory.json"

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.selective_search import ROOT, machine
-from lib.core import tables
-from lib.nets import backbones, device
-from lib.nets.heads import region_layers
+from lib.backbones import backbones, device
+from lib.detectors.fast.heads import region_layers
+from lib.storage import tables
 
 RESULT = ROOT / "results/benchmarks/networks.json"
 TRAIN, TEST, PROPOSALS, STEP = 5011, 4952, 2000, 3

@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor
 
 from benchmarks.selective_search import machine
-from lib.nets import pooling
+from lib.pooling import roi as pooling
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/pooling.json"
 TRUNKS = {"efficientnet_lite0": (112, 7), "alexnet": (256, 6), "vgg16": (512, 7)}

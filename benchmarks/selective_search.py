@@ -79,7 +79,7 @@ def main() -> int:
 def compare(mode: str, limit: int | None) -> dict[str, Any]:
     """Times, boxes and recall of both in one mode. `ratio` is the median over the photographs of ours / OpenCV's."""
     from lib.proposals.recall import Recall
-    from lib.proposals.selective_search import search, warm_up
+    from lib.selective_search.selective_search import search, warm_up
 
     warm_up()
     recall = {who: {what: Recall() for what in ("voc", "all")} for who in ("ours", "opencv")}
@@ -194,7 +194,7 @@ def measure_large() -> int:
     """Fast mode at full size on 3000 x 2000 pixels of photographs laid side by side: seconds and peak memory."""
     import cv2
 
-    from lib.proposals.selective_search import search, warm_up
+    from lib.selective_search.selective_search import search, warm_up
 
     warm_up()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

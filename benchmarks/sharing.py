@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.core.boxes import Boxes
-from lib.core.clock import Clock
-from lib.detectors import fast, model_file, rcnn, spp, spp_network
-from lib.nets import backbones, device
-from lib.nets.heads import DetectionHead, region_layers
-from lib.nets.pyramid import Window
-from lib.nets.scaling import Scale
+from lib.backbones import backbones, device, model_file
+from lib.backbones.scaling import Scale
+from lib.boxes.boxes import Boxes
+from lib.detectors.fast import network as fast
+from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.rcnn import network as rcnn
+from lib.detectors.spp import detector as spp
+from lib.detectors.spp import network as spp_network
+from lib.parallel.clock import Clock
+from lib.pooling.pyramid import Window
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/sharing.json"
 CLASSES = [str(number) for number in range(20)]

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib.core import params, revisions, tables
-from lib.core.errors import Fault, InputError
-from lib.data.photographs import Photographs, Splits
-from lib.evaluation import bootstrap, changes, drawing, inputs
+from lib.evaluation import inputs
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.settings import Evaluate, Report
+from lib.images.image_set import Photographs, Splits
+from lib.report import bootstrap, changes, drawing, revisions
+from lib.stage import params
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
 
 
 def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[Inputs, Path]:

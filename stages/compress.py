@@ -3,10 +3,11 @@
 Reads the trained detector, writes the smaller one and what became of its layers. Nothing is trained again.
 """
 
-from lib.core import run, tables
-from lib.core.errors import Fault, InputError
-from lib.detectors import fast, model_file
-from lib.nets import low_rank
+from lib.backbones import low_rank, model_file
+from lib.detectors.fast import network as fast
+from lib.stage import run
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
 
 PARAMS = {"{item}.ranks": list[int]}  # singular values kept of fc6 and of fc7 (paper: 1024, 256)
 

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from lib.core import run, tables
-from lib.core.by_image import ByImage
-from lib.core.clock import Clock
-from lib.core.pool import workers
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import running
-from lib.detectors.candidates import Candidates
-from lib.nets import device
+from lib.backbones import device
+from lib.detection import many_images as running
+from lib.detection.candidates import Candidates
+from lib.images.image_set import Photographs, Splits
+from lib.parallel.clock import Clock
+from lib.parallel.pool import workers
+from lib.stage import run
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 
 def PARAMS(method: str, module: str, block: str, regions: str) -> Mapping[str, Any]:

@@ -6,13 +6,14 @@ Reads the detections of the method, the proposals, the tables and the images; wr
 import numpy as np
 from pydantic import Field
 
-from lib.core import run, tables
-from lib.core.by_image import ByImage
-from lib.core.params import Settings
-from lib.data.photographs import Photographs, Splits
-from lib.evaluation import drawing
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
+from lib.images.image_set import Photographs, Splits
+from lib.report import drawing
+from lib.stage import run
+from lib.stage.params import Settings
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 
 class Pictures(Settings):

@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from lib.core import params, run, tables
-from lib.core.errors import InputError
-from lib.core.params import Split
-from lib.evaluation import coco_results, curves, errors, inputs, report
+from lib.evaluation import coco_results, curves, errors, inputs
+from lib.evaluation import scores as report
 from lib.evaluation.settings import Evaluate
+from lib.stage import params, run
+from lib.stage.errors import InputError
+from lib.stage.params import Split
+from lib.storage import tables
 
 PARAMS = {"evaluate": Evaluate, "splits.test": list[Split]}
 

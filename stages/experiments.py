@@ -12,10 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lib.core import params, pipeline, revisions, run, tables
-from lib.core.errors import Fault, InputError
-from lib.evaluation import experiments
 from lib.evaluation.settings import Report
+from lib.report import experiments, revisions
+from lib.stage import params, pipeline, run
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
 
 OUT = Path("results/experiments")
 

@@ -9,13 +9,14 @@ from importlib import import_module
 import numpy as np
 from pydantic import Field
 
-from lib.core import run, shards, tables
-from lib.core.ahead import ahead
-from lib.core.by_image import ByImage
-from lib.core.params import Settings
-from lib.core.pool import workers
-from lib.data.photographs import Photographs, Splits
-from lib.nets import device
+from lib.backbones import device
+from lib.images.image_set import Photographs, Splits
+from lib.parallel.ahead import ahead
+from lib.parallel.pool import workers
+from lib.stage import run
+from lib.stage.params import Settings
+from lib.storage import shards, tables
+from lib.storage.by_image import ByImage
 
 
 class Extract(Settings):

@@ -5,8 +5,8 @@ Reads data/NAME/source.yaml and what the environment variable RCNN_DATA names, i
 
 import os
 
-from lib.core.run import Life, stage
-from lib.data.fetch import AT_HAND, fetch, read_source
+from lib.fetch.fetch import AT_HAND, fetch, read_source
+from lib.stage.run import Life, stage
 
 PARAMS: dict[str, object] = {}
 

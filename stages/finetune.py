@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator
 import torch
 from pydantic import Field
 
-from lib.core import checkpoint, params, run, tables
-from lib.core.by_image import ByImage
-from lib.data.photographs import Photographs, Splits
-from lib.data.warp import Crops
-from lib.detectors import rcnn
-from lib.learners import training
-from lib.nets import backbones, device, sampling
+from lib.backbones import backbones, device
+from lib.detectors.rcnn import network as rcnn
+from lib.images.image_set import Photographs, Splits
+from lib.images.warp import Crops
+from lib.stage import params, run
+from lib.storage import checkpoint, tables
+from lib.storage.by_image import ByImage
+from lib.training import loop as training
+from lib.training import windows as sampling
 
 
 class FineTune(training.Optimisation):

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from lib.core import run, tables
-from lib.core.by_image import ByImage
-from lib.core.params import Seed
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import spp_network
-from lib.detectors.spp_tuning import Batches, FineTune, pools
-from lib.learners import training
-from lib.nets import device
-from lib.nets.map_store import MapStore
-from lib.nets.pyramid import Window
+from lib.backbones import device
+from lib.detectors.spp import network as spp_network
+from lib.detectors.spp.finetune import Batches, FineTune, pools
+from lib.images.image_set import Photographs, Splits
+from lib.pooling.map_store import MapStore
+from lib.pooling.pyramid import Window
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import tables
+from lib.storage.by_image import ByImage
+from lib.training import loop as training
 
 PARAMS = {
     "seed": Seed, "splits": Splits, "spp.window": Window, "spp.difficult": bool, "spp.finetune": FineTune,

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from lib.core import run, shards, tables
-from lib.core.by_image import ByImage
-from lib.core.params import Seed, Settings
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import linear
-from lib.learners.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
-from lib.learners.feature_norm import NormSample, measure
+from lib.images.image_set import Photographs, Splits
+from lib.linear import files as linear
+from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
+from lib.linear.feature_norm import NormSample, measure
+from lib.stage import run
+from lib.stage.params import Seed, Settings
+from lib.storage import shards, tables
+from lib.storage.by_image import ByImage
 
 
 class BoxFit(Settings):

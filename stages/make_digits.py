@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lib.core.params import Settings
-from lib.core.run import Life, stage
-from lib.data.digit_pictures import Recipe
-from lib.data.digits import make_digits
+from lib.digits.compose import Recipe
+from lib.digits.digits import make_digits
+from lib.stage.params import Settings
+from lib.stage.run import Life, stage
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

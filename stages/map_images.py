@@ -9,14 +9,16 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from lib.core import run, tables
-from lib.core.ahead import ahead
-from lib.core.params import Settings
-from lib.core.pool import workers
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import spp_network
-from lib.nets import device, map_store
-from lib.nets.pyramid import compute_map
+from lib.backbones import device
+from lib.detectors.spp import network as spp_network
+from lib.images.image_set import Photographs, Splits
+from lib.parallel.ahead import ahead
+from lib.parallel.pool import workers
+from lib.pooling import map_store
+from lib.pooling.pyramid import compute_map
+from lib.stage import run
+from lib.stage.params import Settings
+from lib.storage import tables
 
 Scales = Annotated[list[int], Field(min_length=1)]
 

@@ -13,19 +13,23 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib.core import params, pipeline, tables
-from lib.core.boxes import Boxes
-from lib.core.clock import Clock
-from lib.core.errors import InputError
-from lib.core.pool import workers
-from lib.data import pictures
-from lib.data.images import Image, read_image
-from lib.detectors import rows, running, tracing
-from lib.detectors.candidates import Candidates
-from lib.evaluation import coco_results, drawing, page, page_trace
+from lib.backbones import device
+from lib.boxes.boxes import Boxes
+from lib.datasets import image_files as pictures
+from lib.detection import many_images as running
+from lib.detection import rows
+from lib.detection import trace as tracing
+from lib.detection.candidates import Candidates
+from lib.evaluation import coco_results
 from lib.evaluation.inputs import Inputs
-from lib.nets import device
-from lib.proposals import selective_search, settings
+from lib.images.decode import Image, read_image
+from lib.parallel.clock import Clock
+from lib.parallel.pool import workers
+from lib.report import drawing, page, page_trace
+from lib.selective_search import selective_search, settings
+from lib.stage import params, pipeline
+from lib.stage.errors import InputError
+from lib.storage import tables
 
 
 def predict(asked: argparse.Namespace) -> None:

@@ -6,12 +6,13 @@ Reads the folder `data.root`; writes `data/tables` and `results/data_report.md`.
 import os
 from pathlib import Path
 
-from lib.core import run, tables
-from lib.core.pool import workers
-from lib.data.cautions import cautions
-from lib.data.check import load
-from lib.data.report import markdown
-from lib.data.settings import DataSettings
+from lib.datasets.cautions import cautions
+from lib.datasets.check import load
+from lib.datasets.report import markdown
+from lib.datasets.settings import DataSettings
+from lib.parallel.pool import workers
+from lib.stage import run
+from lib.storage import tables
 
 
 class Data(DataSettings):

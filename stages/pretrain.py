@@ -5,9 +5,9 @@ Reads the weights that `m0` names; writes `data/models/m0.pt`.
 
 from typing import Literal
 
-from lib.core import run
-from lib.core.params import Settings
-from lib.nets import backbones, weights
+from lib.backbones import backbones, weights
+from lib.stage import run
+from lib.stage.params import Settings
 
 
 class M0(Settings):

@@ -11,14 +11,15 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from lib.core import checkpoint, run, tables
-from lib.core.params import Seed
-from lib.data.class_crops import ClassCrops, FolderCrops, ObjectCrops
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import spp_network
-from lib.detectors.spp_classifier import Batches
-from lib.learners import training
-from lib.nets import device
+from lib.backbones import device
+from lib.detectors.spp import network as spp_network
+from lib.detectors.spp.class_crops import ClassCrops, FolderCrops, ObjectCrops
+from lib.detectors.spp.pretrain import Batches
+from lib.images.image_set import Photographs, Splits
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import checkpoint, tables
+from lib.training import loop as training
 
 
 class Pretrain(training.Optimisation):

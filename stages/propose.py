@@ -7,13 +7,14 @@ An image whose content and settings are unchanged is taken from the last table a
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lib.core import run, tables
-from lib.core.by_image import ByImage
-from lib.core.params import Split
-from lib.data.photographs import Photographs
+from lib.images.image_set import Photographs
 from lib.proposals import cached, recall
-from lib.proposals.search_images import search_images
-from lib.proposals.settings import Settings
+from lib.selective_search.search_images import search_images
+from lib.selective_search.settings import Settings
+from lib.stage import run
+from lib.stage.params import Split
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 PARAMS = {"proposals.selective_search": Settings, "splits.test": list[Split]}
 TABLE = "data/proposals/selective_search.parquet"

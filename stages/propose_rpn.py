@@ -13,17 +13,18 @@ from typing import Any
 
 import pandas as pd
 
-from lib.core import run, tables
-from lib.core.ahead import ahead
-from lib.core.by_image import ByImage
-from lib.core.clock import Clock
-from lib.core.params import Settings
-from lib.core.pool import workers
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import faster
-from lib.nets import device
-from lib.nets.rpn import Proposing
+from lib.backbones import device
+from lib.detectors.faster import network as faster
+from lib.detectors.faster.rpn import Proposing
+from lib.images.image_set import Photographs, Splits
+from lib.parallel.ahead import ahead
+from lib.parallel.clock import Clock
+from lib.parallel.pool import workers
 from lib.proposals import cached, recall
+from lib.stage import run
+from lib.stage.params import Settings
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 
 class Propose(Settings):

@@ -4,10 +4,12 @@ Reads what the other stages wrote: detections, metrics, plots, times and models;
 are among its deps. Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
 """
 
-from lib.core import pipeline, run, tables
-from lib.data.photographs import Photographs, Splits
-from lib.evaluation import bootstrap, collect, errors, experiments, gallery, inputs, page, summary
+from lib.evaluation import errors, inputs
 from lib.evaluation.settings import Evaluate, Report
+from lib.images.image_set import Photographs, Splits
+from lib.report import bootstrap, collect, experiments, gallery, page, summary
+from lib.stage import pipeline, run
+from lib.storage import tables
 
 PARAMS = {"evaluate": Evaluate, "report": Report, "splits": Splits}
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
-from lib.core import run, tables
-from lib.core.by_image import ByImage
-from lib.core.params import Seed
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import fast, fast_training, model_file
-from lib.learners import training
-from lib.nets import device
-from lib.nets.trunk_training import TrainedTrunk
+from lib.backbones import device, model_file
+from lib.detectors.fast import network as fast
+from lib.detectors.fast import training as fast_training
+from lib.images.image_set import Photographs, Splits
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import tables
+from lib.storage.by_image import ByImage
+from lib.training import loop as training
+from lib.training.trunk import TrainedTrunk
 
 
 def PARAMS(block: str, proposals: str) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from typing import Any
 
 import torch
 
-from lib.core import run, tables
-from lib.core.params import Seed
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import fast, joint_training, model_file
-from lib.learners import training
-from lib.nets import device
-from lib.nets.anchors import Anchors
-from lib.nets.heads import DetectionHead, region_layers
-from lib.nets.rpn import RPN, Layers
-from lib.nets.trunk_training import TrainedTrunk
+from lib.backbones import device, model_file
+from lib.boxes.anchors import Anchors
+from lib.detectors.fast import network as fast
+from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.faster import train_joint as joint_training
+from lib.detectors.faster.rpn import RPN, Layers
+from lib.images.image_set import Photographs, Splits
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import tables
+from lib.training import loop as training
+from lib.training.trunk import TrainedTrunk
 
 
 def PARAMS(method: str, shared: str) -> Mapping[str, Any]:

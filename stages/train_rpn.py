@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
-from lib.core import run, tables
-from lib.core.params import Seed
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import faster, faster_training, model_file
-from lib.learners import training
-from lib.nets import device
-from lib.nets.anchors import Anchors
-from lib.nets.rpn import RPN, Layers
-from lib.nets.trunk_training import TrainedTrunk
+from lib.backbones import device, model_file
+from lib.boxes.anchors import Anchors
+from lib.detectors.faster import network as faster
+from lib.detectors.faster import train_rpn as faster_training
+from lib.detectors.faster.rpn import RPN, Layers
+from lib.images.image_set import Photographs, Splits
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import tables
+from lib.training import loop as training
+from lib.training.trunk import TrainedTrunk
 
 
 def PARAMS(block: str) -> Mapping[str, Any]:

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from lib.core import checkpoint, run, shards, tables
-from lib.core.boxes import class_overlaps
-from lib.core.by_image import ByImage
-from lib.core.params import Seed
-from lib.data.photographs import Photographs, Splits
-from lib.detectors import linear
-from lib.learners import svm
-from lib.learners.feature_norm import NormSample, measure
+from lib.boxes.boxes import class_overlaps
+from lib.images.image_set import Photographs, Splits
+from lib.linear import files as linear
+from lib.linear import svm
+from lib.linear.feature_norm import NormSample, measure
+from lib.stage import run
+from lib.stage.params import Seed
+from lib.storage import checkpoint, shards, tables
+from lib.storage.by_image import ByImage
 
 
 class Svm(svm.SvmSettings):

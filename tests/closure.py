@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from lib.core import pipeline
+from lib.stage import pipeline
 
 
 @cache

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.core import params
+from lib.stage import params
 
 PITFALLS = re.findall(r"`([\w/]+\.py)::(\w+)`", Path("docs/pitfalls.md").read_text())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.core import params
+from lib.stage import params
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_case_60_what_tools_leave_behind_changes_no_dependency(ignored, path):
     )
 
 
-@pytest.mark.parametrize("path", ["lib/core/run.py", "data/tables/images.parquet", "params.yaml"])
+@pytest.mark.parametrize("path", ["lib/stage/run.py", "data/tables/images.parquet", "params.yaml"])
 def test_what_stages_read_is_not_ignored(ignored, path):
     assert not ignored.is_ignored_file(str(Path.cwd() / path), ignore_subrepos=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.core import params, pipeline, schemas
+from lib.stage import params, pipeline, schemas
 from tests.closure import closure, imports
 
 ORDER = ["core", "data", "proposals", "nets", "learners", "detectors"]
@@ -63,7 +63,7 @@ def test_small_modules_and_thin_stages():
 
 
 def test_lib_is_not_ignored_and_what_dvc_caches_is():
-    assert subprocess.run(["git", "check-ignore", "-q", "lib/core/run.py"], check=False).returncode == 1
+    assert subprocess.run(["git", "check-ignore", "-q", "lib/stage/run.py"], check=False).returncode == 1
     for entry in pipeline.entries().values():
         for out in entry.outs:
             ignored = subprocess.run(["git", "check-ignore", "-q", out], check=False).returncode == 0

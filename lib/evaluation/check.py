@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lib.core.errors import Fault, InputError
-from lib.core.params import suggestion
-from lib.core.tables import BOX, DETECTIONS, IMAGES, OBJECTS, to_arrow
+from lib.stage.errors import Fault, InputError
+from lib.stage.params import suggestion
+from lib.storage.tables import BOX, DETECTIONS, IMAGES, OBJECTS, to_arrow
 
 _IMAGE_IDS = pa.schema([IMAGES.field("image_id")])
 

@@ -8,9 +8,9 @@ ignore them (see `coco`), and with `difficult` and `ignore` for programs that re
 from pathlib import Path
 from typing import Any
 
-from lib.core import tables
 from lib.evaluation.coco import found_rows, truth_rows
 from lib.evaluation.inputs import Inputs
+from lib.storage import tables
 
 _DETECTION = ("image_id", "category_id", "bbox", "score")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.core.boxes import iou
+from lib.boxes.boxes import iou
 from lib.evaluation import average_precision
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import IGNORED, RIGHT, WRONG, Matches, match

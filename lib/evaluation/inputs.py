@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lib.core import tables
-from lib.core.boxes import Boxes, area
-from lib.core.errors import Fault, InputError
-from lib.core.tables import boxes as boxes_of
+from lib.boxes.boxes import Boxes, area
 from lib.evaluation.check import faults
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
+from lib.storage.tables import boxes as boxes_of
 
 
 @dataclass(frozen=True)

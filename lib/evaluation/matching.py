@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.core.boxes import Boxes, area, iou
+from lib.boxes.boxes import Boxes, area, iou
 from lib.evaluation.inputs import Inputs
 
 RIGHT, IGNORED, WRONG = 1, 0, -1

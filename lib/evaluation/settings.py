@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lib.core.params import Seed, Settings
+from lib.stage.params import Seed, Settings
 
 Measure = Literal["voc07_map", "voc10_map"]
 

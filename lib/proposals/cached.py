@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib.core import tables
-from lib.core.boxes import Boxes
-from lib.core.by_image import ByImage
-from lib.core.errors import Fault, InputError
+from lib.boxes.boxes import Boxes
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 SCHEMA = pa.schema([*tables.PROPOSALS, ("key", pa.string())])
 GROUP = 64  # images in one row group

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.core import tables
-from lib.core.boxes import Boxes, iou
-from lib.core.by_image import ByImage
-from lib.data.photographs import Photographs
+from lib.boxes.boxes import Boxes, iou
+from lib.images.image_set import Photographs
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
 FEW = 50  # boxes; an image with fewer is pointed out: a plain one, or one on which the search failed

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.core.boxes import from_voc, to_voc
+from lib.boxes.boxes import from_voc, to_voc
 from lib.evaluation.average_precision import area_under, eleven_points, evaluate, mean, precision_recall
 from lib.evaluation.inputs import Inputs
 from tests.evaluation.eval_tables import (

@@ -8,9 +8,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lib.core import tables
 from lib.evaluation import coco, coco_results
 from lib.evaluation.inputs import Inputs
+from lib.storage import tables
 from tests.evaluation.eval_tables import detections_table, images_table, objects_table, random_tables
 
 

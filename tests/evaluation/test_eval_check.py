@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core.errors import InputError
 from lib.evaluation.inputs import Inputs
+from lib.stage.errors import InputError
 from tests.evaluation.eval_tables import detections_table, images_table, objects_table
 
 BOX = (10, 10, 30, 30)

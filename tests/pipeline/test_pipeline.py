@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from lib.core import pipeline
+from lib.stage import pipeline
 from tests.closure import closure
 
 pytestmark = pytest.mark.pipeline
@@ -294,8 +294,8 @@ def everything_after(first):
         found |= more
 
 
-@pytest.mark.parametrize("module", ["lib/detectors/nms.py", "lib/learners/svm.py", "lib/evaluation/matching.py",
-                                    "lib/proposals/edges.py", "stages/extract.py"])
+@pytest.mark.parametrize("module", ["lib/boxes/nms.py", "lib/linear/svm.py", "lib/evaluation/matching.py",
+                                    "lib/selective_search/edges.py", "stages/extract.py"])
 def test_a_changed_module_reruns_what_uses_it(finished, module):
     """Case 59. The stages that import it by whatever way, and what comes after them; no other."""
     path = finished.folder / module

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import tables
-from lib.core.by_image import ByImage
 from lib.proposals.recall import Recall, best_overlaps, few
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 
 
 def boxes(*rows):

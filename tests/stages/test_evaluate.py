@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from lib.core import tables
+from lib.storage import tables
 from stages import evaluate
 from tests.evaluation.eval_tables import detections_table, objects_table
 

@@ -8,16 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.core import params, schemas, tables
-from lib.core.by_image import ByImage
-from lib.core.errors import InputError
-from lib.data.photographs import Splits
-from lib.detectors import fast, faster, model_file
-from lib.nets import backbones
-from lib.nets.device import Device
-from lib.nets.rpn import Proposing
+from lib.backbones import backbones, model_file
+from lib.backbones.device import Device
+from lib.detectors.fast import network as fast
+from lib.detectors.faster import network as faster
+from lib.detectors.faster.rpn import Proposing
+from lib.images.image_set import Splits
+from lib.stage import params, schemas
+from lib.stage.errors import InputError
+from lib.storage import tables
+from lib.storage.by_image import ByImage
 from stages import propose_rpn, train_detector, train_joint, train_rpn
-from tests.detectors.photographs_on_disk import write
+from tests.images_on_disk import write
 
 CPU = Device(torch.device("cpu"), torch.float32)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import pipeline, tables
-from lib.core.errors import InputError
-from lib.detectors import rows
-from lib.detectors.candidates import Selection
-from lib.detectors.linear import unmoved
-from lib.nets.device import Precision
+from lib.backbones.device import Precision
+from lib.detection import rows
+from lib.detection.candidates import Selection
+from lib.linear.files import unmoved
+from lib.stage import pipeline
+from lib.stage.errors import InputError
+from lib.storage import tables
 from stages import predict
 
 

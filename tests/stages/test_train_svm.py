@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import checkpoint, params, shards, tables
-from lib.core.errors import InputError
-from lib.data.photographs import Splits
+from lib.images.image_set import Splits
+from lib.stage import params
+from lib.stage.errors import InputError
+from lib.storage import checkpoint, shards, tables
 from stages import train_svm
 
 SVM = {"layer": "fc7", "norm": {"target": 20.0, "images": 10, "boxes": 10}, "checkpoint_every": 2}

@@ -1,0 +1,40 @@
+"""Where the cells of a trunk's map lie in the image: near 16 u, and ceil(side / 16) of them, for every trunk and every size.
+
+TensorFlow's "same" padding, with which efficientnet_lite0 was trained, depends on the parity of every map: the centre of
+cell u is pixel 16 u in an image of 353 pixels, 16 u + 7 in one of 360 and 16 u + 15 in one of 480. torchvision's AlexNet
+pads less than half the kernel, which puts its cells at 16 u + 15, and its VGG-16 drops the last odd row of a map. RoI
+pooling and anchors take a cell to be at 16 u, and an anchor's row in the map from the image's size. The authors' nets
+keep that: Caffe's pooling rounds up, and Fast R-CNN's CaffeNet pads conv1 by 5 and its pools by 1.
+"""
+
+from torch import nn
+
+from lib.backbones.backbones import Backbone
+
+
+def centre(backbone: Backbone) -> Backbone:
+    """Gives the trunk's layers symmetric padding, in place; the tensors and their names stay. Returns the backbone.
+
+    Convolutions and poolings of odd kernel are padded by half of it, poolings of even kernel round up.
+    """
+    for module in list(backbone.trunk.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.Conv2d) and type(layer) is not nn.Conv2d:
+                layer = _plain(layer)
+                setattr(module, name, layer)
+            if isinstance(layer, nn.Conv2d):
+                layer.padding = tuple(side // 2 for side in layer.kernel_size)
+            elif isinstance(layer, nn.MaxPool2d):
+                side = layer.kernel_size if isinstance(layer.kernel_size, int) else layer.kernel_size[0]
+                layer.padding, layer.ceil_mode = (side // 2, layer.ceil_mode) if side % 2 else (0, True)
+    return backbone
+
+
+def _plain(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution without its own way of padding."""
+    plain = nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, groups=layer.groups,  # type: ignore[arg-type]
+        bias=layer.bias is not None, device="meta",
+    )
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain

@@ -1,0 +1,78 @@
+"""Where a network runs and in which precision."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lib.stage.errors import Fault, InputError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the precision of its matrix products.
+
+    place : the device;  kind : float32, bfloat16 or float16 (float16 on a GPU only, with loss scaling)
+    """
+
+    place: torch.device
+    kind: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which forward passes run."""
+        if self.kind == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.place.type, dtype=self.kind)
+
+    def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
+        """How many threads should use the network at once, and what each of them calls first.
+
+        On a CPU each computes on one core, since several small problems side by side waste less than one that is
+        spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
+        """
+        return (workers, lambda: torch.set_num_threads(1)) if self.place.type == "cpu" else (1, lambda: None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling; does nothing unless gradients are float16."""
+        return torch.amp.GradScaler(self.place.type, enabled=self.kind == torch.float16)
+
+
+def pick(device: str, precision: Precision, training: bool = False) -> Device:
+    """The device that `compute.device` and a `precision` param ask for.
+
+    `auto` precision is float32 in training on a CPU; elsewhere bfloat16 where the processor computes in it (on
+    others it would be emulated, many times slower), else float16 on a GPU and float32 on a CPU.
+    Deterministic algorithms are switched on; where a GPU has none for an operation it warns.
+    Raises InputError where the device is not there.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            [Fault("no device", "params.yaml: compute.device", f"is {device!r}, and torch finds no GPU", "auto, cpu",
+                   "Set compute.device: auto")]
+        )
+    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would also fill each new tensor before it is computed, a tenth of the time of a training step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if place.type == "cpu":
+        native = cpu_has_bfloat16()
+        automatic = torch.bfloat16 if native and not training else torch.float32
+        if precision == "float16":
+            raise InputError(
+                [Fault("bad setting", "precision", "is 'float16' on a CPU", "auto, float32, bfloat16", "Change it")]
+            )
+    else:
+        automatic = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return Device(place, automatic if precision == "auto" else getattr(torch, precision))
+
+
+def cpu_has_bfloat16() -> bool:
+    """True where the processor multiplies bfloat16 in hardware (AVX-512 BF16, AMX, or Arm's)."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in probes)

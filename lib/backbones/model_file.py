@@ -1,0 +1,85 @@
+"""Models of the detectors with a shared trunk (SPPnet, Fast, Faster R-CNN): one `.pt` of sections, each readable alone.
+
+    backbone, recipe : name and input recipe;  trunk : its tensors, batch norm's buffers among them
+    classes, scale   : what the model was trained for, and how large it sees its images
+    head, rpn, ...   : one dict of tensors and plain types each, by whoever owns the section
+
+M0 (`backbones.save_m0`) is read as well: it has `tensors`, the whole network, instead of `trunk`, and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.backbones import backbones
+from lib.backbones.centring import centre
+from lib.backbones.scaling import Scale
+from lib.stage.errors import Fault, InputError
+from lib.storage import checkpoint
+
+RESERVED = ("backbone", "recipe", "trunk", "tensors", "classes", "scale")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a file holds.
+
+    backbone : its `trunk` has the file's weights and symmetric padding (see `centring`); the rest of it only where `whole` (M0)
+    whole    : True where the file has the layers behind the trunk too
+    classes  : names without background; none in M0
+    scale    : None in M0
+    sections : name -> dict of tensors and plain types
+    """
+
+    path: Path
+    backbone: backbones.Backbone
+    whole: bool
+    classes: list[str]
+    scale: Scale | None
+    sections: Mapping[str, dict[str, Any]]
+
+    def require(self, classes: Sequence[str]) -> None:
+        """Raises InputError where the model was trained for other classes, naming both lists."""
+        if self.classes != list(classes):
+            raise InputError(
+                [Fault("other classes", str(self.path), f"was trained for {self.classes}", f"the classes {list(classes)}",
+                       "Run: dvc repro")]
+            )
+
+
+def save(
+    path: Path, backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
+) -> None:
+    """Writes the trunk of `backbone` and the sections given; the file is whole or not there."""
+    taken = [name for name in sections if name in RESERVED]
+    if taken:
+        raise ValueError(f"sections {taken}: the names {RESERVED} are taken.")
+    recipe = {key: list(value) for key, value in asdict(backbone.recipe).items()}
+    checkpoint.save(
+        path,
+        {
+            "backbone": backbone.name, "recipe": recipe, "trunk": backbone.trunk.state_dict(),
+            "classes": list(classes), "scale": scale.model_dump(), **sections,
+        },
+    )
+
+
+def read(path: Path, *sections: str) -> Model:
+    """What `save` or `backbones.save_m0` wrote.
+
+    sections : names that must be there; others that are there are in the result too
+    Raises InputError for a file that is missing, broken, or lacks one of them.
+    """
+    contents = checkpoint.load(path, "backbone", "recipe", *sections)
+    whole = "tensors" in contents
+    if whole:
+        backbone = backbones.restore(contents)
+    else:
+        contents = checkpoint.load(path, "backbone", "recipe", "trunk", "classes", "scale", *sections)
+        backbone = backbones.build(contents["backbone"])
+        backbone.trunk.load_state_dict(contents["trunk"])
+        backbone.recipe = backbones.Recipe(*(tuple(contents["recipe"][key]) for key in ("mean", "std")))
+    scale = Scale(**contents["scale"]) if "scale" in contents else None
+    others = {name: value for name, value in contents.items() if name not in RESERVED}
+    return Model(Path(path), centre(backbone).eval(), whole, contents.get("classes", []), scale, others)

@@ -1,0 +1,76 @@
+"""The image at the size that a detector looks at, as its trunk's input (SPPnet §4; Fast R-CNN §5.2, utils/blob.py).
+
+Boxes follow by the same factor and are not rounded. R boxes, L levels of a pyramid, H and W sides of a scaled image.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from lib.backbones.backbones import Recipe
+from lib.backbones.device import Device
+from lib.boxes.boxes import Boxes
+from lib.stage.params import Settings
+
+CANONICAL_SIDE = 224  # of ImageNet's crops: the region size that pre-trained layers know
+
+
+class Scale(Settings):
+    """How large a detector sees its images.
+
+    short_side : pixels that the shorter side becomes; several make a pyramid (Fast R-CNN: 600; SPPnet and §5.2: 5 sizes)
+    max_side   : pixels that the longer side may have; a longer one sets the factor (Fast R-CNN: 1000; pyramid 2000)
+    """
+
+    short_side: list[int] = Field(min_length=1)
+    max_side: int = Field(ge=16)
+
+    def factors(self, width: int, height: int) -> list[float]:
+        """`factor` of each level for one image."""
+        return [factor(width, height, short, self.max_side) for short in self.short_side]
+
+
+def factor(width: int, height: int, short: int, max_side: int) -> float:
+    """What both sides of an image are multiplied by.
+
+    width, height : of the image, pixels;  short : what its shorter side becomes, unless the longer one, rounded,
+    would be above `max_side`; then that is what the longer side becomes (VOC's 500 x 375: 1.6 for 600 and 1000)
+    """
+    chosen = short / min(width, height)
+    return max_side / max(width, height) if round(chosen * max(width, height)) > max_side else chosen
+
+
+def resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """The image scaled bilinearly by OpenCV, which rounds the sides (torch's interpolate would cut them off).
+
+    image : uint8 (H0, W0, 3);  returns : uint8 (H, W, 3), each side at least 1 pixel
+    """
+    if factor == 1:
+        return image
+    sides = [round(side * factor) for side in image.shape[1::-1]]
+    if min(sides) < 1:
+        return np.asarray(cv2.resize(image, [max(side, 1) for side in sides]), np.uint8)
+    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def to_input(image: NDArray[np.uint8], recipe: Recipe, device: Device) -> Tensor:
+    """uint8 (H, W, 3) RGB -> float32 (1, 3, H, W) as the weights want it, channels-last, on the device."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device.place)
+    return recipe(pixels.permute(2, 0, 1)[None])
+
+
+def choose_level(boxes: Boxes, factors: Sequence[float]) -> NDArray[np.int64]:
+    """The level at which each box is nearest in area to 224 x 224 pixels; the first of equals (SPPnet §4.1).
+
+    boxes   : float32 (R, 4) in pixels of the image, half-open;  factors : L numbers
+    returns : int64 (R,) in 0 .. L-1
+    """
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    sides = corners[:, 2:] - corners[:, :2]
+    areas = np.prod(sides, axis=1)[:, None] * np.square(np.asarray(factors, np.float64))[None]
+    return np.abs(areas - CANONICAL_SIDE**2).argmin(axis=1)

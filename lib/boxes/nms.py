@@ -1,0 +1,64 @@
+"""Greedy non-maximum suppression (R-CNN authors' code), on torchvision with a fixed order.
+
+Boxes are taken by descending score, equal scores by ascending row (the original: the later row first); a box
+goes if its IoU with one taken before is **above** the threshold. R boxes.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.ops import nms as suppress
+
+from lib.boxes.boxes import Boxes
+from lib.stage.errors import Fault, InputError
+
+
+def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
+    """Rows that survive, best first.
+
+    boxes     : float32 (R, 4)  x1 y1 x2 y2 in pixels, half-open
+    scores    : float (R,)  higher is better
+    threshold : largest IoU with a better box that is still allowed, in [0, 1]
+    returns   : int64 (at most R,)  by descending score, then ascending row
+
+    Boxes without area or with a non-finite corner never survive and suppress nobody. Non-finite scores raise
+    InputError: NaN would sort first and suppress good boxes.
+    """
+    scores = np.asarray(scores)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise InputError([_broken(int(row), float(scores[row])) for row in bad])
+    corners = np.asarray(boxes, np.float32).reshape(-1, 4)
+    solid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    rows = np.flatnonzero(solid)
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    # Ranks instead of scores: no ties are left for the kernel to break its own way.
+    ranks = torch.arange(len(rows), 0, -1, dtype=torch.float32)
+    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded alike, 3/10 is above it.
+    kept = suppress(torch.from_numpy(corners[rows]), ranks, float(np.float32(threshold)))
+    return rows[kept.numpy()].astype(np.int64)
+
+
+def _broken(row: int, score: float) -> Fault:
+    return Fault(
+        kind="non-finite score",
+        where=f"score of row {row}",
+        problem=f"it is {score}",
+        allowed="finite numbers",
+        remedy="The model diverged: train it again with a lower learning rate",
+    )
+
+
+def nms_per_class(
+    boxes: Boxes, scores: NDArray[np.floating], labels: NDArray[np.integer], threshold: float
+) -> NDArray[np.int64]:
+    """`nms` within each class; boxes of different classes never touch each other.
+
+    labels  : int (R,)  class of each box
+    returns : int64  surviving rows, by descending score, then ascending row, over all classes
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in members]
+    rows = np.sort(np.concatenate([np.empty(0, np.int64), *kept]))
+    return rows[np.argsort(-scores[rows], kind="stable")]

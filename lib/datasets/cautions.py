@@ -1,0 +1,82 @@
+"""What is legal in a data set but will probably spoil a result."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lib.datasets.check import Dataset
+from lib.datasets.splits import SPLITS
+
+_ORIENTATION, _ENCODING = "orientation not told by the size", "class name of unsure encoding"
+
+
+def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
+    """One sentence or two for each finding, in a fixed order.
+
+    few_objects : a class with fewer objects in train and val together is named
+    """
+    return [*_origin(dataset), *_leaks(dataset.images), *_few(dataset, few_objects), *_doubtful(dataset)]
+
+
+def _origin(dataset: Dataset) -> Iterator[str]:
+    """Signs that boxes are counted from another origin than `box_origin` says."""
+    if not dataset.extremes:
+        return
+    low = min(dataset.extremes["min xmin"], dataset.extremes["min ymin"])
+    high = max(dataset.extremes["max xmax - width"], dataset.extremes["max ymax - height"])
+    origin = dataset.settings.box_origin
+    seen = f"the smallest corner is {low:g} and the largest {high:+g} from the image's side"
+    if low == 0 and high == 0 and origin != "half-open":
+        yield (
+            f"Corners of 0 and of the image's full side both occur, which no inclusive counting allows ({seen}): "
+            "edges counted from 0. Set box_origin: half-open."
+        )
+    elif low == 0 and high < 0 and origin != 0:
+        yield f"Data look 0-based ({seen}). Set box_origin: 0."
+    elif low >= 1 and high == 0 and origin != 1:
+        yield f"Data look 1-based ({seen}). Set box_origin: 1."
+
+
+def _leaks(images: pd.DataFrame) -> Iterator[str]:
+    """The same file in several places."""
+    groups = images.groupby("content")
+    across = [group for _, group in groups if group["split"].nunique() > 1]
+    within = [group for _, group in groups if len(group) > group["split"].nunique()]
+    if across:
+        first = " and ".join(sorted(min(across, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        yield f"{len(across)} images stand in two splits as files of equal content, so figures will flatter: {first}."
+    if within:
+        first = " and ".join(sorted(min(within, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        yield f"{len(within)} images occur several times in one split: {first}."
+
+
+def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
+    """Splits without images or objects, classes that are missing or rare."""
+    split_of = dataset.images.set_index("image_id")["split"]
+    object_split = dataset.objects["image_id"].map(split_of)
+    for split in SPLITS:
+        classes = dataset.objects.loc[object_split == split, "class"]
+        if not (split_of == split).any():
+            yield f"Split {split} has no images. Where its list is missing, data.splits: hash draws all splits."
+        elif classes.empty:
+            yield f"Split {split} has no objects."
+        elif absent := [name for name in dataset.classes if name not in set(classes)]:
+            yield f"Split {split} has no objects of {', '.join(absent)}."
+    usable = dataset.objects.loc[object_split.isin(["train", "val"]) & ~dataset.objects["crowd"], "class"]
+    counts = Counter(usable)
+    rare = [f"{name} ({counts[name]})" for name in dataset.classes if 0 < counts[name] < few_objects]
+    if rare:
+        yield f"Few objects for training, fewer than {few_objects}: {', '.join(rare)}."
+
+
+def _doubtful(dataset: Dataset) -> Iterator[str]:
+    repeated = int(dataset.objects.duplicated(["image_id", "class", "x1", "y1", "x2", "y2"]).sum())
+    if repeated:
+        yield f"{repeated} objects repeat another of the same class and box."
+    counts = Counter(note.kind for note in dataset.notes)
+    if counts[_ORIENTATION]:
+        yield f"{counts[_ORIENTATION]} images are turned by EXIF without a size that tells whether their boxes are."
+    if counts[_ENCODING]:
+        first = next(note for note in dataset.notes if note.kind == _ENCODING)
+        yield f"A class name may be misread: {first.where}: {first.problem}."

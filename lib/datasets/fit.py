@@ -1,0 +1,93 @@
+"""Boxes against the image they belong to: inside it, over its border, outside it, or too small."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.boxes import boxes
+from lib.datasets.records import Item, Record
+from lib.datasets.settings import DataSettings
+from lib.datasets.voc_xml import Origin
+from lib.stage.errors import Fault
+
+Fitted = tuple[Record, Item, boxes.Boxes]
+"""An object that is kept: its image's record, what the annotation says, float32 (4,) inside the image."""
+
+_REMEDY = "Fix the box, or set data.faults: lenient"
+
+
+def fit(
+    record: Record,
+    width: int,
+    height: int,
+    settings: DataSettings,
+    format: str,
+    faults: list[Fault],
+    notes: list[Fault],
+) -> list[Fitted]:
+    """The record's objects, clipped to the image; what is left out or clipped goes to `faults` and `notes`."""
+    if not record.items:
+        return []
+    given = np.array([item.box for item in record.items], np.float32)
+    inside = boxes.clip(given, width, height)
+    lowest = given.min(axis=1)
+    empty = _any(given[:, 2:] <= given[:, :2])
+    beyond = _any(given[:, 2:] > (width, height))
+    outside = _any(boxes.area(inside)[:, None] == 0)
+    small = _any(inside[:, 2:] - inside[:, :2] < settings.min_box_size)
+    # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data set.
+    from_zero = ~beyond & (lowest >= -1) & (format == "voc" and settings.box_origin == 1)
+    fitted: list[Fitted] = []
+    for i, item in enumerate(record.items):
+        where = f"{record.annotation}, object {item.number} ({item.name})"
+        problem = f"the box is {_text(item.box)}, the image {width}x{height}"
+        if empty[i]:
+            notes.append(Fault("box under min_box_size", where, f"the box {_text(item.box)} has no area"))
+            continue
+        if outside[i]:
+            faults.append(Fault("box outside the image", where, problem, "a box in the image", _REMEDY))
+            continue
+        if lowest[i] < 0 and from_zero[i]:
+            notes.append(Fault("corner 0 under box_origin 1", where, "is clipped to the border"))
+        elif lowest[i] < 0 or beyond[i]:
+            faults.append(Fault("box over the border", where, problem, "a box in the image", _REMEDY))
+        if small[i]:
+            problem = f"the box is {_text(inside[i])}, min_box_size is {settings.min_box_size:g}"
+            notes.append(Fault("box under min_box_size", where, problem))
+            continue
+        fitted.append((record, item, inside[i]))
+    return fitted
+
+
+class Extremes:
+    """How near the annotations of a data set come to the borders of their images."""
+
+    def __init__(self) -> None:
+        self.low, self.high = (np.inf, np.inf), (-np.inf, -np.inf)
+
+    def see(self, items: Iterable[Item], width: int, height: int) -> None:
+        """Take in the objects of one image."""
+        for item in items:
+            x1, y1, x2, y2 = item.box
+            self.low = min(self.low[0], x1), min(self.low[1], y1)
+            self.high = max(self.high[0], x2 - width), max(self.high[1], y2 - height)
+
+    def as_written(self, origin: Origin) -> dict[str, float]:
+        """Smallest corner, and largest corner minus the image's side, in the files' own counting."""
+        start, end = (0, 0) if origin == "half-open" else (origin, origin - 1)
+        return {
+            "min xmin": self.low[0] + start,
+            "min ymin": self.low[1] + start,
+            "max xmax - width": self.high[0] + end,
+            "max ymax - height": self.high[1] + end,
+        }
+
+
+def _any(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool (R,): whether a row holds a true flag."""
+    return np.asarray(flags.any(axis=1))
+
+
+def _text(box: Iterable[float]) -> str:
+    return "[" + ", ".join(f"{side:g}" for side in box) + "]"

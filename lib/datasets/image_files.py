@@ -1,0 +1,60 @@
+"""A person's own images, by files, folders and patterns, outside any data set."""
+
+import os
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from lib.images.decode import checked_header, read_bytes
+from lib.images.header import EXTENSIONS
+from lib.stage.errors import Fault, InputError
+
+
+def find(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The images that files, folders (with all below them) and patterns (`**` too) name, each once, sorted.
+
+    returns : the deepest folder that holds them all, and their paths relative to it in POSIX form, their keys
+    raises  : InputError with every word that names no image
+    """
+    faults, found = [], set()
+    for word in words:
+        files = [file for path in _expand(word) for file in _images(path)]
+        if not files:
+            faults.append(
+                Fault("no image", word, "names no image", f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
+                      "Check the path; quote a pattern that holds **")
+            )
+        found |= {Path(os.path.abspath(file)) for file in files}
+    if faults:
+        raise InputError(faults)
+    root = Path(os.path.commonpath([file.parent for file in found]))
+    return root, sorted(file.relative_to(root).as_posix() for file in found)
+
+
+def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
+    """Raises InputError with all that would stop the work later: files that are no image or one of more than `max_pixels`, by
+    their headers; an `out` that is no folder; several images where a `single` one is asked for."""
+    faults = []
+    if single and len(image_ids) != 1:
+        faults.append(Fault("many images", "--trace", f"was given {len(image_ids)} images", "one image", "Name one image"))
+    if out.exists() and not out.is_dir():
+        faults.append(Fault("not a folder", f"--out {out}", "is a file", "a folder, which need not exist yet", "Name another"))
+    for path in (str(root / image_id) for image_id in image_ids):
+        try:
+            checked_header(read_bytes("", path), path, max_pixels)
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+
+
+def _expand(word: str) -> list[Path]:
+    """The path itself where it exists (a name may hold brackets), else what the pattern matches."""
+    if Path(word).exists() or not has_magic(word):
+        return [Path(word)]
+    return [Path(name) for name in glob(word, recursive=True)]
+
+
+def _images(path: Path) -> list[Path]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return [file for file in files if file.is_file() and file.suffix.lower() in EXTENSIONS]

@@ -1,0 +1,129 @@
+"""Data sets annotated in VOC's XML: the development kit's folders, and what labelling tools leave behind.
+
+Where folders `Annotations` and `JPEGImages` stand together (once, or once a year: VOC2007, VOC2012), only
+they are read. Anywhere else every image and every XML file under the root counts: in one folder, in sibling
+folders of any name, nested. The image of an annotation is found by the annotation's own name; `<filename>` is
+often wrong.
+"""
+
+from pathlib import PurePosixPath
+
+from lib.datasets.listing import Listing, by_stem, nearest, stem
+from lib.datasets.records import Record, Source
+from lib.datasets.voc_xml import Origin, parse
+from lib.images.header import EXTENSIONS
+from lib.stage.errors import Fault
+
+LISTS = ("train", "val", "trainval", "test")
+
+
+def read(listing: Listing, origin: Origin = 1) -> Source:
+    """One record per image; an image without annotation is a record without objects."""
+    images, annotations, notes = _scope(listing)
+    records = {image: Record(image) for image in images}
+    source = Source("voc", list(records.values()), notes=notes)
+    _read_lists(listing, images, records, source)
+    images_of = by_stem(images)
+    for path in annotations:
+        found = nearest(path, images_of.get(stem(path), []))
+        if not found:
+            fault = Fault(
+                "annotation without image",
+                path,
+                f"no image is called {stem(path)}",
+                f"one of {' '.join(EXTENSIONS)}",
+                "Add the image, or move the annotation away",
+            )
+            # An annotation that no list can name does no harm.
+            (source.notes if source.sets else source.faults).append(fault)
+        elif len(found) > 1:
+            for image in found:
+                records[image].readable = False
+            blamed = next((records[image] for image in found if records[image].sets), records[found[0]])
+            blamed.faults.append(
+                Fault(
+                    "two images for one annotation",
+                    path,
+                    f"{' and '.join(found)} both bear its name",
+                    "one image",
+                    "Rename or remove the other",
+                )
+            )
+        elif (record := records[found[0]]).annotation:
+            record.faults.append(
+                Fault(
+                    "two annotations for one image",
+                    path,
+                    f"{record.annotation} is for {found[0]} too",
+                    "one annotation per image",
+                    "Remove one",
+                )
+            )
+        else:
+            _annotate(listing, path, record, origin)
+    return source
+
+
+def _scope(listing: Listing) -> tuple[list[str], list[str], list[Fault]]:
+    """Images and annotation files that count, and a note about annotations that do not."""
+    homes = [
+        str(folder.parent)
+        for folder in map(PurePosixPath, sorted(listing.folders))
+        if folder.name == "JPEGImages" and str(folder.parent / "Annotations") in listing.folders
+    ]
+    if not homes:
+        return listing.images, listing.xml, []
+    images = [path for path in listing.images if _within(path, homes, "JPEGImages")]
+    annotations = [path for path in listing.xml if _within(path, homes, "Annotations")]
+    others = sorted(set(listing.xml) - set(annotations))
+    return (
+        images,
+        annotations,
+        [Fault("file outside the VOC folders", path, "is not read", "files under Annotations") for path in others],
+    )
+
+
+def _within(path: str, homes: list[str], folder: str) -> bool:
+    return any(PurePosixPath(path).is_relative_to(PurePosixPath(home) / folder) for home in homes)
+
+
+def _read_lists(listing: Listing, images: list[str], records: dict[str, Record], source: Source) -> None:
+    """Marks the records that ImageSets/Main/*.txt name; a list holds for the images beside ImageSets."""
+    for folder in map(PurePosixPath, sorted(listing.folders)):
+        if folder.parts[-2:] != ("ImageSets", "Main"):
+            continue
+        home = folder.parent.parent
+        images_of = by_stem(path for path in images if PurePosixPath(path).is_relative_to(home))
+        for name in LISTS:
+            path = str(folder / f"{name}.txt")
+            if not (listing.root / path).is_file():
+                continue
+            source.sets.add(name)
+            for number, line in enumerate(listing.read(path).decode("utf-8-sig", "replace").splitlines(), 1):
+                if not (entry := line.strip()):
+                    continue
+                found = _listed(entry, images_of)
+                for image in found:
+                    records[image].sets.add(name)
+                if not found:
+                    problem = f"{entry} is listed, but no image is called so"
+                    remedy = "Add the image, take it off the list, or set data.faults: lenient"
+                    source.faults.append(Fault("listed image missing", f"{path}, line {number}", problem, "", remedy))
+
+
+def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
+    """Images that a line of a list names: a stem, perhaps with folders or the extension."""
+    path = PurePosixPath(entry.replace("\\", "/"))
+    name = path.name if path.suffix.lower() in EXTENSIONS else f"{path.name}.jpg"
+    found = images_of.get(stem(name), [])
+    wanted = path.parent.parts
+    matching = [f for f in found if PurePosixPath(f).parent.parts[-len(wanted) :] == wanted] if wanted else found
+    return nearest(str(path), matching)
+
+
+def _annotate(listing: Listing, path: str, record: Record, origin: Origin) -> None:
+    record.annotation = path
+    named = parse(listing.read(path), path, record, origin)
+    if named and PurePosixPath(named.replace("\\", "/")).name != PurePosixPath(record.image_id).name:
+        problem = f"<filename> is {named}, the image {record.image_id} is used"
+        record.notes.append(Fault("filename differs from the annotation's name", path, problem))

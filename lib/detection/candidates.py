@@ -1,0 +1,113 @@
+"""From the scores of an image's regions to its detections, for all images of a set (R-CNN authors' rcnn_test.m).
+
+The boxes worth keeping wait in pieces on disk until the threshold of the whole set is known, so memory does not grow
+with the images and a killed run goes on. R regions, C classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.boxes.boxes import Boxes, clip
+from lib.boxes.nms import nms_per_class
+from lib.detection.shortlist import Shortlist
+from lib.linear.files import Refine
+from lib.stage.params import Settings
+from lib.storage import checkpoint, tables
+
+PIECE = 8  # images whose boxes are written together
+SCHEMA = pa.schema([("image_id", pa.string()), ("label", pa.int64()), *list(tables.PROPOSALS)[1:]])
+
+
+class Selection(Settings):
+    """Which scored regions become detections.
+
+    per_image  : most boxes of a class in an image before NMS (R-CNN: 100)
+    per_set    : most boxes of a class in the set, times the number of images (R-CNN: 40); null for no limit
+    floor      : least score; null for none (R-CNN: none)
+    nms        : IoU above which a better box of the class suppresses (R-CNN: 0.3)
+    nms_before : the same among the regions before they are moved; null for none (SPPnet: 0.3)
+    """
+
+    per_image: int = Field(ge=1)
+    per_set: int | None = Field(ge=1)
+    floor: float | None
+    nms: float = Field(ge=0, le=1)
+    nms_before: float | None = Field(ge=0, le=1)
+
+
+class Candidates:
+    """Collects image by image, in a fixed order; `done` images are already in the scratch folder."""
+
+    def __init__(self, scratch: Path, classes: Sequence[str], images: int, selection: Selection) -> None:
+        self._scratch, self._classes, self._selection = scratch, list(classes), selection
+        per_set = selection.per_set * images if selection.per_set else None
+        floor = -np.inf if selection.floor is None else selection.floor
+        self._shortlist = Shortlist(len(classes), selection.per_image, per_set, floor)
+        self._images, self.done = images, 0
+        self._waiting: list[pd.DataFrame] = []
+        if (scratch / "state.pt").exists():
+            state = checkpoint.load(scratch / "state.pt", "done", "shortlist")
+            self.done = state["done"]
+            self._shortlist.load_state_dict({name: value.numpy() for name, value in state["shortlist"].items()})
+        self._next = self.done
+
+    def add(
+        self, image_id: str, size: tuple[int, int], boxes: Boxes, scores: NDArray[np.float32], refine: Refine
+    ) -> None:
+        """The regions of the next image.
+
+        size   : width and height, to which moved boxes are clipped;  boxes : float32 (R, 4)
+        scores : float32 (R, C), minus infinity where there is no score;  refine : moves the boxes that are kept
+        """
+        kept: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for label in range(len(self._classes)):
+            rows = np.flatnonzero(np.isfinite(scores[:, label]))
+            if self._selection.nms_before is not None:
+                labels = np.zeros(len(rows), np.int64)
+                rows = rows[nms_per_class(boxes[rows], scores[rows, label], labels, self._selection.nms_before)]
+            rows = rows[self._shortlist.keep(label, scores[rows, label])]
+            kept.append((rows, np.full(len(rows), label)))
+        rows, labels = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        moved = clip(refine(rows, labels, boxes[rows]), *size)
+        frame = pd.DataFrame(moved, columns=tables.BOX).assign(score=scores[rows, labels], label=labels)
+        self._waiting.append(frame.assign(image_id=image_id))
+        self._next += 1
+        if len(self._waiting) == PIECE or self._next == self._images:
+            self._flush()
+
+    def _flush(self) -> None:
+        tables.write(self._piece(self.done), pd.concat(self._waiting, ignore_index=True), SCHEMA)
+        self._waiting, self.done = [], self._next
+        shortlist = {name: torch.from_numpy(value) for name, value in self._shortlist.state_dict().items()}
+        checkpoint.save(self._scratch / "state.pt", {"done": self.done, "shortlist": shortlist})
+
+    def _piece(self, start: int) -> Path:
+        return self._scratch / f"candidates-{start:07d}.parquet"
+
+    def write(self, path: Path) -> int:
+        """Drops what the final thresholds deny, applies NMS, writes the detections; returns their number."""
+        total = 0
+        with tables.Writer(path, tables.DETECTIONS) as writer:
+            for start in range(0, self._images, PIECE):
+                piece = tables.read(self._piece(start), SCHEMA)
+                survivors = [self._detections(rows) for _, rows in piece.groupby("image_id", sort=False)]
+                if survivors:
+                    writer.append(pd.concat(survivors, ignore_index=True))
+                    total += sum(map(len, survivors))
+        return total
+
+    def _detections(self, rows: pd.DataFrame) -> pd.DataFrame:
+        labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
+        good = np.zeros(len(rows), bool)
+        for label in np.unique(labels):
+            good[labels == label] = self._shortlist.survives(int(label), scores[labels == label])
+        rows, labels, scores = rows[good], labels[good], scores[good]
+        rows = rows.assign(**{"class": [self._classes[label] for label in labels]})
+        return rows.iloc[nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)][tables.DETECTIONS.names]

@@ -1,0 +1,237 @@
+"""Fast R-CNN (Girshick 2015): one trunk pass an image, RoI pooling, a head with class scores and boxes, trained at once.
+
+Faster R-CNN's detector is this network on other proposals. R regions of an image, C classes without background, D features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from lib.backbones import backbones, model_file
+from lib.backbones.backbones import Backbone
+from lib.backbones.device import Device, Precision
+from lib.backbones.low_rank import restore_ranks
+from lib.backbones.scaling import choose_level, resize, to_input
+from lib.boxes.boxes import Boxes, clip
+from lib.boxes.coding import decode
+from lib.detection.candidates import Selection
+from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.images.decode import Image
+from lib.linear import files as linear
+from lib.parallel.clock import Clock
+from lib.pooling.roi import roi_pool
+from lib.stage.errors import Fault, InputError
+
+REGIONS = str  # where its regions come from: a table of proposals
+
+
+class Network(nn.Module):
+    """A trunk with a detection head; it holds what is run and nothing else of the backbone.
+
+    trunk, head : the backbone's own trunk, and the head;  stride, grid, recipe : the backbone's
+    """
+
+    def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
+        super().__init__()
+        self.trunk, self.head = backbone.trunk, head
+        self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
+
+    def train(self, mode: bool = True) -> "Network":
+        """Batch norm keeps its statistics, as in `Backbone`."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
+        """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
+        return roi_pool(maps, rois, self.stride, self.grid)
+
+    def forward(self, images: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (N, 3, H, W) and regions (R, 5) -> logits (R, C+1), normalised deltas (R, C+1, 4)."""
+        logits, deltas = self.head(self.pool(self.trunk(images), rois))
+        return logits, deltas
+
+
+def describe_head(head: DetectionHead, fc: int, dropout: float, ranks: Sequence[int] = ()) -> dict[str, Any]:
+    """The section `head` of a model file.
+
+    fc, dropout : as `region_layers` takes them;  ranks : of fc6 and fc7 where they are low-rank products
+    """
+    return {"fc": fc, "dropout": dropout, "ranks": list(ranks), "tensors": head.state_dict()}
+
+
+def restore_head(backbone: Backbone, section: Mapping[str, Any], classes: int, dropout: float | None = None) -> DetectionHead:
+    """What `describe_head` described, on a backbone of the same name. `dropout` replaces the file's, for more training."""
+    layers, features = region_layers(backbone, section["fc"], section["dropout"] if dropout is None else dropout)
+    if section["ranks"]:
+        restore_ranks(layers, section["ranks"])
+    head = DetectionHead(layers, features, classes)
+    # Dropout has no tensors, but it counts among the layers: their numbers change with it.
+    head.load_state_dict(dict(zip(head.state_dict(), section["tensors"].values(), strict=True)))
+    return head
+
+
+def load(path: Path) -> tuple[Network, model_file.Model]:
+    """The network of a model file with a head, ready to be run, and what else the file holds."""
+    model = model_file.read(path, "head")
+    head = restore_head(model.backbone, model.sections["head"], len(model.classes))
+    return Network(model.backbone, head).eval(), model
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image with its regions, ready for the network.
+
+    images  : uint8 (H, W, 3) at each size that a region needs
+    rois    : for each of these, float32 (r, 5) as `roi_pool` takes them, no two with the same cells
+    rows    : for each of these, int64 (r,) the place of those regions in the order of `back`
+    back    : int64 (R,) which of all these each region shares;  boxes : float32 (R, 4) of the regions, in the image
+    """
+
+    images: list[NDArray[np.uint8]]
+    rois: list[NDArray[np.float32]]
+    back: NDArray[np.int64]
+    boxes: Boxes
+
+
+class Pass:
+    """The network run on the regions of one image after another; reads only, so threads may share it.
+
+    model : a file with a head;  batch : regions that go through the head at once, which bounds its memory
+    """
+
+    def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
+        network, self.model = load(model)
+        assert self.model.scale is not None
+        self.scale, self.classes = self.model.scale, self.model.classes
+        self._device, self._batch, self._clock = device, batch, clock
+        folded = backbones.fold_batch_norm(network)
+        self.network: Network = folded.to(device.place, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+
+    def prepare(self, image: Image, boxes: Boxes) -> Prepared:
+        """Sizes the image and its regions (float32 (R, 4), R may be 0). Regions are cut to the image."""
+        with self._clock("resize"):
+            height, width = image.shape[:2]
+            boxes = clip(boxes, width, height)
+            factors = self.scale.factors(width, height)
+            levels = choose_level(boxes, factors)
+            images, rois, back, count = [], [], np.zeros(len(boxes), np.int64), 0
+            for level in np.unique(levels):
+                rows = np.flatnonzero(levels == level)
+                scaled = boxes[rows] * np.float32(factors[level])
+                first, shared = distinct(scaled, self.network.stride)
+                images.append(resize(image, factors[level]))
+                rois.append(np.hstack([np.zeros((len(first), 1), np.float32), scaled[first]]))
+                back[rows] = shared + count
+                count += len(first)
+            return Prepared(images, rois, back, boxes)
+
+    def __call__(self, prepared: Prepared, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and `fc7`
+        (R, D) where `layers` names it.
+        """
+        names = [*layers, "logits", "deltas"]
+        head = self.network.head
+        found: dict[str, list[Tensor]] = {name: [self._nothing(name)] for name in names}
+        with torch.inference_mode(), self._device.autocast():
+            for image, rois in zip(prepared.images, prepared.rois, strict=True):
+                with self._clock("trunk"):
+                    maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
+                with self._clock("regions"):
+                    for part in torch.from_numpy(rois).to(self._device.place).split(self._batch):
+                        fc7 = head.layers(self.network.pool(maps, part))
+                        logits, deltas = head.outputs(fc7)
+                        values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
+                        for name in names:
+                            found[name].append(values[name].float().cpu())
+        return {name: torch.cat(parts).numpy()[prepared.back] for name, parts in found.items()}
+
+    def _nothing(self, name: str) -> Tensor:
+        labels = len(self.classes) + 1
+        shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
+        return torch.zeros(0, *shapes[name])
+
+
+def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Regions that RoI pooling rounds to the same cells have the same features: one of each is enough (test.py).
+
+    boxes   : float32 (R, 4) in the scaled image, not negative
+    returns : int64 rows of the first region of each group, ascending; int64 (R,) the group of each region
+    """
+    corners = (boxes - np.array([0, 0, 1, 1], np.float32)) * np.float32(1 / stride)
+    cells = np.floor(corners.astype(np.float64) + 0.5).astype(np.int64).clip(0)
+    _, first, group = np.unique(cells @ (np.int64(1) << np.arange(0, 64, 16)), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order], place[group.reshape(-1)]
+
+
+class Extractor:
+    """Features of the regions of one image after another, for SVMs on a trained Fast R-CNN (paper §5.4; train_svms.py)."""
+
+    def __init__(self, model: Path, device: Device, batch: int) -> None:
+        self._run = Pass(model, device, batch, Clock())
+        self.classes, self.prepare = self._run.classes, self._run.prepare
+        self.widths = {"fc7": self._run.network.head.features}
+
+    def features(self, prepared: Prepared) -> dict[str, NDArray[np.float32]]:
+        """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
+        rows = self._run(prepared, ("fc7",))
+        return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
+
+
+class Detect(Selection):
+    """Block `fast.detect`: which regions become detections, and
+
+    scores  : softmax, or svm: those of the second model file (paper §5.4: 66.9 against 66.8 mAP)
+    regress : move the boxes by the deltas of their class (off: §5.1's "multi-task training, no regression at test")
+    batch   : regions that go through the head at once;  precision : of the forward passes
+    """
+
+    scores: Literal["softmax", "svm"]
+    regress: bool
+    batch: int = Field(ge=1)
+    precision: Precision
+
+
+class Detector:
+    """Scores and boxes of the proposals of one image after another.
+
+    models   : a file with a head; after it the SVMs where `settings.scores` asks for them
+    settings : of what detects;  clock : takes the time of each part
+    """
+
+    def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
+        self._run, self._settings, self._clock = Pass(models[0], place, settings.batch, clock), settings, clock
+        self.classes, self.prepare = self._run.classes, self._run.prepare
+        if settings.scores == "svm" and len(models) < 2:
+            raise InputError([Fault("no SVMs", str(models[0]), "scores: svm, and no model of SVMs stands beside it in dvc.yaml",
+                                    "softmax", "Set scores: softmax, or add svm.pt to the stage's deps")])
+        self._svm = linear.Classifiers(models[1], self.classes) if settings.scores == "svm" else None
+
+    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
+        """Boxes float32 (R, 4), scores float32 (R, C), and the function that moves some of the boxes."""
+        rows = self._run(prepared, ("fc7",) if self._svm else ())
+        with self._clock("scores"):
+            scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
+        return prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else linear.unmoved
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities float32 (R, C+1), background first."""
+    return torch.from_numpy(logits).softmax(1).numpy()
+
+
+def refine(deltas: NDArray[np.float32]) -> linear.Refine:
+    """The function (rows, labels from 0, boxes) -> boxes moved by their row's deltas (R, C+1, 4) of their class."""
+    return lambda rows, labels, boxes: decode(boxes, deltas[rows, labels + 1])

@@ -1,0 +1,123 @@
+"""Which regions of an image a detector learns from, and where to move them (Fast R-CNN §2.3; the authors' roidb.py,
+minibatch.py). R regions, C classes without background; labels are 0 for background and 1 to C.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.boxes.boxes import Boxes, clip, iou
+from lib.boxes.coding import encode
+
+FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # py-faster-rcnn's config.py, for every class
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of one image with what they are.
+
+    boxes   : float32 (R, 4), the image's objects first
+    overlap : float32 (R,)  largest IoU with an object, 1 for the objects, 0 in an image without
+    label   : int64 (R,)    class of that object (of equals the first) where `overlap` reaches the foreground's limit, else 0
+    target  : float32 (R, 4)  deltas onto that object, not normalised; 0 where the label is 0
+    """
+
+    boxes: Boxes
+    overlap: NDArray[np.float32]
+    label: NDArray[np.int64]
+    target: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> "Regions":
+        return Regions(self.boxes[rows], self.overlap[rows], self.label[rows], self.target[rows])
+
+
+def label_regions(
+    objects: Boxes, labels: NDArray[np.int64], proposals: Boxes, size: tuple[int, int], foreground: float
+) -> Regions:
+    """The objects and the proposals of an image as training regions.
+
+    objects    : float32 (S, 4); S may be 0;  labels : int64 (S,) from 0
+    proposals  : float32 (P, 4); they are cut to the image, and those left without area are dropped
+    size       : width and height of the image
+    foreground : IoU from which a region takes its object's class (paper: 0.5)
+    """
+    proposals = clip(proposals, *size)
+    boxes = np.concatenate([objects, proposals[(proposals[:, 2:] > proposals[:, :2]).all(axis=1)]]).astype(np.float32)
+    if len(objects) == 0:
+        count = len(boxes)
+        return Regions(boxes, np.zeros(count, np.float32), np.zeros(count, np.int64), np.zeros((count, 4), np.float32))
+    pairs = iou(boxes, objects)
+    best = pairs.argmax(axis=1)
+    overlap = pairs[np.arange(len(boxes)), best]
+    good = overlap >= foreground
+    target = np.zeros((len(boxes), 4), np.float32)
+    target[good] = encode(boxes[good], objects[best[good]])
+    return Regions(boxes, overlap.astype(np.float32), np.where(good, labels[best] + 1, 0), target)
+
+
+def sample(
+    regions: Regions, count: int, foreground_share: float, background: tuple[float, float], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Rows of one image's share of a batch, foreground first, each uniform without replacement.
+
+    count            : regions wanted (paper: 64, half of 128)
+    foreground_share : at most round(count * share) of them are foreground (paper: 0.25); background fills up
+    background       : IoU from which and below which a region is background (paper: 0.1 and 0.5). Where no region lies
+                       between, the lower limit is 0: an image without objects is all background
+    returns          : int64, fewer than `count` where there are not enough; nothing is repeated
+    """
+    good = np.flatnonzero(regions.label > 0)
+    lower, upper = background
+    rest = (regions.label == 0) & (regions.overlap < upper)
+    hard = np.flatnonzero(rest & (regions.overlap >= lower))
+    bad = hard if len(hard) else np.flatnonzero(rest)
+    foreground = min(round(count * foreground_share), len(good))
+    chosen = random.choice(good, foreground, replace=False)
+    return np.concatenate([chosen, random.choice(bad, min(count - foreground, len(bad)), replace=False)]).astype(np.int64)
+
+
+class Statistics:
+    """Mean and deviation of the targets of each class, over all foreground regions of all images (paper §2.3: "zero mean
+    and unit variance"; roidb.py: not over the sampled ones, the objects themselves included).
+
+    classes : C;  mirror : probability with which images are mirrored, which turns dx round: at 0.5 the figures are those
+    of the authors' set with every image in it twice
+    """
+
+    def __init__(self, classes: int, mirror: float) -> None:
+        self._count = np.zeros(classes + 1)
+        self._sum, self._squares = np.zeros((2, classes + 1, 4))
+        self._mirror = mirror
+
+    def add(self, regions: Regions) -> None:
+        """The regions of one more image."""
+        rows = regions.label > 0
+        label, target = regions.label[rows], regions.target[rows].astype(np.float64)
+        np.add.at(self._count, label, 1)
+        np.add.at(self._sum, label, target)
+        np.add.at(self._squares, label, target**2)
+
+    def result(self, floor: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation, each float32 (C+1, 4).
+
+        floor : least deviation; a class with one region would have 0, and its targets no finite value. Classes without
+        regions get 0 and `FIXED_STD`, the background 0 and 1: neither is ever trained.
+        """
+        count = np.maximum(self._count, 1)[:, None]
+        mean = self._sum / count
+        mean[:, 0] *= 1 - 2 * self._mirror
+        std = np.sqrt(np.maximum(self._squares / count - mean**2, 0))
+        std = np.where(self._count[:, None] > 0, np.maximum(std, floor), FIXED_STD)
+        std[0] = 1
+        return mean.astype(np.float32), std.astype(np.float32)
+
+
+def fixed_statistics(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean 0 and `FIXED_STD` for every class, as float32 (C+1, 4) each (py-faster-rcnn, end-to-end training)."""
+    std = np.tile(np.array(FIXED_STD, np.float32), (classes + 1, 1))
+    std[0] = 1
+    return np.zeros((classes + 1, 4), np.float32), std

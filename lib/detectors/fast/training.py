@@ -1,0 +1,232 @@
+"""What Fast R-CNN's network learns from: mini-batches of few images with many regions each, and its multi-task loss.
+
+Paper §2.3; the authors' minibatch.py, roidb.py. R regions of an image, C classes without background.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import nn
+
+from lib.backbones import model_file
+from lib.backbones.device import Device, Precision
+from lib.backbones.scaling import Scale, factor, resize, to_input
+from lib.boxes.boxes import flip
+from lib.detectors.fast import targets as region_sampling
+from lib.detectors.fast.heads import LAST_BLOCK, PRETRAINED_FC, DetectionHead, region_layers
+from lib.detectors.fast.loss import BoxLoss, head_loss
+from lib.detectors.fast.network import Network, restore_head
+from lib.detectors.fast.targets import Regions
+from lib.images.image_set import Photographs
+from lib.stage.errors import Fault, InputError
+from lib.storage import tables
+from lib.storage.by_image import ByImage
+from lib.training import loop as training
+from lib.training.order import images_of
+from lib.training.trunk import TrainedTrunk
+
+PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
+
+
+class Train(training.Optimisation):
+    """Blocks `fast.train`, `faster.m2`, `faster.m4`: the optimisation, and
+
+    scale             : of the images; with several sizes each image gets one of them at random
+    images, regions   : of a batch (paper: 2, 128); each image gives regions / images of them, fewer where it has fewer
+    foreground_share  : largest share of foreground (paper: 0.25)
+    foreground        : IoU from which a region is foreground (paper: 0.5)
+    background        : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn's Faster: 0, 0.5)
+    mirror            : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
+    proposals_max     : first so many proposals of an image; null for all
+    fc, dropout       : of the region layers, see `region_layers`;  head : fresh, or the second model file's whole, or
+                        `outputs`: fresh outputs on that file's fc6 and fc7 (py-faster-rcnn's step 4)
+    frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
+    box_loss, beta    : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
+    box_weight        : λ of the box loss (paper: 1)
+    stage_wise        : first without the box loss, then as many iterations of the box layer alone (§5.1)
+    statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
+    precision         : of the forward passes
+    """
+
+    scale: Scale
+    images: int = Field(ge=1)
+    regions: int = Field(ge=1)
+    foreground_share: float = Field(ge=0, le=1)
+    foreground: float = Field(gt=0, le=1)
+    background: list[float] = Field(min_length=2, max_length=2)
+    mirror: float = Field(ge=0, le=1)
+    proposals_max: int | None = Field(ge=1)
+    fc: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    head: Literal["fresh", "previous", "outputs"]
+    frozen: int | Literal["all"]
+    box_loss: BoxLoss
+    beta: float = Field(gt=0)
+    box_weight: float = Field(ge=0)
+    stage_wise: bool
+    statistics: Literal["per_class", "fixed"]
+    std_floor: float = Field(gt=0)
+    precision: Precision
+
+    def phases(self) -> list["Train"]:
+        """The trainings that follow each other: one, or two where it is stage-wise."""
+        if self.stage_wise and self.box_loss == "none":
+            raise InputError([Fault("bad setting", "params.yaml: stage_wise", "is true, and box_loss: none leaves it nothing to do",
+                                    "smooth_l1, l2", "Set one of them, or stage_wise: false")])
+        return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    image  : uint8 (H, W, 3) as the network sees it;  rois : float32 (R, 5) as `roi_pool` takes them
+    label  : int64 (R,);  target : float32 (R, 4) normalised, 0 for background
+    total  : regions of the whole batch;  key : the image's key, whether it is mirrored, and which of the scales it has
+    """
+
+    image: NDArray[np.uint8]
+    rois: NDArray[np.float32]
+    label: NDArray[np.int64]
+    target: NDArray[np.float32]
+    total: int
+    key: tuple[str, bool, int]
+
+
+class Batches:
+    """The mini-batches of one training; batch i is a pure function of (seed, stage, i).
+
+    mean, std : float32 (C+1, 4) statistics of the targets; set others where a head brings its own
+    ids       : images with regions to learn from, in the table's order;  left_out : the others
+    """
+
+    def __init__(self, photographs: Photographs, proposals: ByImage, settings: Train, seed: int, stage: str) -> None:
+        self._photographs, self._proposals, self._settings = photographs, proposals, settings
+        self._seed, self._stage = seed, stage
+        classes = len(photographs.classes)
+        statistics = region_sampling.Statistics(classes, settings.mirror)
+        self.ids: list[str] = []
+        self.left_out: list[str] = []
+        for image_id in photographs.ids:
+            regions = self.regions(image_id)
+            statistics.add(regions)
+            (self.ids if len(self._draw(regions, np.random.default_rng(0))) else self.left_out).append(image_id)
+        if not self.ids:
+            raise InputError(
+                [Fault("nothing to learn from", stage, f"none of {len(photographs)} images has a region", "",
+                       "Look at the proposals, and at foreground and background in params.yaml")]
+            )
+        fixed = settings.statistics == "fixed"
+        self.mean, self.std = (
+            region_sampling.fixed_statistics(classes) if fixed else statistics.result(settings.std_floor)
+        )
+
+    def regions(self, image_id: str) -> Regions:
+        """Objects and proposals of an image, labelled."""
+        boxes, labels = self._photographs.objects(image_id)
+        proposals = tables.boxes(self._proposals[image_id])[: self._settings.proposals_max]
+        size = self._photographs.size(image_id)
+        return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
+
+    def _draw(self, regions: Regions, random: np.random.Generator) -> NDArray[np.int64]:
+        chosen, (lower, upper) = self._settings, self._settings.background
+        count = chosen.regions // chosen.images
+        return region_sampling.sample(regions, count, chosen.foreground_share, (lower, upper), random)
+
+    def images(self, i: int) -> list[str]:
+        """Keys of batch i, see `images_of`; a batch holds no image twice unless two passes meet in it."""
+        size = min(self._settings.images, len(self.ids))
+        return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
+
+    def __call__(self, i: int) -> list[Item]:
+        """The images of batch i with their regions."""
+        random = training.generator(self._seed, self._stage, i)
+        drawn = []
+        for image_id in self.images(i):
+            regions = self.regions(image_id)
+            regions = regions[self._draw(regions, random)]
+            mirrored, level = random.random() < self._settings.mirror, random.integers(len(self._settings.scale.short_side))
+            drawn.append((image_id, regions, bool(mirrored), int(level)))
+        total = sum(len(regions) for _, regions, _, _ in drawn)
+        return [self._item(*one, total) for one in drawn]
+
+    def _item(self, image_id: str, regions: Regions, mirrored: bool, level: int, total: int) -> Item:
+        scale, image = self._settings.scale, self._photographs.image(image_id)
+        height, width = image.shape[:2]
+        boxes, target = regions.boxes, (regions.target - self.mean[regions.label]) / self.std[regions.label]
+        if mirrored:
+            image, boxes = image[:, ::-1], flip(boxes, width)
+            turned = regions.target * np.array([-1, 1, 1, 1], np.float32)
+            target = (turned - self.mean[regions.label]) / self.std[regions.label]
+        target[regions.label == 0] = 0
+        scaled = factor(width, height, scale.short_side[level], scale.max_side)
+        rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaled)])
+        return Item(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, (image_id, mirrored, level))
+
+
+def start_head(
+    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: Train, batches: Batches
+) -> DetectionHead:
+    """The head that training starts from.
+
+    model   : whose backbone it fits on;  others : the file whose head is `previous`, with its weights and its statistics,
+    which `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there); fresh
+    outputs take the statistics of `batches`
+    Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
+    """
+    if settings.head == "fresh":
+        if model.backbone.name in PRETRAINED and not model.whole:
+            raise InputError(
+                [Fault("no layers", str(model.path), f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers",
+                       "a whole network (m0.pt)", "Set head: previous in params.yaml")]
+            )
+        layers, features = region_layers(model.backbone, settings.fc, settings.dropout)
+        head = DetectionHead(layers, features, len(classes))
+        head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
+        return head
+    if not others:
+        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and the stage has no model with one", "fresh", "Change it")])
+    previous = model_file.read(others[0], "head")
+    previous.require(classes)
+    if previous.backbone.name != model.backbone.name:
+        raise InputError(
+            [Fault("other backbone", str(others[0]), f"is {previous.backbone.name}", model.backbone.name, "Run: dvc repro")]
+        )
+    head = restore_head(model.backbone, previous.sections["head"], len(classes), settings.dropout)
+    if settings.head == "outputs":
+        head = DetectionHead(head.layers, head.features, len(classes))
+        head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
+    batches.mean, batches.std = head.mean.numpy().copy(), head.std.numpy().copy()
+    return head
+
+
+def freeze(network: Network, settings: Train, boxes_only: bool) -> None:
+    """Which weights are trained: never those of batch norm nor of the frozen parts; the box layer alone, or not at all.
+
+    boxes_only : everything but the box layer stands still (the second phase of `stage_wise`)
+    """
+    network.requires_grad_(not boxes_only)
+    network.head.box.requires_grad_(boxes_only or settings.box_loss != "none")
+    parts = list(network.trunk)
+    still = parts if settings.frozen == "all" else parts[: settings.frozen]
+    for module in [*still, *(one for one in network.modules() if isinstance(one, nn.BatchNorm2d))]:
+        module.requires_grad_(False)
+
+
+def item_losses(
+    network: Network, trunk: TrainedTrunk, item: Item, settings: Train, device: Device
+) -> training.Part:
+    """The losses of one image of a batch; `trunk` is the network's own as it runs in training."""
+    rois, label, target = (torch.from_numpy(array).to(device.place) for array in (item.rois, item.label, item.target))
+    maps = trunk(to_input(item.image, network.recipe, device), item.key)
+    logits, deltas = network.head(network.pool(maps, rois))
+    found = head_loss(
+        logits, deltas, label, target, item.total, settings.box_loss, settings.beta, settings.box_weight
+    )
+    return training.Part(found, [item.key[0]])

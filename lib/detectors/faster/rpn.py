@@ -1,0 +1,136 @@
+"""The region proposal network: its layers, and from their outputs to proposals (Faster R-CNN paper §3.1; proposal_layer.py).
+
+A anchors at a cell, H W cells of the map, R proposals. N is always 1: images of a batch are computed one by one.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from lib.boxes.anchors import AnchorMaps, Anchors
+from lib.boxes.coding import decode_tensors
+from lib.stage.params import Settings
+
+
+class Layers(Settings):
+    """Block `faster.rpn`: the layers.
+
+    width : channels of the 3 x 3 convolution (paper: 512 for VGG-16, 256 for ZF)
+    score : softmax (paper: two outputs for an anchor) or logistic (one)
+    """
+
+    width: int = Field(ge=1)
+    score: str = Field(pattern="^(softmax|logistic)$")
+
+
+class Proposing(Settings):
+    """Which boxes become proposals.
+
+    pre_nms  : most boxes before NMS, the best; null: all (test: 6000; between the four steps: all)
+    post_nms : most boxes after it (test: 300; between the four steps: 2000)
+    nms      : IoU above which a better box suppresses (0.7)
+    min_size : least side in pixels of the original image (16)
+    """
+
+    pre_nms: int | None = Field(ge=1)
+    post_nms: int = Field(ge=1)
+    nms: float = Field(ge=0, le=1)
+    min_size: float = Field(ge=0)
+
+
+class RPN(nn.Module):
+    """A 3 x 3 convolution with ReLU, and two sibling 1 x 1 convolutions: scores and box deltas of A anchors at each cell.
+
+    Weights N(0, 0.01²), biases 0 (authors' prototxts). Channels: the A scores of background, then the A of objects
+    (softmax), or A scores of objects (logistic); deltas anchor by anchor, dx dy dw dh.
+    """
+
+    def __init__(self, channels: int, layers: Layers, anchors: Anchors, stride: int) -> None:
+        super().__init__()
+        self.settings, self.anchors = layers, AnchorMaps(anchors, stride)
+        scores = 2 if layers.score == "softmax" else 1
+        self.conv = nn.Conv2d(channels, layers.width, 3, padding=1)
+        self.scores = nn.Conv2d(layers.width, scores * anchors.count, 1)
+        self.deltas = nn.Conv2d(layers.width, 4 * anchors.count, 1)
+        for name, value in self.named_parameters():
+            nn.init.normal_(value, std=0.01) if name.endswith("weight") else nn.init.zeros_(value)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (1, channels, H, W) -> log-odds of an object (H·W·A,), deltas (H·W·A, 4), in the anchors' order.
+
+        The softmax of two scores is the logistic function of their difference, which is what is returned.
+        """
+        hidden = nn.functional.relu(self.conv(maps))
+        # In half precision most of the best scores would be equal, and ties go by position.
+        with torch.autocast(maps.device.type, enabled=False):
+            scores, deltas = self.scores(hidden.float()), self.deltas(hidden.float())
+        if self.settings.score == "softmax":
+            background, objects = scores.chunk(2, dim=1)
+            scores = objects - background
+        return scores.permute(0, 2, 3, 1).reshape(-1), deltas.permute(0, 2, 3, 1).reshape(-1, 4)
+
+    def anchors_on(self, maps: Tensor) -> Tensor:
+        """float32 (H·W·A, 4): the anchors of a map, on its device."""
+        return torch.tensor(self.anchors(*maps.shape[2:]), device=maps.device)
+
+    def describe(self) -> dict[str, Any]:
+        """The section `rpn` of a model file, from which `restore` makes the layers again."""
+        return {
+            "layers": self.settings.model_dump(), "anchors": self.anchors.settings.model_dump(),
+            "stride": self.anchors.stride, "tensors": self.state_dict(),
+        }
+
+
+def restore(section: dict[str, Any]) -> RPN:
+    """The layers that `RPN.describe` described."""
+    tensors = section["tensors"]
+    layers, anchors = Layers(**section["layers"]), Anchors(**section["anchors"])
+    rpn = RPN(tensors["conv.weight"].shape[1], layers, anchors, section["stride"])
+    rpn.load_state_dict(tensors)
+    return rpn.eval()
+
+
+def propose(
+    anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int], factor: float, settings: Proposing
+) -> tuple[Tensor, Tensor]:
+    """The proposals of an image, best first, without gradient.
+
+    anchors : float32 (A, 4), all of the map, those across the border too
+    logits  : float (A,);  deltas : float (A, 4);  size : width and height of the resized image
+    factor  : resized / original
+    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object, in [0, 1]
+
+    Boxes that are not finite are dropped. Equal scores keep the anchors' order, so that equal outputs give equal
+    proposals. R may be 0.
+    """
+    with torch.no_grad():
+        boxes = decode_tensors(anchors, deltas.float())
+        limits = torch.tensor([*size, *size], dtype=torch.float32, device=boxes.device)
+        boxes = torch.minimum(boxes.clamp(min=0), limits)
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.min_size * factor).all(dim=1)
+        solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & torch.isfinite(logits)
+        rows = torch.nonzero(large & solid).squeeze(1)
+        order = torch.argsort(logits[rows].float(), descending=True, stable=True)[: settings.pre_nms]
+        rows = rows[order]
+        kept = rows[_first_survivors(boxes[rows], settings)]
+        return boxes[kept], torch.sigmoid(logits[kept].float())
+
+
+def _first_survivors(boxes: Tensor, settings: Proposing) -> Tensor:
+    """Rows of boxes, the best first, that survive NMS: the first `post_nms` of them.
+
+    What survives among the first so many boxes does not depend on the others: so NMS, quadratic in them, sees as few
+    as will do.
+    """
+    threshold = float(np.float32(settings.nms))  # the kernel's IoU is float32: unless 0.7 is rounded alike, 7/10 is above
+    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32, device=boxes.device)  # no ties for the kernel to break
+    seen = 4 * settings.post_nms
+    while True:
+        kept = nms(boxes[:seen], ranks[:seen], threshold)
+        if len(kept) >= settings.post_nms or seen >= len(boxes):
+            return kept[: settings.post_nms]
+        seen *= 2

@@ -1,0 +1,143 @@
+"""What the region proposal network learns from an image (Faster R-CNN paper §3.1.2; anchor_target_layer.py).
+
+A anchors of an image, I of them inside it, K objects, S sampled anchors of which P are positive.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from lib.boxes.anchors import inside
+from lib.boxes.boxes import Boxes, iou
+from lib.boxes.coding import encode
+from lib.stage.params import Settings
+
+IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
+
+
+class Targets(Settings):
+    """Block `targets` of an RPN's training.
+
+    positive, negative : IoU from which an anchor is positive, below which it is negative (paper: 0.7, 0.3)
+    anchors            : sampled from an image (paper: 256)
+    positive_share     : of them that may be positive; negatives fill up what is missing (paper: 0.5)
+    """
+
+    positive: float = Field(gt=0, le=1)
+    negative: float = Field(gt=0, le=1)
+    anchors: int = Field(ge=1)
+    positive_share: float = Field(gt=0, le=1)
+
+
+class Loss(Settings):
+    """Block `loss` of an RPN's training.
+
+    normaliser : sampled (authors' Python: both terms by the anchors sampled) or paper (classification by the anchors
+                 asked for, N_cls = 256; boxes by the positions of the map, N_reg about 2400)
+    box_weight : λ (with sampled: 1; with paper: 10, which is nearly the same balance)
+    sigma      : the smooth L1 loss is quadratic below 1/σ² (authors' Python: 3; Fast R-CNN paper: 1)
+    """
+
+    normaliser: str = Field(pattern="^(sampled|paper)$")
+    box_weight: float = Field(ge=0)
+    sigma: float = Field(gt=0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The anchors of an image that take part in its loss. S is 0 where no anchor lies inside the image.
+
+    rows      : int64 (S,) rows of the image's anchors, the positives first
+    targets   : float32 (P, 4) box deltas of the positives
+    positions : cells of the map
+    """
+
+    rows: NDArray[np.int64]
+    targets: NDArray[np.float32]
+    positions: int
+
+
+def label(anchors: Boxes, objects: Boxes, settings: Targets) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Positive, negative or ignored, and the object that each anchor would be moved onto.
+
+    anchors : float32 (I, 4), those inside the image;  objects : float32 (K, 4) in the same pixels
+    returns : int8 (I,) of POSITIVE, NEGATIVE, IGNORED; int64 (I,) rows of `objects`, the nearest, the first of equals
+
+    Positive are the anchors at or above the threshold and, for each object, those that overlap it most, all ties. That
+    must be more than 0: an object that no anchor touches would otherwise make every anchor positive that overlaps
+    nothing (a fault of all public codes). Positive wins over negative. Without objects all are negative.
+    """
+    if not len(objects):
+        return np.full(len(anchors), NEGATIVE, np.int8), np.zeros(len(anchors), np.int64)
+    overlaps = iou(anchors, objects)
+    best = overlaps.max(axis=1)
+    labels = np.full(len(anchors), IGNORED, np.int8)
+    labels[best < settings.negative] = NEGATIVE
+    most = overlaps.max(axis=0, initial=0)
+    labels[((overlaps == most) & (most > 0)).any(axis=1)] = POSITIVE
+    labels[best >= settings.positive] = POSITIVE
+    return labels, overlaps.argmax(axis=1)
+
+
+def sample(
+    anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: Targets, random: np.random.Generator
+) -> Sample:
+    """Draws the anchors of an image: at most the share of positives, then negatives up to the number asked for.
+
+    anchors : float32 (A, 4), all of the map;  size : width and height of the resized image
+    objects : float32 (K, 4) in its pixels;  per_cell : anchors at a cell
+
+    Both are drawn without replacement. An image in which no anchor lies inside gives an empty sample and so a loss of
+    exactly 0: anchors across the border are never trained, whatever the image.
+    """
+    usable = inside(anchors, *size)
+    labels, matched = label(anchors[usable], objects, settings)
+    positives, negatives = np.flatnonzero(labels == POSITIVE), np.flatnonzero(labels == NEGATIVE)
+    positives = _draw(positives, int(settings.anchors * settings.positive_share), random)
+    negatives = _draw(negatives, settings.anchors - len(positives), random)
+    targets = encode(anchors[usable[positives]], objects[matched[positives]])
+    return Sample(usable[np.concatenate([positives, negatives])], targets, len(anchors) // per_cell)
+
+
+def _draw(rows: NDArray[np.int64], most: int, random: np.random.Generator) -> NDArray[np.int64]:
+    return random.choice(rows, most, replace=False) if len(rows) > most else rows
+
+
+@dataclass(frozen=True)
+class Divisors:
+    """What the sums of a batch's losses are divided by; at least 1, so that an empty batch has a loss of 0."""
+
+    objectness: float
+    boxes: float
+
+
+def divisors(samples: list[Sample], settings: Loss, targets: Targets) -> Divisors:
+    """The divisors of a batch of images: sums over its images of what `Loss.normaliser` names."""
+    if settings.normaliser == "paper":
+        return Divisors(targets.anchors * len(samples), sum(one.positions for one in samples))
+    sampled = max(sum(len(one.rows) for one in samples), 1)
+    return Divisors(sampled, sampled)
+
+
+def losses(logits: Tensor, deltas: Tensor, drawn: Sample, by: Divisors, settings: Loss) -> dict[str, Tensor]:
+    """The two losses of an image, its shares of those of the batch.
+
+    logits : float (A,) log-odds of an object;  deltas : float (A, 4);  by : of the batch
+
+    With two outputs for an anchor the log-odds are their difference: then this is their softmax loss.
+    Raises ValueError where the map has other cells than `drawn` was made for: its rows would be other anchors.
+    """
+    if len(logits) % drawn.positions:
+        raise ValueError(f"{len(logits)} anchors for a map of {drawn.positions} cells")
+    device = logits.device
+    rows = torch.from_numpy(drawn.rows).to(device)
+    wanted = torch.zeros(len(rows), device=device)
+    wanted[: len(drawn.targets)] = 1
+    moves, targets = deltas[rows[: len(drawn.targets)]].float(), torch.from_numpy(drawn.targets).to(device)
+    objectness = nn.functional.binary_cross_entropy_with_logits(logits[rows].float(), wanted, reduction="sum")
+    boxes = nn.functional.smooth_l1_loss(moves, targets, reduction="sum", beta=settings.sigma**-2)
+    return {"rpn_objectness": objectness / by.objectness, "rpn_boxes": settings.box_weight * boxes / by.boxes}

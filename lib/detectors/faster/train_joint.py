@@ -1,0 +1,151 @@
+"""Approximate joint training: proposer and detector on one trunk, all losses at once (Faster R-CNN paper §3.2).
+
+The authors' Python code only (models/…/faster_rcnn_end2end, proposal_target_layer.py). The proposals of the moment count as
+given: no gradient goes through their coordinates, which is what is approximate. R regions, C classes without background.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import nn
+
+from lib.backbones.backbones import Backbone
+from lib.backbones.device import Device, Precision
+from lib.backbones.scaling import Scale, to_input
+from lib.boxes.anchors import AnchorMaps
+from lib.boxes.boxes import Boxes
+from lib.detectors.fast import targets as region_sampling
+from lib.detectors.fast.heads import DetectionHead
+from lib.detectors.fast.loss import BoxLoss, head_loss
+from lib.detectors.fast.network import Network
+from lib.detectors.faster import targets as rpn_targets
+from lib.detectors.faster.network import one_size
+from lib.detectors.faster.rpn import RPN, Proposing, propose
+from lib.detectors.faster.train_rpn import view
+from lib.images.image_set import Photographs
+from lib.training import loop as training
+from lib.training.order import images_of
+from lib.training.trunk import TrainedTrunk
+
+
+class Train(training.Optimisation):
+    """Block `faster_joint.train`: the optimisation, and
+
+    scale            : of the images, one size
+    images           : of a batch, whose gradients are averaged (authors: 2 for VGG16 and ZF)
+    regions          : of an image (authors: 128), foreground_share of them at most foreground (0.25)
+    foreground       : IoU from which a region is foreground (0.5)
+    background       : IoU from which and below which it is background (0, 0.5)
+    mirror, frozen   : probability of mirroring an image (0.5), leading parts of the trunk that are not trained (VGG16: 10)
+    targets, loss    : of the proposer, see `rpn_targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
+    fc, dropout      : of the region layers, see `region_layers`
+    box_loss, beta, box_weight : of the detector, see `head_loss` (smooth_l1, 1, 1)
+    precision        : of the forward passes
+
+    The statistics of the detector's targets are fixed: they cannot be known before the proposals are.
+    """
+
+    scale: Scale
+    images: int = Field(ge=1)
+    regions: int = Field(ge=1)
+    foreground_share: float = Field(ge=0, le=1)
+    foreground: float = Field(gt=0, le=1)
+    background: list[float] = Field(min_length=2, max_length=2)
+    mirror: float = Field(ge=0, le=1)
+    frozen: int = Field(ge=0)
+    targets: rpn_targets.Targets
+    loss: rpn_targets.Loss
+    proposing: Proposing
+    fc: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    box_loss: BoxLoss
+    beta: float = Field(gt=0)
+    box_weight: float = Field(ge=0)
+    precision: Precision
+
+
+class Joint(nn.Module):
+    """A trunk, a proposer and a detector on it: `detector` is a Fast R-CNN network, whose trunk it is."""
+
+    def __init__(self, backbone: Backbone, rpn: RPN, head: DetectionHead) -> None:
+        super().__init__()
+        self.detector, self.rpn = Network(backbone, head), rpn
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+        mean, std = region_sampling.fixed_statistics(len(head.std) - 1)
+        head.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    image : uint8 (H, W, 3) as the network sees it;  key, image_id : name that input, and the photograph
+    factor : scaled / original;  objects : float32 (K, 4) in `image`;  labels : int64 (K,) from 0
+    drawn : the proposer's anchors;  seed : of the draw of regions
+    """
+
+    image: NDArray[np.uint8]
+    key: tuple[int, bool]
+    image_id: str
+    factor: float
+    objects: Boxes
+    labels: NDArray[np.int64]
+    drawn: rpn_targets.Sample
+    seed: int
+
+
+class Batches:
+    """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
+
+    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
+        self._photographs, self._anchors, self._settings = photographs, anchors, settings
+        self._seed, self._stage = seed, stage
+        self._scale = one_size(settings.scale, stage)
+
+    def __call__(self, i: int) -> list[Item]:
+        """The images of batch i with the proposer's anchors; which regions are drawn the network decides too."""
+        random, found = training.generator(self._seed, self._stage, i), []
+        for position in images_of(self._seed, self._stage, i, self._settings.images, len(self._photographs)):
+            image_id, mirrored = self._photographs.ids[position], bool(random.random() < self._settings.mirror)
+            image, objects = view(self._photographs, image_id, self._scale, mirrored)
+            size = image.shape[1], image.shape[0]
+            anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
+            drawn = rpn_targets.sample(anchors, size, objects, per_cell, self._settings.targets, random)
+            factor, labels = self._scale.factors(*self._photographs.size(image_id))[0], self._photographs.objects(image_id)[1]
+            seed = int(random.integers(2**31))
+            found.append(Item(image, (position, mirrored), image_id, factor, objects, labels, drawn, seed))
+        return found
+
+
+def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train, device: Device) -> training.Part:
+    """The four losses of one image of a batch, each its share of the mean over the images."""
+    maps = trunk(to_input(item.image, network.detector.recipe, device), item.key)
+    logits, deltas = network.rpn(maps)
+    by = rpn_targets.divisors([item.drawn], settings.loss, settings.targets)
+    losses = rpn_targets.losses(logits, deltas, item.drawn, by, settings.loss)
+
+    size = item.image.shape[1], item.image.shape[0]
+    proposals, _ = propose(network.rpn.anchors_on(maps), logits, deltas, size, item.factor, settings.proposing)
+    regions = regions_of(item, proposals.cpu().numpy(), size, settings)
+    label = torch.from_numpy(regions.label).to(maps.device)
+    head = network.detector.head
+    target = (torch.from_numpy(regions.target).to(maps.device) - head.mean[label]) / head.std[label]
+    rois = np.hstack([np.zeros((len(regions), 1), np.float32), regions.boxes])
+    scores, moves = head(network.detector.pool(maps, torch.from_numpy(rois).to(maps.device)))
+    losses |= head_loss(
+        scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
+    )
+    return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
+
+
+def regions_of(item: Item, proposals: Boxes, size: tuple[int, int], settings: Train) -> region_sampling.Regions:
+    """The regions of an image that the detector learns from, the objects among those drawn from; in scaled pixels."""
+    regions = region_sampling.label_regions(item.objects, item.labels, proposals, size, settings.foreground)
+    lower, upper = settings.background
+    random = np.random.default_rng(item.seed)
+    return regions[region_sampling.sample(regions, settings.regions, settings.foreground_share, (lower, upper), random)]

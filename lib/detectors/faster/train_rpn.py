@@ -1,0 +1,151 @@
+"""What a region proposal network learns from: whole images, 256 anchors of each (Faster R-CNN paper §3.1.2 and §3.1.3).
+
+K objects of an image, A anchors of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.backbones.device import Device, Precision
+from lib.backbones.scaling import Scale, resize, to_input
+from lib.boxes.anchors import AnchorMaps, inside
+from lib.boxes.boxes import Boxes, flip, iou
+from lib.detectors.faster import targets as rpn_targets
+from lib.detectors.faster.network import Proposer, one_size
+from lib.images.image_set import Photographs
+from lib.training import loop as training
+from lib.training.order import images_of
+from lib.training.trunk import TrainedTrunk
+
+
+class Train(training.Optimisation):
+    """Blocks `faster.m1` and `faster.m3`: the optimisation, and
+
+    scale     : of the images, one size
+    images    : of a batch (paper: 1)
+    mirror    : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
+    frozen    : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10 in step 1, all in step 3)
+    targets, loss : see `rpn_targets`;  precision : of the forward passes
+    """
+
+    scale: Scale
+    images: int = Field(ge=1)
+    mirror: float = Field(ge=0, le=1)
+    frozen: int | Literal["all"]
+    targets: rpn_targets.Targets
+    loss: rpn_targets.Loss
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    image : uint8 (H, W, 3) as the network sees it;  key : names that input;  image_id : of the photograph
+    drawn : its anchors;  by : the divisors of the whole batch
+    """
+
+    image: NDArray[np.uint8]
+    key: tuple[int, bool]
+    image_id: str
+    drawn: rpn_targets.Sample
+    by: rpn_targets.Divisors
+
+
+class Batches:
+    """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
+
+    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
+        self._photographs, self._anchors, self._settings = photographs, anchors, settings
+        self._seed, self._stage = seed, stage
+        self._scale = one_size(settings.scale, stage)
+
+    def __call__(self, i: int) -> list[Item]:
+        """The images of batch i with their anchors."""
+        chosen, random, found = self._settings, training.generator(self._seed, self._stage, i), []
+        for position in images_of(self._seed, self._stage, i, chosen.images, len(self._photographs)):
+            mirrored = bool(random.random() < chosen.mirror)
+            image, objects = view(self._photographs, self._photographs.ids[position], self._scale, mirrored)
+            size = image.shape[1], image.shape[0]
+            anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
+            drawn = rpn_targets.sample(anchors, size, objects, per_cell, chosen.targets, random)
+            found.append((image, (position, mirrored), self._photographs.ids[position], drawn))
+        by = rpn_targets.divisors([one[3] for one in found], chosen.loss, chosen.targets)
+        return [Item(*one, by) for one in found]
+
+
+def view(photographs: Photographs, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
+    """An image as the network sees it, uint8 (H, W, 3), and its objects in that picture's pixels, float32 (K, 4)."""
+    image, (objects, _) = photographs.image(image_id), photographs.objects(image_id)
+    if mirrored:
+        image, objects = np.ascontiguousarray(image[:, ::-1]), flip(objects, image.shape[1])
+    factor = scale.factors(image.shape[1], image.shape[0])[0]
+    return resize(image, factor), objects * np.float32(factor)
+
+
+def item_losses(network: Proposer, trunk: TrainedTrunk, item: Item, settings: Train, device: Device) -> training.Part:
+    """The losses of one image of a batch."""
+    logits, deltas = network.rpn(trunk(to_input(item.image, network.recipe, device), item.key))
+    return training.Part(rpn_targets.losses(logits, deltas, item.drawn, item.by, settings.loss), [item.image_id])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well the anchors fit the objects before anything is learnt.
+
+    classes  : rows of class, objects, mean best IoU, shares of the objects with a positive anchor by the threshold alone
+               (`reached`) and without any anchor that touches them (`untouched`)
+    cautions : what to mind, each with a remedy;  unused : images in which no anchor lies inside
+    """
+
+    classes: list[dict[str, Any]]
+    cautions: list[str]
+    unused: list[str]
+
+
+def anchor_fit(photographs: Photographs, anchors: AnchorMaps, settings: Train) -> Fit:
+    """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored."""
+    best: dict[str, list[float]] = {name: [] for name in photographs.classes}
+    used, unused = np.zeros(anchors.settings.count, np.int64), []
+    for image_id in photographs.ids:
+        width, height = photographs.size(image_id)
+        factor = one_size(settings.scale, "scale").factors(width, height)[0]
+        size = round(width * factor), round(height * factor)
+        every = anchors.of_image(*size)
+        rows = inside(every, *size)
+        used += np.bincount(rows % len(used), minlength=len(used))
+        unused += [] if len(rows) else [image_id]
+        objects, labels = photographs.objects(image_id)
+        overlaps = iou(every[rows], objects * np.float32(factor)).max(axis=0, initial=0)
+        for label, overlap in zip(labels, overlaps, strict=True):
+            best[photographs.classes[label]].append(float(overlap))
+    rows_of = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
+    return Fit(rows_of, _cautions(anchors, used, unused, rows_of), unused)
+
+
+def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
+    shares = {"reached": float((best >= positive).mean()), "untouched": float((best == 0).mean())}
+    return {"class": name, "objects": len(best), "best_iou": float(best.mean()), **shares}
+
+
+def _cautions(
+    anchors: AnchorMaps, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
+) -> list[str]:
+    scales, found = anchors.settings.scales, []
+    for place, scale in enumerate(scales):
+        if not used[place :: len(scales)].any():
+            found.append(f"anchors of scale {scale:g} lie inside none of the images at this size and stay untrained. "
+                         "Leave the scale out of faster.anchors, or raise short_side.")
+    if unused:
+        found.append(f"{len(unused)} images have no anchor inside and teach nothing, {unused[0]} first. "
+                     "Add a smaller scale to faster.anchors, or raise short_side.")
+    for row in classes:
+        if row["best_iou"] < 0.5:
+            found.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
+                         "Add scales or ratios of their size to faster.anchors.")
+    return found

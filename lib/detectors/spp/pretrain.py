@@ -1,0 +1,114 @@
+"""The batches and the loss with which SPPnet's classifier is trained, before any detection (paper §2.3, §3.1).
+
+D pooled features, S side of the input at an epoch, N crops.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lib.backbones.backbones import Recipe
+from lib.backbones.device import Device
+from lib.detectors.spp.class_crops import ClassCrops, epoch_length, epoch_rows
+from lib.detectors.spp.network import Network, inference_trunk
+from lib.images.warp import Crops
+from lib.pooling.roi import pool_whole
+from lib.training.loop import Part, generator
+
+
+class Piece(NamedTuple):
+    """A part of a batch.
+
+    given  : pooled rows float32 (n, D), or the crops themselves where the trunk is trained too
+    labels : int64 (n,);  names : the images they are from;  batch : size of the whole batch
+    """
+
+    given: NDArray[np.float32] | Crops
+    labels: NDArray[np.int64]
+    names: list[str]
+    batch: int
+
+
+class Batches:
+    """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
+
+    Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
+
+    sizes  : pixels;  batch : crops a batch;  mirror : probability of a flip;  parts : pieces of a batch
+    frozen : the trunk is not trained. Then the rows are pooled ahead, a crop at a time so that they do not depend on the
+             batch, and those of crops that never change are kept
+    budget : bytes of such rows that may be kept
+    """
+
+    def __init__(
+        self, network: Network, crops: ClassCrops, sizes: Sequence[int], batch: int, mirror: float, parts: int, seed: int,
+        stage: str, device: Device, frozen: bool, budget: int,
+    ) -> None:
+        self._network, self._crops, self._sizes, self._batch = network, crops, list(sizes), batch
+        self._mirror, self._parts, self._seed, self._stage, self._device = mirror, parts, seed, stage, device
+        self._trunk = inference_trunk(network, device.place) if frozen else None
+        self._kept: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
+        self._room = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
+
+    def __call__(self, i: int) -> list[Piece]:
+        """The pieces of batch i."""
+        if self._device.place.type == "cpu":
+            torch.set_num_threads(1)  # of this thread alone: the others train meanwhile
+        count = len(self._crops.labels)
+        epoch = i // epoch_length(count, self._batch)
+        order = generator(self._seed, f"{self._stage} epoch", epoch).permutation(count).tolist()
+        random = generator(self._seed, self._stage, i)
+        chosen = epoch_rows(i, count, self._batch, order)
+        side = self._sizes[epoch % len(self._sizes)]
+        mirrored = random.random(len(chosen)) < self._mirror
+        pieces = []
+        for part in range(min(self._parts, len(chosen))):
+            mine = list(zip(chosen, mirrored.tolist(), strict=True))[part :: self._parts]
+            labels = np.array([self._crops.labels[crop] for crop, _ in mine], np.int64)
+            names = [self._crops.names[crop] for crop, _ in mine]
+            given: NDArray[np.float32] | Crops
+            if self._trunk is None:
+                given = Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in mine])
+            else:
+                given = np.stack([self._row(self._trunk, crop, side, flip, random) for crop, flip in mine])
+            pieces.append(Piece(given, labels, names, len(chosen)))
+        return pieces
+
+    def losses(self, piece: Piece) -> Part:
+        """Softmax cross-entropy, its share of the mean over the batch."""
+        if isinstance(piece.given, Crops):
+            rows = self._network.pooled(normalised(piece.given, self._network.backbone.recipe, self._device))
+        else:
+            rows = torch.from_numpy(piece.given).to(self._device.place)
+        logits = self._network.head(rows)[1]
+        labels = torch.from_numpy(piece.labels).to(self._device.place)
+        return Part({"softmax": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch}, piece.names)
+
+    def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
+        return self._crops.cut(crop, side, random).mirrored(np.array([flip]))
+
+    def _row(
+        self, trunk: nn.Module, crop: int, side: int, flip: bool, random: np.random.Generator
+    ) -> NDArray[np.float32]:
+        key = crop, side, flip
+        if key in self._kept:
+            return self._kept[key]
+        crops = self._cut(crop, side, flip, random)
+        with torch.inference_mode(), self._device.autocast():
+            maps = trunk(normalised(crops, self._network.backbone.recipe, self._device))
+            row: NDArray[np.float32] = pool_whole(maps.float(), self._network.layers.levels)[0].cpu().numpy()
+        if len(self._kept) < self._room:
+            self._kept[key] = row
+        return row
+
+
+def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
+    """Crops -> float32 (N, 3, S, S) as the weights want them, channels-last, on the device; gaps at exactly 0, the mean."""
+    inputs = recipe(torch.from_numpy(crops.pixels).to(device.place).permute(0, 3, 1, 2))
+    for crop, y1, y2, x1, x2 in crops.gaps():
+        inputs[crop, :, y1:y2, x1:x2] = 0
+    return inputs

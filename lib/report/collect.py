@@ -1,0 +1,147 @@
+"""Reads what the stages wrote about every method, for the report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lib.report import lineage
+from lib.report.summary import Method
+from lib.stage.pipeline import Entry
+from lib.storage import tables
+
+# Stages whose time is not the training of a method: the data and the proposals of selective search serve all of them.
+SHARED = ("stages.fetch", "stages.make_digits", "stages.prepare", "stages.propose")
+
+
+class Files:
+    """The folders under `results` and `data/models`, through the stage's declared deps.
+
+    dep     : path -> the same path, if declared (`run.Life.dep`);  entries : of every stage
+    """
+
+    def __init__(self, dep: Callable[[str], Path], entries: Mapping[str, Entry]) -> None:
+        self._dep, self.entries = dep, entries
+
+    def json(self, path: str) -> Any:
+        """What a stage wrote there."""
+        return tables.read_json(self._dep(path))
+
+    def folder(self, path: str, wanted: Sequence[str] | None = None) -> dict[str, Any]:
+        """Every JSON file of a folder by its name without the suffix, sorted; or those of the names wanted that exist."""
+        names = sorted(file.stem for file in self._dep(path).glob("*.json"))
+        return {name: self.json(f"{path}/{name}.json") for name in names if wanted is None or name in wanted}
+
+    def size(self, path: str) -> int:
+        """Bytes of a file, or of all files in a folder."""
+        root = self._dep(path)
+        return sum(file.stat().st_size for file in (root.rglob("*") if root.is_dir() else [root]) if file.is_file())
+
+    def proposals(self) -> dict[str, Any]:
+        """Metrics of every table of proposals."""
+        return self.folder("results/metrics/proposals", self.rows("results/metrics/proposals"))
+
+    def rows(self, folder: str) -> list[str]:
+        """Names that today's stages write below a folder: a file left behind by a row that is gone is not among them."""
+        outs = [Path(out) for entry in self.entries.values() for out in entry.outs]
+        return [out.stem for out in outs if out.parent.as_posix() == folder]
+
+
+def method(files: Files, name: str) -> Method:
+    """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
+    entry = files.entries[f"detect@{name}"]
+    parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
+    if "proposals.table" in entry.params:
+        parts = {**files.json("results/speed/selective_search.json"), **parts}
+    return Method(
+        name,
+        files.json(f"results/metrics/{name}.json"),
+        parts,
+        training_seconds(files, name),
+        sum(files.size(dep) for dep in entry.deps if dep.startswith("data/models/")),
+        *(files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")),
+    )
+
+
+def training_seconds(files: Files, name: str) -> float | None:
+    """Seconds of all stages before `detect@name`, those in SHARED left out; None where one left no record."""
+    needed = [
+        stage for stage in lineage.before(f"detect@{name}", files.entries) if files.entries[stage].script not in SHARED
+    ]
+    costs = files.folder("results/cost")
+    return sum(float(costs[stage]["seconds"]) for stage in needed) if all(stage in costs for stage in needed) else None
+
+
+def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:
+    """What the page draws: see `page.page`."""
+    names = [one.name for one in methods]
+    curves = files.folder("results/plots/precision_recall", names)
+    classes = [str(row["class"]) for row in methods[0].classes if row["class"] != "all classes"] if methods else []
+    by_class = {
+        label: {
+            name: [[0, rows[0][1]], *rows] if (rows := _points(curves[name], "recall", "precision", label)) else []
+            for name in names
+        }
+        for label in ["all classes", *classes]
+    }
+    fast = {one.name: [[one.milliseconds, one.metrics["voc10_map"]]] for one in methods if one.milliseconds}
+    iou = files.folder("results/plots/recall_iou", files.rows("results/plots/recall_iou"))
+    boxes = files.folder("results/plots/recall_boxes", files.rows("results/plots/recall_boxes"))
+    return {
+        "methods": names,
+        "classes": classes,
+        "precision_recall": by_class,
+        "errors": files.folder("results/plots/errors", names),
+        "effects": files.folder("results/plots/error_effects", names),
+        "curves": {
+            "Accuracy against speed": {"x": "ms per image", "y": "voc10 mAP", "log": True, "dots": True, "series": fast},
+            "Recall of the proposals against IoU": _lines(iou, "iou", "recall", unit=True),
+            "Recall at IoU 0.5 against boxes": _lines(boxes, "boxes", "recall_50", unit=True, log=True),
+            "Recall at IoU 0.7 against boxes": _lines(boxes, "boxes", "recall_70", unit=True, log=True),
+            **_losses(files.folder("results/plots/loss", files.rows("results/plots/loss"))),
+        },
+    }
+
+
+def _lines(rows: Mapping[str, Any], x: str, y: str, **options: bool) -> dict[str, Any]:
+    return {"x": x, "y": y.split("_")[0], **options, "series": {name: _points(values, x, y) for name, values in rows.items()}}
+
+
+def _losses(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """One chart for each training stage, a line for each part of its loss, averaged over a fiftieth of the run."""
+    found = {}
+    for name, values in rows.items():
+        parts = [key for key in (values[0] if values else {}) if key != "iteration"]
+        series = {part: _smooth(_points(values, "iteration", part)) for part in parts}
+        found[f"Loss of {name}"] = {"x": "iteration", "y": "loss", "zero": True, "series": series}
+    return found
+
+
+def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str, label: str | None = None) -> list[list[float | None]]:
+    return [[row[x], row.get(y)] for row in rows if label is None or row["class"] == label]
+
+
+def _smooth(points: list[list[float | None]]) -> list[list[float | None]]:
+    """Means of consecutive points, about fifty of them: a loss by iteration is mostly noise."""
+    width = max(1, len(points) // 50)
+    groups = [points[start : start + width] for start in range(0, len(points), width)]
+    means = []
+    for group in groups:
+        known = [point[1] for point in group if point[1] is not None]
+        means.append([group[len(group) // 2][0], sum(known) / len(known) if known else None])
+    return means
+
+
+class Split(Protocol):
+    """What the introduction says of the images: `data.photographs.Photographs`."""
+
+    classes: list[str]
+
+    def __len__(self) -> int: ...
+
+
+def introduction(photographs: Split, root: str) -> str:
+    """One sentence on what was compared."""
+    return (
+        f"Data: {root}. {len(photographs)} test images, {len(photographs.classes)} classes: {', '.join(photographs.classes)}. "
+        "Made by `dvc repro report` from what the other stages wrote."
+    )

@@ -1,0 +1,109 @@
+"""Ablations: a folder per table of a paper, a file of params overrides per row, and the table with our figures beside.
+
+    experiments/GROUP/group.yaml   title, source, note, targets, metrics, measure
+    experiments/GROUP/NN-ROW.yaml  row, paper, set: dotted params key -> value, and metrics where they are not the group's
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from lib.report.summary import Cell, Table
+from lib.stage import params
+from lib.stage.errors import Fault, InputError
+from lib.stage.params import Settings
+
+FOLDER = Path("experiments")
+
+
+class Row(Settings):
+    """row : its name in the paper;  paper : the paper's figure, null where it gives none;  set : overrides of params"""
+
+    row: str
+    paper: float | int | None
+    set: dict[str, Any]
+    metrics: str | None = None
+
+
+class Group(Settings):
+    """title, source, note : texts of the table
+    targets : stages to reproduce;  metrics : file with our figure;  measure : its key
+    """
+
+    title: str
+    source: str
+    note: str
+    targets: list[str]
+    metrics: str
+    measure: str
+
+
+def read(name: str, folder: Path = FOLDER) -> tuple[Group, dict[str, Row]]:
+    """A group and its rows by the names of their files, in order. Raises InputError for what is not there or not right."""
+    known = sorted(path.parent.name for path in folder.glob("*/group.yaml"))
+    if name not in known:
+        raise InputError(
+            [Fault("unknown group", f"{folder}/{name}", "has no group.yaml", ", ".join(known),
+                   params.suggestion(name, known) or "Choose one")]
+        )
+    path = folder / name / "group.yaml"
+    group: Group = params.validate({"group": params.load(path)}, {"group": Group}, str(path))["group"]
+    rows: dict[str, Row] = {}
+    for path in sorted((folder / name).glob("[0-9]*.yaml")):
+        rows[path.stem] = params.validate({"row": params.load(path)}, {"row": Row}, str(path))["row"]
+    return group, rows
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The params with some dotted keys changed. Raises InputError for keys that the params do not have."""
+    result = copy.deepcopy(dict(values))
+    leaves, faults = params.leaves(values), []
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        block: Any = result
+        for part in path:
+            block = block.get(part) if isinstance(block, dict) else None
+        if not isinstance(block, dict) or last not in block:
+            remedy = params.suggestion(key, set(leaves)) or "Correct the key"
+            faults.append(Fault("unknown setting", f"{where}: {key}", "is not in params.yaml", "", remedy))
+        else:
+            block[last] = value
+    if faults:
+        raise InputError(faults)
+    return result
+
+
+def name_of(group: str, row: str, seed: int | None) -> str:
+    """The name of the experiment in DVC."""
+    return f"{group}-{row}" + ("" if seed is None else f"-seed{seed}")
+
+
+def command(name: str, group: Group, row: Row, seed: int | None) -> list[str]:
+    """The words that queue one row with DVC."""
+    changes = {**row.set, **({} if seed is None else {"seed": seed})}
+    sets = [word for key, value in changes.items() for word in ("-S", f"{key}={json.dumps(value)}")]
+    return ["dvc", "exp", "run", "--queue", "--name", name, *sets, *group.targets]
+
+
+def record(group: Group, rows: Sequence[Row], values: Sequence[Sequence[float]], seeds: Sequence[int]) -> dict[str, Any]:
+    """What is kept of a finished group: plain values, our figures as per cent, one for each seed that was run."""
+    return {
+        "title": group.title, "source": group.source, "note": group.note, "measure": group.measure, "seeds": list(seeds),
+        "rows": [{"row": row.row, "paper": row.paper, "values": [100 * one for one in found]}
+                 for row, found in zip(rows, values, strict=True)],
+    }
+
+
+def table(kept: Mapping[str, Any]) -> Table:
+    """The paper's table with ours beside it; mean ± standard deviation where there is more than one seed."""
+    rows: list[list[Cell]] = []
+    for row in kept["rows"]:
+        ours = row["values"]
+        cell = f"{ours[0]:.1f}" if len(ours) == 1 else f"{fmean(ours):.1f} ± {stdev(ours):.1f}" if ours else "not run"
+        rows.append([row["row"], "–" if row["paper"] is None else f"{row['paper']:g}", cell])
+    seeds = f" Seeds {', '.join(map(str, kept['seeds']))}." if len(kept["seeds"]) > 1 else ""
+    return Table(kept["title"], ["row", "paper", f"ours, {kept['measure']} in %"], rows,
+                 f"{kept['source']}. {kept['note']}{seeds}")

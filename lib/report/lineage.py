@@ -1,0 +1,26 @@
+"""Which stages must have run before a stage can, from what dvc.yaml declares."""
+
+from collections.abc import Mapping
+
+from lib.stage.pipeline import Entry
+
+
+def before(name: str, entries: Mapping[str, Entry]) -> set[str]:
+    """Names of the stages from which a stage descends, itself left out.
+
+    entries : every stage by its address (`pipeline.entries`)
+    """
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        deps = entries[todo.pop()].deps
+        for other, entry in entries.items():
+            if other not in found and other != name and any(_meets(dep, out) for dep in deps for out in entry.outs):
+                found.add(other)
+                todo.append(other)
+    return found
+
+
+def _meets(first: str, second: str) -> bool:
+    """One path is the other, or lies inside it."""
+    return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")

@@ -1,0 +1,34 @@
+"""Selective search on the images of a data set, in several processes."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lib.images.image_set import Photographs, open_image
+from lib.parallel.pool import in_order
+from lib.proposals.cached import Found
+from lib.selective_search.selective_search import search, warm_up
+from lib.selective_search.settings import Settings
+from lib.stage.params import Compute
+
+
+def search_images(
+    photographs: Photographs, image_ids: Sequence[str], settings: Settings, compute: Compute
+) -> Iterator[Found]:
+    """`Found` of each image, in order. A failure comes back as text, so one bad image does not stop the others.
+
+    Kernels are compiled here once, or every process of the pool would compile them for itself.
+    """
+    if image_ids:
+        warm_up()
+    yield from in_order(_search, ((photographs.address(one), settings) for one in image_ids), compute)
+
+
+def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:
+    start = time.perf_counter()
+    try:
+        boxes, scores = search(open_image(*address), settings)
+    except Exception as error:
+        return Found(address[1], np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.0, f"{error}")
+    return Found(address[1], boxes, scores, time.perf_counter() - start)

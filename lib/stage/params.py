@@ -1,0 +1,162 @@
+"""params.yaml, read one way and checked before any work.
+
+YAML 1.2 as DVC reads it (`1e-3` is a number, `no` is text), every block checked against the types that a stage
+declares: unknown keys, wrong types and values out of range are reported together, each with a suggestion.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lib.stage.errors import Fault, InputError
+
+FILE = "params.yaml"
+Split = Literal["train", "val", "test"]
+Seed = Annotated[int, Field(ge=0)]  # numpy takes no other
+
+
+class Settings(BaseModel):
+    """Base of every params block: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Compute(Settings):
+    """The block `compute`: where the work is done. Read by all stages, tracked by none: it changes no result."""
+
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    launcher: Literal["loky", "multiprocessing", "threading", "dask"]
+    memory_gib: float = Field(gt=0)
+
+
+def load(path: Path | str = FILE) -> dict[str, Any]:
+    """The file as nested dicts. Raises InputError for a missing or broken file and for NaN or infinity."""
+    try:
+        text = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            [Fault("missing file", str(path), "the file is not there", "",
+                   "Restore it: cp presets/digits.yaml params.yaml")]
+        ) from None
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError([Fault("broken YAML", str(path), f"cannot be read: {error}", "YAML 1.2", "Mend it")]) from error
+    if not isinstance(values, dict):
+        raise InputError([Fault("broken YAML", str(path), "holds no blocks", "key: value lines", "Mend it")])
+    faults = [
+        Fault("not finite", f"{path}: {key}", f"is {value}", "a finite number", "Write a number")
+        for key, value in leaves(values).items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if faults:
+        raise InputError(faults)
+    return values
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys; an empty block is a leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= leaves(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = FILE) -> dict[str, Any]:
+    """Each dotted key of `schema` with its checked, typed value.
+
+    values : what `load` returned
+    schema : dotted key -> type (a `Settings` class, or anything pydantic knows)
+    Raises InputError with every fault of every block.
+    """
+    faults: list[Fault] = []
+    checked: dict[str, Any] = {}
+    for key, kind in schema.items():
+        found, value = _lookup(values, key)
+        if not found:
+            near = suggestion(key, _all_keys(values))
+            faults.append(Fault("missing setting", f"{path}: {key}", "is missing", "", near or "Add it; see presets/"))
+            continue
+        try:
+            checked[key] = TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError as error:
+            faults += [_fault(path, key, kind, detail) for detail in error.errors()]
+    if faults:
+        raise InputError(faults)
+    return checked
+
+
+def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> list[Fault]:
+    """A fault for each setting that no stage declares: a misspelled block, or one left behind."""
+    faults = []
+    for key in leaves(values):
+        if not any(key == name or key.startswith(f"{name}.") for name in declared):
+            faults.append(
+                Fault("unknown setting", f"{path}: {key}", "is not a setting of any stage", "",
+                      suggestion(key, declared) or "Remove it")
+            )
+    return faults
+
+
+def suggestion(word: str, known: set[str] | list[str]) -> str:
+    """`Did you mean X?`, or nothing where no known word is near."""
+    lower = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
+    return f"Did you mean {lower[near[0]]}?" if near else ""
+
+
+def _lookup(values: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    value: Any = values
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False, None
+        value = value[part]
+    return True, value
+
+
+def _all_keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
+    keys: set[str] = set()
+    for key, value in values.items():
+        keys.add(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys |= _all_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
+    location = [str(part) for part in detail["loc"] if isinstance(part, int) or _is_key(part)]
+    where = f"{path}: {'.'.join([key, *location])}"
+    value = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        fields = set(getattr(kind, "model_fields", {}))
+        return Fault("unknown setting", where, "is not a setting of this stage", f"{sorted(fields)}",
+                     suggestion(location[-1], fields) or "Remove it")
+    if detail["type"] == "missing":
+        return Fault("missing setting", where, "is missing", "", "Add it; see presets/")
+    shown = f"is {value!r} (text)" if isinstance(value, str) else f"is {value!r}"
+    remedy = "Change it"
+    if isinstance(value, str):
+        try:
+            number = float(value)
+            number = int(number) if "integer" in detail["msg"] and number.is_integer() else number
+            remedy = f"Write {number!r} without quotes"
+        except ValueError:
+            allowed = detail.get("ctx", {}).get("expected", "")
+            remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
+    return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
+
+
+def _is_key(part: Any) -> bool:
+    """pydantic puts the names of tried types among the keys of a union; those are no keys of the file."""
+    return isinstance(part, str) and part.isidentifier() and part not in {"int", "float", "str", "bool"}

@@ -1,0 +1,85 @@
+"""The process of a stage: its lock, the dvc that it must not outlive, its peak memory."""
+
+import fcntl
+import os
+import re
+import resource
+import sys
+import threading
+import time
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from lib.stage.errors import Fault, InputError
+
+
+class Lock:
+    """Held while the process lives; the system drops it with the process, however that ends.
+
+    A POSIX record lock, since a forked worker does not inherit it. Raises InputError if another run holds it.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._file = open(path, "a+")  # noqa: SIM115  open as long as the process lives
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            raise InputError(
+                [Fault("locked", name, f"another run (process {self._file.read().strip() or 'unknown'}) holds {path}",
+                       "", "Stop it or wait; nothing was written")]
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+
+def follow_parent(period_s: float = 0.5) -> None:
+    """Ends this process and its workers soon after the dvc that started it has died.
+
+    Between the two may stand a shell that survives, so dvc itself is watched, not the direct parent.
+    """
+    leader = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+    if leader is not None:
+        _follow(leader, period_s, "dvc has ended: so does this stage. The next dvc repro goes on from here.")
+
+
+@cache
+def follow_starter(starter: int, period_s: float = 0.5) -> None:
+    """In a worker: ends it soon after the process `starter` that forked or spawned it has died.
+
+    Left alone it would wait for work for minutes, and hold the pipes that it inherited. Does nothing where `starter`
+    is not the direct parent: in that process itself, or on another machine of a cluster.
+    """
+    if os.getppid() == starter:
+        _follow(psutil.Process(starter), period_s, "")
+
+
+def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
+    def watch() -> None:
+        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(period_s)
+        if message:
+            print(message, file=sys.stderr, flush=True)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name=f"follow-{leader.pid}").start()
+
+
+def _is_dvc(candidate: psutil.Process) -> bool:
+    try:
+        words = candidate.cmdline()
+    except psutil.Error:
+        return False
+    return any(re.search(r"(^|/)dvc(\.exe)?$", word) for word in words[:3])
+
+
+def peak_memory() -> int:
+    """Bytes: the largest resident size of this process and of its largest finished child."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return int(max(own, children)) * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,203 @@
+"""The tables between stages: their schemas, validated reading and writing, always whole files by rename.
+
+Flat Parquet columns, boxes as four float32 columns, every row keyed by ``image_id``. Rows of one image stand
+together, so that a consumer can stream a table of any length image by image (`by_image.ByImage`).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lib.stage.errors import Fault, InputError
+
+BOX = ["x1", "y1", "x2", "y2"]
+_box = [(name, pa.float32()) for name in BOX]
+
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("split", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("transpose", pa.bool_()),
+        ("content", pa.string()),
+    ]
+)
+OBJECTS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("object", pa.int32()),
+        ("class", pa.string()),
+        *_box,
+        ("difficult", pa.bool_()),
+        ("truncated", pa.bool_()),
+        ("crowd", pa.bool_()),
+    ]
+)
+PROPOSALS = pa.schema([("image_id", pa.string()), *_box, ("score", pa.float32())])
+DETECTIONS = pa.schema([("image_id", pa.string()), ("class", pa.string()), *_box, ("score", pa.float32())])
+
+
+def write_atomic(path: Path | str, write: Callable[[BinaryIO], Any]) -> None:
+    """Lets `write` fill a temporary sibling, then renames it to `path`: the file is whole or not there.
+
+    Never writes in place, so a hard-linked DVC cache stays intact.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """JSON with sorted keys left in their order, indented; NaN and infinity are refused (write None)."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """UTF-8 text, whole or not at all."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path | str) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
+    """The frame as an Arrow table of exactly this schema; extra columns are kept behind it.
+
+    Raises InputError for a missing column, a value that does not fit, a missing or non-finite number.
+    """
+    faults = [
+        Fault("missing column", where, f"there is no column {name}", f"columns {schema.names}",
+              "Add the column, or name another table")
+        for name in schema.names
+        if name not in frame.columns
+    ]
+    if faults:
+        raise InputError(faults)
+    columns, names = [], [*schema.names, *(name for name in frame.columns if name not in schema.names)]
+    for name in names:
+        kind = schema.field(name).type if name in schema.names else None
+        try:
+            column = pa.array(frame[name], from_pandas=True)
+            if kind is not None and pa.types.is_string(kind) != _is_text(column.type) and len(column):
+                raise pa.ArrowTypeError(f"holds {column.type}")
+            column = column if kind is None else column.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            faults.append(Fault("wrong type", f"{where}, column {name}", str(error), str(kind), "Convert it"))
+            continue
+        if kind is not None and (bad := _bad_rows(column)).size:
+            faults.append(
+                Fault("bad value", f"{where}, column {name}, row {bad[0]}",
+                      f"{column[int(bad[0])].as_py()!r} ({bad.size} such rows)",
+                      "finite numbers and text, none missing", "Drop or mend these rows")
+            )
+        columns.append(column)
+    if faults:
+        raise InputError(faults)
+    return pa.table(dict(zip(names, columns, strict=True)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _bad_rows(column: pa.Array) -> np.ndarray:
+    bad = pc.is_null(column)
+    if pa.types.is_floating(column.type):
+        bad = pc.or_(bad, pc.fill_null(pc.invert(pc.is_finite(column)), True))
+    return np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+
+
+def write(path: Path | str, frame: pd.DataFrame, schema: pa.Schema) -> None:
+    """Writes a whole table; equal frames give equal bytes."""
+    table = to_arrow(frame, schema, str(path))
+    write_atomic(path, lambda file: pq.write_table(table, file))
+
+
+class Writer:
+    """Writes a table in chunks, one row group each, into a scratch file (the caller publishes it)."""
+
+    def __init__(self, path: Path | str, schema: pa.Schema) -> None:
+        self.path, self.schema = Path(path), schema
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer: pq.ParquetWriter | None = None
+
+    def append(self, frame: pd.DataFrame) -> None:
+        """Adds one row group; a frame without rows still fixes the columns."""
+        table = to_arrow(frame, self.schema, str(self.path))
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(str(self.path), table.schema)
+        if table.num_rows or not self._writer.is_open:
+            self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Writes the footer; without it the file is unreadable, and so never mistaken for a whole one."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(str(self.path), self.schema)
+        self._writer.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_parquet(path: Path | str) -> pq.ParquetFile:
+    """The file; InputError where it is missing or not whole."""
+    try:
+        return pq.ParquetFile(str(path))
+    except FileNotFoundError:
+        raise InputError(
+            [Fault("missing table", str(path), "the file is not there", "",
+                   "Run: dvc repro; or, if it is a file of yours, check the path")]
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            [Fault("broken table", str(path), f"is not a whole Parquet file ({error})", "",
+                   "Delete it and run: dvc repro; or, if it is a file of yours, write it again")]
+        ) from None
+
+
+def read(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
+    """A whole table as a frame, checked against its schema. Raises InputError."""
+    frame = open_parquet(path).read().to_pandas()
+    return to_arrow(frame, schema, str(path)).to_pandas()
+
+
+def boxes(frame: pd.DataFrame) -> np.ndarray:
+    """float32 (R, 4): the box columns of a frame."""
+    return frame[BOX].to_numpy(np.float32)
+
+
+def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A small table (objects) split by image: image_id -> its rows, in their order."""
+    return {str(key): rows.reset_index(drop=True) for key, rows in frame.groupby("image_id", sort=False)}
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive pieces of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

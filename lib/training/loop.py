@@ -1,0 +1,214 @@
+"""The only training loop. Batch i is a pure function of (seed, stage, i), so a resumed run ends with the same bytes."""
+
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lib.backbones.device import Device
+from lib.parallel.ahead import ahead
+from lib.stage.errors import Fault, InputError
+from lib.stage.params import Settings
+from lib.storage import checkpoint
+
+B = TypeVar("B")
+
+
+class Optimisation(Settings):
+    """How a network is trained.
+
+    iterations        : optimiser steps
+    optimiser         : sgd (the papers') or adamw
+    learning_rate     : at its peak;  momentum : of SGD (AdamW keeps its usual betas)
+    weight_decay      : never applied to biases, as in the authors' prototxts
+    bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
+    head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
+    schedule          : step (times `gamma` every `step` iterations) or cosine (warm-up, then down to 0)
+    warmup            : share of the iterations in which the rate rises from 0 (0 for the papers' schedule)
+    parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
+    checkpoint_every  : iterations between the states from which a killed run goes on
+    """
+
+    iterations: int = Field(ge=0)
+    optimiser: Literal["sgd", "adamw"]
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    bias_multiplier: float = Field(gt=0)
+    head_multiplier: float = Field(gt=0)
+    schedule: Literal["step", "cosine"]
+    step: int = Field(ge=1)
+    gamma: float = Field(gt=0, le=1)
+    warmup: float = Field(ge=0, lt=1)
+    parts: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+
+
+def generator(seed: int, stage: str, iteration: int) -> np.random.Generator:
+    """The one source of randomness of a batch: what it draws depends on these three and on nothing else."""
+    return np.random.default_rng([seed, zlib.crc32(stage.encode()), iteration])
+
+
+def rate(iteration: int, settings: Optimisation) -> float:
+    """Learning rate of an iteration (0-based) as a share of the peak."""
+    if settings.schedule == "step":
+        return settings.gamma ** (iteration // settings.step)
+    rise = settings.warmup * settings.iterations
+    if iteration < rise:
+        return (iteration + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.iterations - rise, 1)))
+
+
+@dataclass
+class Part:
+    """What `losses` returns for a part of a batch.
+
+    losses : name -> scalar tensor; the losses of a batch are the sums over its parts
+    images : keys of the part, to name in a message
+    """
+
+    losses: dict[str, Tensor]
+    images: Sequence[str]
+
+
+def train(
+    network: nn.Module,
+    head: Iterable[nn.Module],
+    batch: Callable[[int], Sequence[B]],
+    losses: Callable[[B], Part],
+    settings: Optimisation,
+    device: Device,
+    seed: int,
+    stage: str,
+    scratch: Path,
+    progress: Callable[[Iterable[int], int], Iterator[int]],
+) -> list[dict[str, float]]:
+    """Trains `network` in place and returns the loss of every iteration.
+
+    head     : modules whose learning rate is times `head_multiplier`
+    batch    : iteration -> the parts of a batch; a pure function, called in a thread one step ahead
+    losses   : part -> Part; on a CPU the parts are computed side by side, one core each
+    scratch  : folder of the resumable state
+    progress : (iterations to go, iterations done) -> the same iterations, shown
+    Raises InputError at the first loss that is not finite; no state with such weights is ever saved.
+    """
+    # Inputs are channels-last; a network in the other order would be converted at every layer, at thrice the time.
+    network.to(device.place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = _optimiser(network, head, settings)
+    scaler = device.scaler()
+    state = scratch / "state.pt"
+    start, log = _resume(state, network, optimiser, scaler)
+    todo = range(start, settings.iterations)
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    # Threads would draw from the one generator of dropout in no fixed order.
+    alone = device.place.type != "cpu" or any(isinstance(module, nn.Dropout) for module in network.modules())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(min(settings.parts, cores), initializer=lambda: torch.set_num_threads(1))
+    parallel: Callable[..., Iterable[Any]] = map if alone else pool.map
+    for i, current in zip(progress(todo, start), ahead(batch, todo), strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * group["multiplier"] * rate(i, settings)
+        torch.manual_seed(int(generator(seed, f"{stage} dropout", i).integers(2**31)))
+        results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
+        step = {name: sum(part.losses[name].item() for part, _ in results) for name in results[0][0].losses}
+        _check_finite(step, [name for part, _ in results for name in part.images], stage, i)
+        for parameter, gradients in zip(trained, zip(*(found for _, found in results), strict=True), strict=True):
+            parameter.grad = _sum_like(parameter, gradients)
+        scaler.step(optimiser)
+        scaler.update()
+        log.append({"iteration": i, **step})
+        if (i + 1) % settings.checkpoint_every == 0:
+            _save(state, network, optimiser, scaler, i + 1, log)
+    _check_weights(network, stage)
+    network.eval()
+    return log
+
+
+def _gradients(
+    losses: Callable[[B], Part], part: B, trained: list[nn.Parameter], scaler: torch.amp.GradScaler, device: Device
+) -> tuple[Part, Sequence[Tensor]]:
+    with device.autocast():
+        found = losses(part)
+    total = torch.stack(list(found.losses.values())).sum()
+    return found, torch.autograd.grad(scaler.scale(total), trained)
+
+
+def _sum_like(parameter: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    """The sum in the parameter's own memory order: the fused optimiser goes over all of them as over plain rows."""
+    total = torch.empty_like(parameter).copy_(gradients[0])
+    for gradient in gradients[1:]:
+        total.add_(gradient)
+    return total
+
+
+def _optimiser(network: nn.Module, head: Iterable[nn.Module], settings: Optimisation) -> torch.optim.Optimizer:
+    fresh = {id(parameter) for module in head for parameter in module.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            bias = name.endswith("bias")
+            multiplier = settings.head_multiplier if id(parameter) in fresh else 1.0
+            key = multiplier * (settings.bias_multiplier if bias else 1.0), 0.0 if bias else settings.weight_decay
+            groups.setdefault(key, []).append(parameter)
+    listed: list[dict[str, Any]] = [
+        {"params": members, "multiplier": multiplier, "weight_decay": decay}
+        for (multiplier, decay), members in groups.items()
+    ]
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(listed, lr=settings.learning_rate, momentum=settings.momentum)
+    # The default goes over each tensor many times: ten times as long for fc6 and fc7.
+    return torch.optim.AdamW(listed, lr=settings.learning_rate, fused=True)
+
+
+def _save(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, done: int,
+    log: list[dict[str, float]],
+) -> None:
+    _check_weights(network, path.parent.name)
+    checkpoint.save(
+        path,
+        {
+            "network": network.state_dict(), "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict(),
+            "done": done, "log": log,
+        },
+    )
+
+
+def _resume(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> tuple[int, list[dict[str, float]]]:
+    if not path.exists():
+        return 0, []
+    state = checkpoint.load(path, "network", "optimiser", "scaler", "done", "log")
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    for parameter, moments in optimiser.state.items():
+        moments.update({name: _sum_like(parameter, [m]) for name, m in moments.items() if m.shape == parameter.shape})
+    scaler.load_state_dict(state["scaler"])
+    return state["done"], state["log"]
+
+
+def _check_finite(losses: dict[str, float], images: Sequence[str], stage: str, iteration: int) -> None:
+    if not all(math.isfinite(value) for value in losses.values()):
+        raise InputError(
+            [Fault("diverged", f"{stage}, iteration {iteration}, images {', '.join(images[:8])}",
+                   f"the loss is not finite: {losses}", "", "Lower the learning rate, or look at these images")]
+        )
+
+
+def _check_weights(network: nn.Module, stage: str) -> None:
+    bad = [name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(
+            [Fault("diverged", stage, f"weights are not finite: {bad[0]} ({len(bad)} tensors)", "",
+                   "Lower the learning rate")]
+        )

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+from lib.backbones import backbones
+from lib.backbones.centring import centre
+
+
+def linear(backbone):
+    """The trunk without its bends and with positive weights: what a cell sees is where the gradient is not 0."""
+    for parameter in backbone.parameters():
+        parameter.data.abs_()
+    for module in backbone.modules():
+        if hasattr(module, "act"):
+            module.act = nn.Identity()
+    return backbone.double().eval()
+
+
+@pytest.mark.parametrize(("height", "before"), [(353, 0), (360, 7), (368, 15), (600, 7)])
+def test_cells_lie_at_multiples_of_16(height, before):
+    backbone = linear(backbones.build("efficientnet_lite0"))
+    for offset, change in ((before, lambda same: same), (0, centre)):
+        trunk = change(backbone).trunk
+        pixels = torch.zeros(1, 3, height, 32, dtype=torch.float64, requires_grad=True)
+        maps = trunk(pixels)
+        assert maps.shape[2] == -(-height // 16)
+        cell = maps.shape[2] // 2
+        maps[0, :, cell].sum().backward()
+        seen = torch.nonzero(pixels.grad.sum((0, 1, 3))).flatten()
+        assert (seen[0] + seen[-1]).item() / 2 - 16 * cell == offset
+
+
+def test_odd_sides_are_not_changed_and_tensors_keep_their_names():
+    torch.manual_seed(0)
+    backbone = backbones.build("efficientnet_lite0").eval()
+    names = list(backbone.state_dict())
+    pixels = torch.randn(1, 3, 97, 81)
+    with torch.no_grad():
+        before = backbone.trunk(pixels)
+        after = centre(backbone).trunk(pixels)
+    torch.testing.assert_close(before, after)
+    assert list(backbone.state_dict()) == names
+
+
+def test_other_backbones_stay():
+    backbone = backbones.build("resnet18")
+    convolutions = [module for module in backbone.trunk.modules() if isinstance(module, nn.Conv2d)]
+    centre(backbone)
+    assert all(one is two for one, two in zip(convolutions, [m for m in backbone.trunk.modules() if isinstance(m, nn.Conv2d)], strict=True))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18"])
+@pytest.mark.parametrize("height", [353, 600, 901])
+def test_every_trunk_has_the_cells_that_anchors_count_on(name, height):
+    """Caffe's pooling rounds up: 600 x 1000 gives 38 x 63 (facts of Fast R-CNN); CaffeNet there pads conv1 by 5, pools by 1."""
+    trunk = centre(backbones.build(name)).trunk.to("meta")
+    assert trunk(torch.zeros(1, 3, height, 1000, device="meta")).shape[2:] == (-(-height // 16), 63)
+
+
+def test_the_receptive_field_of_caffenet_starts_at_pixel_0():
+    backbone = linear(centre(backbones.build("alexnet")))
+    layers = [nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding) if isinstance(layer, nn.MaxPool2d) else layer
+              for layer in backbone.trunk if not isinstance(layer, nn.ReLU)]
+    pixels = torch.zeros(1, 3, 400, 64, dtype=torch.float64, requires_grad=True)
+    maps = nn.Sequential(*layers)(pixels)
+    cell = 12
+    maps[0, :, cell].sum().backward()
+    seen = torch.nonzero(pixels.grad.sum((0, 1, 3))).flatten()
+    assert (seen[0] + seen[-1]).item() / 2 == 16 * cell

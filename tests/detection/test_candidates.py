@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.detection import candidates
+from lib.detection.candidates import Candidates, Selection
+from lib.linear.files import unmoved
+from lib.storage import tables
+
+R_CNN = Selection(per_image=100, per_set=40, floor=None, nms=0.3, nms_before=None)
+
+
+def regions(seed, count=30):
+    random = np.random.default_rng(seed)
+    corners = random.integers(0, 60, (count, 2))
+    boxes = np.hstack([corners, corners + random.integers(10, 40, (count, 2))]).astype(np.float32)
+    return boxes, random.normal(size=(count, 2)).astype(np.float32)
+
+
+def fill(folder, selection=R_CNN, images=20, stop=None, refine=unmoved):
+    folder.mkdir(exist_ok=True)
+    found = Candidates(folder, ["a", "b"], images, selection)
+    for i in range(found.done, images if stop is None else stop):
+        found.add(f"{i}.jpg", (100, 100), *regions(i), refine)
+    if stop is None:
+        found.write(folder / "detections.parquet")
+        return tables.read(folder / "detections.parquet", tables.DETECTIONS)
+    return None
+
+
+def by_the_book(selection, images):
+    """rcnn_test.m as the facts tell it, with plain loops, then greedy NMS."""
+    kept = {label: [] for label in range(2)}
+    threshold, best = [-np.inf] * 2, [[], []]
+    for i in range(images):
+        boxes, scores = regions(i)
+        for label in range(2):
+            rows = [r for r in np.argsort(-scores[:, label], kind="stable") if scores[r, label] > threshold[label]]
+            for r in rows[: selection.per_image]:
+                kept[label].append((i, scores[r, label], boxes[r]))
+                best[label].append(scores[r, label])
+            if selection.per_set and len(best[label]) > selection.per_set * images:
+                best[label] = sorted(best[label], reverse=True)[: selection.per_set * images]
+                threshold[label] = best[label][-1]
+    rows = set()
+    for label, entries in kept.items():
+        for i in range(images):
+            mine = sorted((e for e in entries if e[0] == i and e[1] >= threshold[label]), key=lambda e: -e[1])
+            chosen = []
+            for _, score, box in mine:
+                if all(overlap(box, other) <= selection.nms for _, other in chosen):
+                    chosen.append((score, box))
+            rows |= {(f"{i}.jpg", "ab"[label], float(score), *map(float, box)) for score, box in chosen}
+    return rows
+
+
+def overlap(a, b):
+    inter = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+@pytest.mark.parametrize("limits", [(100, 40), (5, 40), (100, 4), (10, None)])
+def test_equals_the_authors_bookkeeping(tmp_path, limits):
+    selection = R_CNN.model_copy(update={"per_image": limits[0], "per_set": limits[1]})
+    found = fill(tmp_path, selection)
+    names = ["image_id", "class", "score", *tables.BOX]
+    rows = {tuple(row[name] for name in names) for row in found.to_dict("records")}
+    assert rows == by_the_book(selection, 20)
+
+
+@pytest.mark.parametrize("stop", [3, 8, 13])
+def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop):
+    fill(tmp_path / "whole")
+    fill(tmp_path / "cut", stop=stop)
+    fill(tmp_path / "cut")
+    assert (tmp_path / "cut/detections.parquet").read_bytes() == (tmp_path / "whole/detections.parquet").read_bytes()
+
+
+def test_moved_boxes_are_clipped_and_suppress_after_the_move(tmp_path):
+    def away(rows, labels, boxes):
+        return boxes + np.float32([1000, 0, 1000, 0])
+
+    assert fill(tmp_path / "away", refine=away).empty  # clipped to no area
+
+    def together(rows, labels, boxes):
+        return np.tile(np.float32([0, 0, 200, 200]), (len(boxes), 1))
+
+    found = fill(tmp_path / "together", refine=together)
+    assert len(found) == 40  # one a class and image
+    assert found[tables.BOX].to_numpy().max() == 100
+
+
+def test_nms_before_the_move_and_floor(tmp_path):
+    strict = R_CNN.model_copy(update={"nms_before": 0.0, "floor": 0.5})
+    found = fill(tmp_path / "before", strict)
+    assert found["score"].min() > 0.5
+    assert len(found) < len(fill(tmp_path / "plain"))
+
+
+def test_no_scores_no_detections(tmp_path):
+    found = Candidates(tmp_path, ["a", "b"], 1, R_CNN)
+    boxes, _ = regions(0)
+    found.add("0.jpg", (100, 100), boxes, np.full((30, 2), -np.inf, np.float32), unmoved)
+    assert found.write(tmp_path / "d.parquet") == 0
+    assert isinstance(tables.read(tmp_path / "d.parquet", tables.DETECTIONS), pd.DataFrame)
+    assert candidates.PIECE > 1

@@ -1,0 +1,62 @@
+import numpy as np
+import torch
+
+from lib.backbones.device import Device
+from lib.detection import many_images as running
+from lib.parallel.clock import Clock
+
+
+class Slow:
+    """A detector whose first image takes long, as where kernels are compiled."""
+
+    classes, seen = ["a"], 0
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def prepare(self, image, boxes):
+        return boxes
+
+    def __call__(self, boxes):
+        with self._clock("network"):
+            self.seen += 1
+        self._clock.seconds["network"] += 9 if self.seen == 1 else 1
+        return boxes, np.zeros((len(boxes), 1), np.float32), None
+
+
+class Kept:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, image_id, size, boxes, scores, refine):
+        self.rows.append((image_id, size, len(boxes)))
+
+
+def run(todo):
+    clock, kept = Clock(), Kept()
+    detector = Slow(clock)
+
+    def read(image_id):
+        return np.zeros((4, 6, 3), np.uint8)
+
+    def regions(image_id, image):
+        return np.zeros((int(image_id), 4), np.float32)
+
+    place = Device(torch.device("cpu"), torch.float32)
+    assert list(running.detect(detector, todo, read, regions, kept, clock, place, 1)) == todo
+    return clock, kept, detector
+
+
+def test_every_image_is_kept_once_and_the_first_is_not_timed_cold():
+    clock, kept, detector = run(["2", "1", "3"])
+    assert kept.rows == [("2", (6, 4), 2), ("1", (6, 4), 1), ("3", (6, 4), 3)]
+    assert detector.seen == 4
+    assert set(clock.seconds) == {"decode", "network", "select"}
+    assert 3 <= clock.seconds["network"] < 4
+
+
+def test_nothing_to_do():
+    clock, kept, detector = run([])
+    assert not kept.rows
+    assert not detector.seen
+    assert not clock.seconds

@@ -1,0 +1,91 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.backbones.backbones import IMAGENET
+from lib.boxes.boxes import from_voc
+from lib.images.warp import Crops, place, warp
+
+# Published geometry of rcnn_im_crop.m: 1-based inclusive box, image W x H -> source rectangle (1-based inclusive),
+# pasted size, left and top pad; crop 227, context 16.
+VECTORS = [
+    ((48, 240, 195, 371), (500, 375), (36, 229, 208, 375), (227, 215), (0, 0)),
+    ((8, 12, 352, 498), (353, 500), (1, 1, 353, 500), (199, 200), (12, 12)),
+    ((1, 1, 100, 100), (500, 375), (1, 1, 109, 109), (211, 211), (16, 16)),
+    ((300, 50, 500, 375), (500, 375), (284, 23, 500, 375), (211, 210), (0, 0)),
+    ((201, 151, 300, 250), (500, 375), (193, 143, 309, 259), (227, 227), (0, 0)),
+]
+
+
+@pytest.mark.parametrize(("box", "image", "source", "size", "pad"), VECTORS)
+def test_published_vectors(box, image, source, size, pad):
+    found = place(from_voc([box]), *image, side=227, context=16)
+    assert found.source.tolist() == [[source[0] - 1, source[1] - 1, source[2], source[3]]]
+    assert found.covered.tolist() == [[*pad, pad[0] + size[0], pad[1] + size[1]]]
+
+
+def test_published_square_vector():
+    found = place(from_voc([(48, 240, 195, 371)]), 500, 375, 227, 16, "square")
+    assert found.source.tolist() == [[35, 219, 208, 375]]
+    assert found.covered.tolist() == [[0, 0, 227, 205]]
+
+
+@pytest.mark.parametrize("side", [64, 96, 224])
+def test_context_scales_with_the_side(side):
+    same = place(from_voc([VECTORS[0][0]]), 500, 375, side, 16).source
+    assert same.tolist() == place(from_voc([VECTORS[0][0]]), 500, 375, 227, 16).source.tolist()
+
+
+def test_without_context_it_is_a_plain_crop():
+    found = place(np.array([[10, 20, 30, 50]], np.float32), 100, 100, 64, 0)
+    assert found.source.tolist() == [[10, 20, 30, 50]]
+    assert found.covered.tolist() == [[0, 0, 64, 64]]
+
+
+def test_tiny_and_border_boxes_stay_inside():
+    corners = np.array([[0, 0, 1, 1], [99, 79, 100, 80], [0, 0, 100, 80], [50, 0, 51, 80]], np.float32)
+    for shape in ("warp", "square"):
+        found = place(corners, 100, 80, 64, 16, shape)
+        assert (found.source[:, :2] >= 0).all()
+        assert (found.source[:, 2:] <= (100, 80)).all()
+        assert (found.source[:, 2:] > found.source[:, :2]).all()
+        assert (found.covered[:, 2:] > found.covered[:, :2]).all()
+        assert (found.covered >= 0).all()
+        assert (found.covered <= 64).all()
+
+
+def test_pixels_are_opencv_bilinear_and_gaps_are_what_is_not_covered():
+    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
+    crops = warp(image, from_voc([VECTORS[4][0], VECTORS[2][0]]), 227, 16)
+    expected = cv2.resize(image[142:259, 192:309], (227, 227), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(crops.pixels[0], expected)
+    painted = np.zeros((2, 227, 227), bool)
+    for crop, y1, y2, x1, x2 in crops.gaps():
+        assert not painted[crop, y1:y2, x1:x2].any()
+        painted[crop, y1:y2, x1:x2] = True
+    assert not painted[0].any()
+    assert (~painted[1]).sum() == 211 * 211
+    assert not painted[1, 16:, 16:].any()
+
+
+def test_mirrored_twice_is_the_same_and_padding_changes_sides():
+    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
+    crops = warp(image, from_voc([VECTORS[2][0], VECTORS[0][0]]), 64, 16)
+    which = np.array([True, False])
+    flipped = crops.mirrored(which)
+    assert flipped.covered[0, 2] == 64 - crops.covered[0, 0]
+    assert flipped.covered[0, 0] == 64 - crops.covered[0, 2]
+    np.testing.assert_array_equal(flipped.covered[1], crops.covered[1])
+    twice = flipped.mirrored(which)
+    np.testing.assert_array_equal(twice.pixels, crops.pixels)
+    np.testing.assert_array_equal(twice.covered, crops.covered)
+    joined = Crops.concatenate([crops, flipped])
+    assert joined.pixels.shape == (4, 64, 64, 3)
+
+
+def test_recipe_of_a_red_image():
+    red = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    red[:, 0] = 255
+    assert IMAGENET(red)[0, 0, 0, 0].item() == pytest.approx(2.2489, abs=1e-4)
+    assert IMAGENET(torch.full((1, 3, 1, 1), 116, dtype=torch.uint8))[0, 1].item() == pytest.approx(-0.28 / 57.12, abs=1e-5)

@@ -1,0 +1,144 @@
+from math import ceil, floor
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.pooling import roi as pooling
+
+
+def random_rois(random, count, images, width, height):
+    """Regions of all kinds: usual, far outside, inside out, empty, and with corners on exact halves of a cell."""
+    corners = random.uniform(-40, max(width, height) + 60, (count, 4))
+    corners[::3] = np.round(corners[::3] / 8) * 8
+    corners[1::3, 2:] = corners[1::3, :2] + random.uniform(0, 120, (len(corners[1::3]), 2))
+    return torch.tensor(np.hstack([random.integers(0, images, (count, 1)), corners]), dtype=torch.float32)
+
+
+def torchvision_pool(maps, rois, stride, grid):
+    return torchvision.ops.roi_pool(maps, rois - torch.tensor([0, 0, 0, 1, 1.0]), grid, 1 / stride)
+
+
+@pytest.mark.parametrize(("channels", "grid"), [(5, 7), (112, 6)])
+def test_roi_pool_and_its_gradient_equal_torchvisions(channels, grid):
+    torch.manual_seed(0)
+    maps = torch.randn(3, channels, 13, 17).round(decimals=1)  # rounded, so that there are ties
+    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    rois = random_rois(np.random.default_rng(1), 300, 3, 17 * 16, 13 * 16)
+    pooled, expected = pooling.roi_pool(ours, rois, 16, grid), torchvision_pool(theirs, rois, 16, grid)
+    assert torch.equal(pooled, expected)
+    gradient = torch.randn_like(expected)
+    pooled.backward(gradient)
+    expected.backward(gradient)
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(pooling.roi_pool(maps, rois, 16, grid), expected)
+
+
+def test_roi_pool_takes_half_open_boxes():
+    """A box of exactly 2 x 2 cells, half-open, pools its own four cells and no fifth: 0 to 32 ends in pixel 31, which rounds to
+    cell 2 in the original's rule, so three cells are taken, as the authors' code does."""
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    assert pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 24.0, 24]]), 16, 1).item() == 5  # (24 - 1) / 16 = 1.4 -> 1
+    assert pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 32.0, 32]]), 16, 1).item() == 10  # (32 - 1) / 16 = 1.9 -> 2
+    assert pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 25.0, 25]]), 16, 1).item() == 10  # 1.5 rounds away from zero
+
+
+def test_roi_outside_the_map_gives_zeros_and_no_gradient():
+    maps = torch.full((1, 2, 4, 4), -1.0, requires_grad=True)
+    pooled = pooling.roi_pool(maps, torch.tensor([[0, 200, 200, 300, 300.0]]), 16, 2)
+    assert not pooled.any()
+    pooled.sum().backward()
+    assert not maps.grad.any()
+    edge = pooling.roi_pool(maps, torch.tensor([[0, 48, 48, 112.0, 112]]), 16, 2)
+    assert edge[0, 0].tolist() == [[-1, 0], [0, 0]]  # the grid is laid first and cut afterwards
+
+
+def test_no_region_and_equal_values():
+    maps = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    none = pooling.roi_pool(maps, torch.zeros(0, 5), 16, 7)
+    assert none.shape == (0, 3, 7, 7)
+    none.sum().backward()
+    pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 49.0, 49]]), 16, 1).sum().backward()
+    assert maps.grad[0, :, 0, 0].tolist() == [1, 1, 1]  # of equals the first
+    assert maps.grad.sum() == 3
+
+
+def test_gradient_by_finite_differences():
+    torch.manual_seed(0)
+    maps = torch.randperm(60).float().view(1, 3, 4, 5).requires_grad_()  # no ties: smooth for small steps
+    rois = torch.tensor([[0, 0, 0, 60, 60.0], [0, 20, 10, 80, 33]])
+    weights = torch.randn(2, 3, 2, 2)
+    gradient = torch.autograd.grad((pooling.roi_pool(maps, rois, 16, 2) * weights).sum(), maps)[0]
+    for place in np.ndindex(3, 4, 5):
+        step = torch.zeros_like(maps)
+        step[0][place] = 0.25
+        up, down = ((pooling.roi_pool(maps.detach() + s, rois, 16, 2) * weights).sum() for s in (step, -step))
+        assert (up - down).item() / 0.5 == pytest.approx(gradient[0][place].item(), abs=1e-4)
+
+
+def slow_pyramid(cells, window, levels):
+    """The rule of the paper's appendix A, bin by bin."""
+    x1, y1, x2, y2 = window
+    w, h, row = x2 - x1, y2 - y1, []
+    for n in levels:
+        for c in range(cells.shape[2]):
+            for j in range(1, n + 1):
+                for i in range(1, n + 1):
+                    columns = slice(x1 + floor((i - 1) * w / n), x1 + ceil(i * w / n))
+                    rows = slice(y1 + floor((j - 1) * h / n), y1 + ceil(j * h / n))
+                    row.append(cells[rows, columns, c].max())
+    return row
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([np.float16, np.float32]),
+    st.sampled_from([[1, 2, 3, 6], [6, 3, 2, 1], [1, 2, 3, 4], [1], [5, 2]]),
+)
+def test_pyramid_equals_its_slow_twin(seed, dtype, levels):
+    random = np.random.default_rng(seed)
+    cells = random.normal(0, 3, (9, 14, 3)).astype(dtype)  # negative values too: not every trunk ends in a ReLU
+    cells[random.random(cells.shape) < 0.2] = -0.0
+    low = random.integers(0, (14, 9), (5, 2))
+    high = random.integers(low + 1, np.array([14, 9]) + 1)
+    windows = np.hstack([low, high]).astype(np.int32)
+    pooled = pooling.pyramid_pool(cells, windows, levels)
+    assert pooled.dtype == dtype
+    np.testing.assert_array_equal(pooled, [slow_pyramid(cells, window, levels) for window in windows])
+
+
+def test_pyramid_order_is_level_channel_row_column():
+    cells = np.zeros((2, 2, 2), np.float32)
+    cells[:, :, 0], cells[:, :, 1] = [[1, 2], [3, 4]], [[5, 6], [7, 8]]
+    whole = np.array([[0, 0, 2, 2]], np.int32)
+    assert pooling.pyramid_pool(cells, whole, [1, 2])[0].tolist() == [4, 8, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_released_length_and_whole_maps():
+    """12,800 features for 256 channels; a window that covers the map is what the classifier's pooling gives."""
+    maps = torch.randn(1, 256, 10, 13)
+    cells = np.ascontiguousarray(maps[0].permute(1, 2, 0).numpy())
+    pooled = pooling.pyramid_pool(cells, np.array([[0, 0, 13, 10]], np.int32), [1, 2, 3, 6])
+    assert pooled.shape == (1, 12800)
+    np.testing.assert_array_equal(pooled, pooling.pool_whole(maps, [1, 2, 3, 6]).numpy())
+
+
+@pytest.mark.parametrize(("a", "n", "size", "stride"), [(13, 6, 3, 2), (13, 4, 4, 3), (13, 3, 5, 4), (13, 2, 7, 6), (13, 1, 13, 13), (10, 3, 4, 3)])
+def test_training_windows_of_the_paper(a, n, size, stride):
+    """Where ceil(a / n) and floor(a / n) give n bins, the sliding windows of §2.3 are the same bins."""
+    maps = torch.randn(1, 2, a, a)
+    expected = torch.nn.functional.max_pool2d(maps, size, stride)
+    assert torch.equal(pooling.pool_whole(maps, [n]).view(1, 2, n, n), expected)
+
+
+def test_no_window_and_mapped_files(tmp_path):
+    cells = np.random.default_rng(0).normal(size=(6, 8, 4)).astype(np.float16)
+    np.save(tmp_path / "map.npy", cells)
+    mapped = np.load(tmp_path / "map.npy", mmap_mode="r")
+    windows = np.array([[2, 1, 5, 4], [3, 0, 4, 1]], np.int32)
+    np.testing.assert_array_equal(pooling.pyramid_pool(mapped, windows, [1, 2]), pooling.pyramid_pool(cells, windows, [1, 2]))
+    assert pooling.pyramid_pool(cells, np.zeros((0, 4), np.int32), [1, 2]).shape == (0, 20)

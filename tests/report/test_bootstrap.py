@@ -1,0 +1,121 @@
+"""The bootstrap against examples small enough to list every resample, and against tables with copied images."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.evaluation.average_precision import evaluate, mean
+from lib.evaluation.inputs import Inputs
+from lib.report import bootstrap
+from tests.evaluation.eval_tables import detections_table, images_table, objects_table, random_tables
+
+BOX, AWAY = (0, 0, 10, 10), (50, 50, 60, 60)
+
+
+def one_class(*found):
+    """Images 0, 1, 2 ... with one object each; method finds it (True) or errs (False), or says nothing (None)."""
+    ids = [str(n) for n in range(len(found))]
+    rows = [(i, "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, (i, right) in enumerate(zip(ids, found, strict=True))
+            if right is not None]
+    return Inputs.of(images_table(*ids), objects_table(*[(i, "k", BOX) for i in ids]), detections_table(*rows), ["k"])
+
+
+def all_resamples(images):
+    """Every one of the images ** images equally likely draws, as weights."""
+    return np.array([np.bincount(draw, minlength=images) for draw in product(range(images), repeat=images)])
+
+
+def test_two_images_worked_by_hand():
+    # Image 0 is found, image 1 is an error below it. Draws 00, 01, 10, 11: recall 1, 1/2, 1/2, 0, all at precision 1.
+    weights = all_resamples(2)
+    assert bootstrap.means(one_class(True, False), weights).tolist() == [1, 0.5, 0.5, 0]
+    # The error first: precision 1/2 where both are drawn, so 1/2 * 1/2.
+    assert bootstrap.means(one_class(False, True), weights).tolist() == [0, 0.25, 0.25, 1]
+    # Their paired differences: 1, 1/4, 1/4, -1.
+    difference = bootstrap.means(one_class(True, False), weights) - bootstrap.means(one_class(False, True), weights)
+    found = bootstrap.interval(difference, 0.25, level=0.5)
+    # Sorted -1, 1/4, 1/4, 1 at quantiles 0, 1/3, 2/3, 1; 0.25 lies at 3/4 of the first step, 0.75 at 1/4 of the last.
+    assert (found.low, found.high) == (pytest.approx(-1 + 0.75 * 1.25), pytest.approx(0.25 + 0.25 * 0.75))
+    assert found.above == 0.75
+
+
+def test_the_drawn_resamples_have_the_exact_distribution():
+    # Three images: the mean over all 27 draws and over many random ones agree.
+    inputs = one_class(True, False, True)
+    exact = bootstrap.means(inputs, all_resamples(3))
+    drawn = bootstrap.means(inputs, bootstrap.draw(3, 20000, seed=1))
+    assert drawn.mean() == pytest.approx(exact.mean(), abs=0.01)
+    assert set(np.round(drawn, 9)) == set(np.round(exact, 9))
+    for quantile in (0.25, 0.5, 0.75):
+        assert np.quantile(drawn, quantile) == pytest.approx(np.quantile(exact, quantile, method="inverted_cdf"), abs=0.01)
+
+
+def copied(images, objects, detections, weights):
+    """The tables in which image i really stands weights[i] times, under new names."""
+    ids = sorted(images["image_id"])
+    parts = [(i, f"{i}+{c}") for i, w in zip(ids, weights, strict=True) for c in range(w)]
+
+    def rows(table):
+        renamed = [table[table["image_id"] == old].assign(image_id=new) for old, new in parts]
+        return pd.concat([table.iloc[:0], *renamed], ignore_index=True)
+
+    return images_table(*[new for _, new in parts]), rows(objects), rows(detections)
+
+
+@pytest.mark.parametrize("measure", ["voc07_map", "voc10_map"])
+def test_weights_equal_copied_images(measure):
+    images, objects, detections = random_tables(4, images=8)
+    rng = np.random.default_rng(0)
+    detections["score"] = rng.permutation(len(detections)) / len(detections)  # no ties: their order is by name of image
+    inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
+    weights = bootstrap.draw(8, 12, seed=2)
+    got = bootstrap.means(inputs, weights, measure=measure)
+    for row, value in zip(weights, got, strict=True):
+        results = evaluate(Inputs.of(*copied(images, objects, detections, row), ["a", "b", "c"]))
+        wanted = mean([result.ap11 if measure == "voc07_map" else result.ap_area for result in results])
+        assert value == pytest.approx(wanted)
+
+
+def test_once_each_is_the_evaluators_figure():
+    images, objects, detections = random_tables(9, images=25)
+    inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
+    alone, pairs = bootstrap.compare({"x": inputs, "y": inputs}, resamples=50, seed=0)
+    assert alone["x"].value == pytest.approx(mean([result.ap_area for result in evaluate(inputs)]))
+    assert alone["x"].low < alone["x"].value < alone["x"].high
+    # A method against itself: no difference in any resample, which an unpaired draw would not give.
+    assert (pairs[0].difference.value, pairs[0].difference.low, pairs[0].difference.high) == (0, 0, 0)
+    assert not pairs[0].sure
+
+
+def test_a_clear_difference_is_sure_and_signed():
+    good, bad = one_class(*[True] * 12), one_class(*[True] * 4, *[None] * 8)
+    alone, (pair,) = bootstrap.compare({"bad": bad, "good": good}, resamples=300, seed=0)
+    assert (pair.first, pair.second, pair.sure) == ("bad", "good", True)
+    assert pair.difference.value == pytest.approx(-8 / 12)
+    assert pair.difference.low <= pair.difference.value <= pair.difference.high < 0
+    assert pair.difference.above == 0
+
+
+def test_the_same_seed_gives_the_same_interval_and_small_pieces_change_nothing(monkeypatch):
+    images, objects, detections = random_tables(9, images=25)
+    inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
+    weights = bootstrap.draw(25, 40, 7)
+    assert (weights.sum(axis=1) == 25).all()
+    whole = bootstrap.means(inputs, weights)
+    monkeypatch.setattr(bootstrap, "_CELLS", 100)
+    assert np.allclose(bootstrap.means(inputs, bootstrap.draw(25, 40, 7)), whole, rtol=1e-12)
+    assert not np.allclose(bootstrap.means(inputs, bootstrap.draw(25, 40, 8)), whole)
+
+
+def test_no_objects_no_claim():
+    inputs = Inputs.of(images_table("a", "b"), objects_table(), detections_table(("a", "k", BOX, 0.5)), ["k"])
+    alone, _ = bootstrap.compare({"x": inputs}, resamples=5, seed=0)
+    assert alone["x"] == bootstrap.Interval(None, None, None, None)
+    assert bootstrap.compare({}, 5, 0) == ({}, [])
+
+
+def test_different_images_cannot_be_paired():
+    with pytest.raises(ValueError, match="different images"):
+        bootstrap.compare({"a": one_class(True), "b": one_class(True, True)}, 5, 0)

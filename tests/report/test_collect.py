@@ -1,0 +1,80 @@
+"""What the report reads: times of a method's stages, sizes of its models, and only the rows that exist today."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.report import collect
+from lib.stage.pipeline import Entry
+from lib.storage import tables
+
+CURVE = [{"class": name, "recall": 0.5, "precision": 0.8} for name in ("all classes", "k")]
+
+
+def entry(name, script, deps, outs, params=()):
+    return Entry(name, script, (), params, tuple(deps), tuple(outs), ())
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages = [
+        entry("prepare", "stages.prepare", [], ["data/tables"]),
+        entry("propose", "stages.propose", ["data/tables"], ["data/proposals/selective_search.parquet",
+              "results/metrics/proposals/selective_search.json", "results/plots/recall_iou/selective_search.json"]),
+        entry("m0", "stages.pretrain", [], ["data/models/m0.pt"]),
+        entry("rcnn", "stages.finetune", ["data/models/m0.pt", "data/proposals/selective_search.parquet"],
+              ["data/models/rcnn/cnn.pt", "results/plots/loss/rcnn.json"]),
+        entry("detect@rcnn", "stages.detect", ["data/models/rcnn/cnn.pt", "data/tables"], ["data/detections/rcnn.parquet"],
+              ("proposals.table",)),
+    ]
+    Path("data/models/rcnn").mkdir(parents=True)
+    Path("data/models/rcnn/cnn.pt").write_bytes(b"x" * 1000)
+    for seconds, name in enumerate(("prepare", "propose", "m0", "rcnn", "detect@rcnn"), 1):
+        tables.write_json(f"results/cost/{name}.json", {"seconds": 10**seconds})
+    rows = {
+        "metrics/rcnn": {"voc07_map": 0.5, "voc10_map": 0.6}, "speed/rcnn": {"network": 5.0},
+        "speed/selective_search": {"proposals": 300.0}, "metrics/proposals/selective_search": {"recall_50": 0.9},
+        "metrics/proposals/gone": {"recall_50": 0.1}, "plots/precision_recall/rcnn": CURVE, "plots/errors/rcnn": [],
+        "plots/errors/gone": [], "plots/error_effects/rcnn": [], "plots/missed/rcnn": [],
+        "plots/classes/rcnn": [{"class": "k"}, {"class": "all classes"}], "plots/recall_iou/selective_search": [{"iou": 0.5, "recall": 1.0}],
+        "plots/recall_iou/gone": [{"iou": 0.5, "recall": 0.0}], "plots/loss/rcnn": [{"iteration": 0, "softmax": 2.0}],
+    }
+    for name, value in rows.items():
+        tables.write_json(f"results/{name}.json", value)
+    Path("results/plots/recall_boxes").mkdir()
+    return collect.Files(Path, {stage.name: stage for stage in stages})
+
+
+def test_one_method(files):
+    found = collect.method(files, "rcnn")
+    assert found.parts == {"proposals": 300.0, "network": 5.0}
+    assert found.milliseconds == 305.0
+    assert found.training == 10**3 + 10**4  # m0 and rcnn; not the data, the proposals, or the detection itself
+    assert found.size == 1000
+
+
+def test_time_is_unknown_where_a_stage_left_no_record(files):
+    Path("results/cost/m0.json").unlink()
+    assert collect.training_seconds(files, "rcnn") is None
+
+
+def test_files_of_rows_that_are_gone_are_left_out(files):
+    assert list(files.proposals()) == ["selective_search"]
+    data = collect.charts(files, [collect.method(files, "rcnn")])
+    assert list(data["errors"]) == ["rcnn"]
+    assert list(data["curves"]["Recall of the proposals against IoU"]["series"]) == ["selective_search"]
+    assert data["curves"]["Accuracy against speed"]["series"] == {"rcnn": [[305.0, 0.6]]}
+    assert data["curves"]["Loss of rcnn"]["series"] == {"softmax": [[0, 2.0]]}
+    assert data["classes"] == ["k"]
+    assert data["precision_recall"]["k"] == {"rcnn": [[0, 0.8], [0.5, 0.8]]}
+
+
+def test_introduction_names_the_data():
+    class Split:
+        classes = ("cat", "dog")
+
+        def __len__(self):
+            return 7
+
+    assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x")

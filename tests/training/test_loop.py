@@ -1,0 +1,131 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.backbones.device import Device
+from lib.stage.errors import InputError
+from lib.storage import checkpoint
+from lib.training import loop as training
+
+CPU = Device(torch.device("cpu"), torch.float32)
+SETTINGS = dict(
+    iterations=12, optimiser="adamw", learning_rate=0.01, momentum=0.9, weight_decay=0.01, bias_multiplier=2.0,
+    head_multiplier=10.0, schedule="cosine", step=5, gamma=0.1, warmup=0.25, parts=2, checkpoint_every=5,
+)
+
+
+def settings(**changes):
+    return training.Optimisation(**{**SETTINGS, **changes})
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def run(tmp_path, stop=None, net=None, poison=None, **changes):
+    net = net or network()
+    chosen = settings(**changes)
+
+    def batch(i):
+        random = training.generator(3, "test", i)
+        images = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32))
+        labels = torch.from_numpy(random.integers(3, size=8))
+        if i == poison:
+            images[0] = torch.nan
+        return [(images[part :: chosen.parts], labels[part :: chosen.parts]) for part in range(chosen.parts)]
+
+    def losses(part):
+        return training.Part({"softmax": nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8}, ["a.jpg"])
+
+    def progress(todo, done):
+        for i in todo:
+            if i == stop:
+                raise KeyboardInterrupt
+            yield i
+
+    log = training.train(net, [net[2]], batch, losses, chosen, CPU, 3, "test", tmp_path, progress)
+    checkpoint.save(tmp_path / "final.pt", {"net": net.state_dict(), "log": log})
+    return net, log, hashlib.md5((tmp_path / "final.pt").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop", [3, 5, 11])
+def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, optimiser):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    expected = run(tmp_path / "whole", optimiser=optimiser)[2]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop, optimiser=optimiser)
+    assert run(tmp_path / "cut", optimiser=optimiser)[2] == expected
+
+
+def test_dropout_is_part_of_the_pure_function(tmp_path):
+    def with_dropout():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), nn.Linear(4 * 36, 3))
+
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    expected = run(folders[0], net=with_dropout())[2]
+    with pytest.raises(KeyboardInterrupt):
+        run(folders[1], 7, net=with_dropout())
+    torch.rand(5)
+    assert run(folders[1], net=with_dropout())[2] == expected
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(tmp_path):
+    nets = []
+    for parts in (1, 2, 4):
+        (tmp_path / str(parts)).mkdir()
+        nets.append(run(tmp_path / str(parts), parts=parts, optimiser="sgd")[0])
+    for other in nets[1:]:
+        for one, two in zip(nets[0].parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_one_sgd_step_by_hand(tmp_path):
+    """Caffe's rule: v = momentum v + rate (gradient + decay weight); biases: twice the rate, no decay; head: ten times."""
+    before = network()
+    net, log, _ = run(tmp_path, iterations=1, optimiser="sgd", schedule="step", warmup=0.0, learning_rate=0.1, weight_decay=0.5)
+    random = training.generator(3, "test", 0)
+    images, labels = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32)), torch.from_numpy(random.integers(3, size=8))
+    loss = nn.functional.cross_entropy(before(images), labels)
+    assert log[0]["softmax"] == pytest.approx(loss.item(), abs=1e-5)
+    loss.backward()
+    for name, rate, decay in (("0.weight", 0.1, 0.5), ("0.bias", 0.2, 0), ("2.weight", 1.0, 0.5), ("2.bias", 2.0, 0)):
+        old = before.get_parameter(name)
+        expected = old - rate * (old.grad + decay * old)
+        torch.testing.assert_close(net.get_parameter(name), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_schedules():
+    steps = settings(schedule="step", iterations=20, step=5, gamma=0.1)
+    assert [training.rate(i, steps) for i in (0, 4, 5, 10)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = settings(schedule="cosine", iterations=20, warmup=0.25)
+    assert [training.rate(i, cosine) for i in (0, 4, 5)] == pytest.approx([1 / 6, 5 / 6, 1])
+    assert training.rate(12.5, cosine) == pytest.approx(0.5)
+    assert training.rate(19, cosine) < 0.02
+
+
+def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
+    with pytest.raises(InputError, match=r"iteration 7, images a.jpg.*not finite.*Lower the learning rate"):
+        run(tmp_path, poison=7)
+    saved = checkpoint.load(tmp_path / "state.pt")
+    assert saved["done"] == 5
+    assert all(torch.isfinite(value).all() for value in saved["network"].values())
+
+
+def test_a_learning_rate_that_diverges(tmp_path):
+    with pytest.raises(InputError, match="not finite"):
+        run(tmp_path, learning_rate=1e30, optimiser="sgd", schedule="step", warmup=0.0)
+
+
+def test_no_iterations_change_nothing(tmp_path):
+    net, log, _ = run(tmp_path, iterations=0)
+    assert log == []
+    assert torch.equal(net[2].weight, network()[2].weight)
