@@ -27,11 +27,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from lib.backbones import backbones, device, model_file, weights
+from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale
 from lib.boxes.anchors import Anchors
 from lib.boxes.nms import nms_per_class
 from lib.detectors.fast import network as fast
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import network as faster
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training

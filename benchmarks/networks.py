@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.selective_search import ROOT, machine
 from lib.backbones import backbones, device
-from lib.detectors.fast.heads import region_layers
+from lib.backbones.region_layers import region_layers
 from lib.storage import tables
 
 RESULT = ROOT / "results/benchmarks/networks.json"

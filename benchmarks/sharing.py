@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from lib.backbones import backbones, device, model_file
+from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import network as fast
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.fast.network import DetectionHead
 from lib.detectors.rcnn import network as rcnn
 from lib.detectors.spp import detector as spp
 from lib.detectors.spp import network as spp_network

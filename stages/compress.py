@@ -5,18 +5,18 @@ Reads the trained detector, writes the smaller one and what became of its layers
 
 from lib.backbones import low_rank, model_file
 from lib.detectors.fast import network as fast
-from lib.stage import run
 from lib.stage.errors import Fault, InputError
+from lib.stage.run import Life
 from lib.storage import tables
+from stages.schemas import stage
 
 PARAMS = {"{item}.ranks": list[int]}  # singular values kept of fc6 and of fc7 (paper: 1024, 256)
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     ranks = life.params[f"{life.item}.ranks"]
-    source = life.deps(".pt")[0]
-    network, model = fast.load(source)
+    network, model = fast.load(life.input("model"))
     section, head = model.sections["head"], network.head
     try:
         report = low_rank.compress(head.layers, ranks)
@@ -24,9 +24,9 @@ def main(life: run.Life) -> None:
         raise InputError([Fault("bad ranks", f"params.yaml: {life.item}.ranks", f"is {ranks}: {error}", "", "Change it")]) from None
     assert model.scale is not None
     compressed = fast.describe_head(head, section["fc"], section["dropout"], ranks)
-    model_file.save(life.outs(".pt")[0], model.backbone, model.classes, model.scale, **{**model.sections, "head": compressed})
-    tables.write_json(next(path for path in life.outs(".json") if "cost" not in path.parts), report)
+    model_file.save(life.out(life.role("makes")), model.backbone, model.classes, model.scale, **{**model.sections, "head": compressed})
+    tables.write_json(life.out(f"results/plots/svd/{life.name}.json"), report)
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

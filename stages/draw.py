@@ -10,10 +10,11 @@ from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
 from lib.images.image_set import Photographs, Splits
 from lib.report import drawing
-from lib.stage import run
 from lib.stage.params import Settings
+from lib.stage.run import Life
 from lib.storage import tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 
 class Pictures(Settings):
@@ -24,14 +25,14 @@ class Pictures(Settings):
     detections: int = Field(ge=0)
 
 
-PARAMS = {"pictures": Pictures, "splits": Splits, "proposals.table": str}
+PARAMS = {"pictures": Pictures, "splits": Splits}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings, folder = life.params["pictures"], life.dep("data/tables")
     photographs = Photographs(life.data_root, folder, life.params["splits"].test)
-    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     found = tables.read(life.dep(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
     objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
     inputs = Inputs.of(photographs.table, objects, found, photographs.classes)
@@ -52,4 +53,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

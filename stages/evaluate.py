@@ -15,15 +15,17 @@ from typing import get_args
 from lib.evaluation import coco_results, curves, errors, inputs
 from lib.evaluation import scores as report
 from lib.evaluation.settings import Evaluate
-from lib.stage import params, run
+from lib.stage import params
 from lib.stage.errors import InputError
 from lib.stage.params import Split
+from lib.stage.run import Life
 from lib.storage import tables
+from stages.schemas import stage
 
 PARAMS = {"evaluate": Evaluate, "splits.test": list[Split]}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["evaluate"]
     detections = life.dep(f"data/detections/{life.item}.parquet")
@@ -68,4 +70,4 @@ def by_hand() -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS) if len(sys.argv) == 2 and not sys.argv[1].startswith("-") else by_hand()
+    stage(main, PARAMS) if len(sys.argv) == 2 and not sys.argv[1].startswith("-") else by_hand()

@@ -8,15 +8,16 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lib.evaluation.settings import Report
 from lib.report import experiments, revisions
-from lib.stage import params, pipeline, run
+from lib.stage import params
 from lib.stage.errors import Fault, InputError
+from lib.stage.schemas import check_all
 from lib.storage import tables
+from stages.schemas import schemas
 
 OUT = Path("results/experiments")
 
@@ -28,8 +29,7 @@ def check(group: str) -> None:
     for name, row in experiments.read(group)[1].items():
         try:
             changed = experiments.merged(values, row.set, f"experiments/{group}/{name}.yaml")
-            for entry in pipeline.entries().values():
-                params.validate(changed, run.keys(import_module(entry.script).PARAMS, entry.args))
+            check_all(changed, schemas())
         except InputError as error:
             faults |= dict.fromkeys(error.faults)
     if faults:

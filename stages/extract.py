@@ -1,7 +1,8 @@
 """Features of every training region, objects first, then proposals (R-CNN paper §2.3; rcnn_cache_pool5_features.m).
 
-`python -m stages.extract METHOD MODULE`, MODULE of lib/detectors. Reads the row's model, the tables, the proposals and the images, or SPPnet's maps of them where the row depends on
-such a store; writes `data/features/METHOD`: half-precision rows in a few large shards.
+`python -m stages.extract METHOD detector=PAPER model=FILE proposals=TABLE images=FOLDER`: PAPER of lib/detectors; `images` is
+data/tables where pixels are read, or a store of SPPnet's maps of them. Writes `data/features/METHOD`: half-precision rows
+in a few large shards, and for each image which regions they are, which `train_svm` and `fit_boxes` check.
 """
 
 from importlib import import_module
@@ -13,10 +14,11 @@ from lib.backbones import device
 from lib.images.image_set import Photographs, Splits
 from lib.parallel.ahead import ahead
 from lib.parallel.pool import workers
-from lib.stage import run
 from lib.stage.params import Settings
+from lib.stage.run import Life
 from lib.storage import shards, tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 
 class Extract(Settings):
@@ -31,25 +33,25 @@ class Extract(Settings):
     shard_mib: int = Field(ge=1)
 
 
-PARAMS = {"splits": Splits, "{item}.extract": Extract, "{item}.difficult": bool, "proposals.table": str}
+PARAMS = {"splits": Splits, "{item}.extract": Extract, "{item}.difficult": bool}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
-    method, module = life.args
-    detectors, settings = import_module(f"lib.detectors.{module}"), life.params[f"{method}.extract"]
+    method, settings = life.item, life.params[f"{life.item}.extract"]
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"]
     )
-    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
+    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     proposals.require(photographs.ids, "Run: dvc repro propose")
     place = device.pick(life.compute.device, settings.precision)
-    maps = life.deps("_maps")
-    extractor = detectors.Extractor(life.deps(".pt")[0], place, settings.batch, *maps)
+    maps = [] if life.role("images") == "data/tables" else [life.input("images")]
+    network = import_module(f"lib.detectors.{life.role('detector')}.network")
+    extractor = network.Extractor(life.input("model"), place, settings.batch, *maps)
 
-    rows = [len(photographs.regions(one, proposals)) for one in photographs.ids]
     row_bytes = 2 * sum(extractor.widths.values())
-    index = shards.plan(photographs.ids, rows, row_bytes, settings.shard_mib * 2**20)
+    rows, digests = zip(*(shards.count(photographs.regions(one, proposals)) for one in photographs.ids), strict=True)
+    index = shards.plan(photographs.ids, rows, row_bytes, settings.shard_mib * 2**20).assign(regions=digests)
     life.announce(f"{len(rows)} images, {sum(rows)} regions", disk=sum(rows) * row_bytes)
     writer = shards.Writer(life.scratch / "features", index, extractor.widths)
     done = len(rows) - len(writer.todo)
@@ -68,4 +70,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

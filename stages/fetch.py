@@ -6,7 +6,8 @@ Reads data/NAME/source.yaml and what the environment variable RCNN_DATA names, i
 import os
 
 from lib.fetch.fetch import AT_HAND, fetch, read_source
-from lib.stage.run import Life, stage
+from lib.stage.run import Life
+from stages.schemas import stage
 
 PARAMS: dict[str, object] = {}
 

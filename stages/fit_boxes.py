@@ -12,10 +12,11 @@ from lib.images.image_set import Photographs, Splits
 from lib.linear import files as linear
 from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
 from lib.linear.feature_norm import NormSample, measure
-from lib.stage import run
 from lib.stage.params import Seed, Settings
+from lib.stage.run import Life
 from lib.storage import shards, tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 
 class BoxFit(Settings):
@@ -35,20 +36,21 @@ class BoxFit(Settings):
     whitening: float = Field(gt=0)
 
 
-PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool, "proposals.table": str}
+PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params[f"{life.item}.boxes"]
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
-    features = shards.Reader(life.dep(f"data/features/{life.item}"))
+    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
+    features = shards.Reader(life.input("features"))
     chosen = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
     for image_id in photographs.ids:
         boxes, (objects, labels) = photographs.regions(image_id, proposals), photographs.objects(image_id)
+        features.check(image_id, boxes)
         rows, targets = pair(boxes, objects, settings.more_than)
         chosen[image_id] = rows, boxes[rows], objects[targets], labels[targets]
     samples = np.bincount(np.concatenate([part[-1] for part in chosen.values()]), minlength=len(photographs.classes)).tolist()
@@ -73,10 +75,10 @@ def main(life: run.Life) -> None:
         if image_id == photographs.ids[-1]:
             fitted.append(ridge.fit(settings.penalty, settings.whitening))
     linear.save_regressors(
-        life.out(f"data/models/{life.item}/boxes.pt"), photographs.classes, settings.layer, scale,
+        life.out(life.role("makes")), photographs.classes, settings.layer, scale,
         BoxRegressors.join(fitted),
     )
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

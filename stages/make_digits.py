@@ -7,7 +7,8 @@ from pydantic import Field
 from lib.digits.compose import Recipe
 from lib.digits.digits import make_digits
 from lib.stage.params import Settings
-from lib.stage.run import Life, stage
+from lib.stage.run import Life
+from stages.schemas import stage
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

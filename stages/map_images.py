@@ -16,9 +16,10 @@ from lib.parallel.ahead import ahead
 from lib.parallel.pool import workers
 from lib.pooling import map_store
 from lib.pooling.pyramid import compute_map
-from lib.stage import run
 from lib.stage.params import Settings
+from lib.stage.run import Life
 from lib.storage import tables
+from stages.schemas import stage
 
 Scales = Annotated[list[int], Field(min_length=1)]
 
@@ -38,11 +39,11 @@ class MapImages(Settings):
 PARAMS = {"splits": Splits, "spp.scales": Scales, "spp.maps": MapImages}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings, scales = life.params["spp.maps"], life.params["spp.scales"]
     photographs = Photographs(life.data_root, life.dep("data/tables"), life.params["splits"].train)
-    network = spp_network.load(life.dep("data/models/spp/net.pt"))
+    network = spp_network.load(life.input("model"))
     place = device.pick(life.compute.device, settings.precision)
     trunk = spp_network.inference_trunk(network, place.place)
     layout = map_store.layout(network.backbone.trunk, photographs.table, scales)
@@ -70,4 +71,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

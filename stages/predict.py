@@ -35,14 +35,13 @@ from lib.storage import tables
 def predict(asked: argparse.Namespace) -> None:
     """Everything that the docstring of the module says."""
     root, ids = pictures.find(asked.images)
-    row = rows.row(asked.method, pipeline.entries())
+    row, files = rows.row(asked.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
-    given = params.validate(params.load(), {**schema, row.block: row.module.Detect, row.regions: row.module.REGIONS})
+    given = params.validate(params.load(), {**schema, **row.reads()})
     pictures.check(root, ids, given["data.max_pixels"], asked.out, single=asked.trace)
-    selection, source, search = given[row.block], given[row.regions], given["proposals.selective_search"]
+    selection, search = given[row.settings], given["proposals.selective_search"]
     place, clock = device.pick(given["compute"].device, selection.precision), Clock()
-    own = [] if isinstance(source, str) else [source]  # a detector that makes its own regions is told how
-    detector = row.module.Detector(row.models, selection, *own, place, clock)
+    detector = row.detector(files, given, place, clock)
 
     def read(image_id: str) -> Image:
         return read_image(root, image_id, transpose=True, max_pixels=given["data.max_pixels"])
@@ -51,7 +50,7 @@ def predict(asked: argparse.Namespace) -> None:
         with clock("proposals"):
             return selective_search.search(image, search)[0]
 
-    regions = None if own else proposals
+    regions = proposals if detector.wants_proposals else None
     with tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
         work = running.detect(detector, ids, read, regions, candidates, clock, place, workers(given["compute"]))

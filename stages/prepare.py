@@ -11,8 +11,9 @@ from lib.datasets.check import load
 from lib.datasets.report import markdown
 from lib.datasets.settings import DataSettings
 from lib.parallel.pool import workers
-from lib.stage import run
+from lib.stage.run import Life
 from lib.storage import tables
+from stages.schemas import stage
 
 
 class Data(DataSettings):
@@ -24,7 +25,7 @@ class Data(DataSettings):
 PARAMS = {"data": Data}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["data"]
     # dvc.yaml's paths as DVC resolves them: ../x is absolute there, ./x is x.
@@ -42,4 +43,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

@@ -6,8 +6,9 @@ Reads the weights that `m0` names; writes `data/models/m0.pt`.
 from typing import Literal
 
 from lib.backbones import backbones, weights
-from lib.stage import run
 from lib.stage.params import Settings
+from lib.stage.run import Life
+from stages.schemas import stage
 
 
 class M0(Settings):
@@ -24,7 +25,7 @@ class M0(Settings):
 PARAMS = {"m0": M0}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["m0"]
     life.announce(f"{settings.backbone}, weights {settings.weights}")
@@ -32,4 +33,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

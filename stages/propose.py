@@ -11,16 +11,17 @@ from lib.images.image_set import Photographs
 from lib.proposals import cached, recall
 from lib.selective_search.search_images import search_images
 from lib.selective_search.settings import Settings
-from lib.stage import run
 from lib.stage.params import Split
+from lib.stage.run import Life
 from lib.storage import tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 PARAMS = {"proposals.selective_search": Settings, "splits.test": list[Split]}
 TABLE = "data/proposals/selective_search.parquet"
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["proposals.selective_search"]
     photographs = Photographs(life.data_root, life.dep("data/tables"))
@@ -45,4 +46,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

@@ -1,6 +1,6 @@
 """Proposals of a trained region proposal network, with the recall they reach on the test split (Faster R-CNN §3.2, §4.1).
 
-`python -m stages.propose_rpn BLOCK NAME`, for example `faster.propose p1`: the model is among the deps; writes NAME.parquet,
+`python -m stages.propose_rpn BLOCK NAME model=FILE`, for example `faster.propose p1`: writes data/proposals/NAME.parquet,
 metrics and curves; and the rows of the training images once more, NAME_training.parquet, for what learns from them: another
 number of boxes at test leaves those bytes alone. Mirrored images reuse the boxes of the plain ones, mirrored, as in the
 authors' Python code.
@@ -21,10 +21,11 @@ from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
 from lib.parallel.pool import workers
 from lib.proposals import cached, recall
-from lib.stage import run
 from lib.stage.params import Settings
+from lib.stage.run import Life
 from lib.storage import tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 
 class Propose(Settings):
@@ -37,19 +38,19 @@ class Propose(Settings):
     precision: device.Precision
 
 
-def PARAMS(block: str, name: str) -> Mapping[str, Any]:
+def PARAMS(block: str, name: str, **inputs: str) -> Mapping[str, Any]:
     """The params of a row."""
     return {"splits": Splits, block: Propose}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
-    (block, name), tables_folder = life.args, life.dep("data/tables")
+    (block, name), tables_folder = life.entry.words, life.dep("data/tables")
     settings, splits = life.params[block], life.params["splits"]
     photographs = Photographs(life.data_root, tables_folder)
     learning = set(Photographs(life.data_root, tables_folder, splits.train).ids)
     place = device.pick(life.compute.device, settings.precision)
-    proposer = faster.Proposals(life.deps(".pt")[0], place, Clock())
+    proposer = faster.Proposals(life.input("model"), place, Clock())
 
     def found(image_id: str) -> cached.Found:
         start = time.perf_counter()
@@ -62,7 +63,7 @@ def main(life: run.Life) -> None:
         results = ahead(found, missing, *place.side_by_side(workers(life.compute)))
         yield from life.progress(results, len(photographs), "image", len(photographs) - len(missing))
 
-    target = life.outs(f"{name}.parquet")[0]
+    target = life.out(f"data/proposals/{name}.parquet")
     keys = {one: cached.key(one, name) for one in photographs.ids}  # the scratch folder's name holds what decides the rows
     seconds = cached.update(target, keys, None, life.scratch / "pieces", search)
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
@@ -71,7 +72,7 @@ def main(life: run.Life) -> None:
     table, test = ByImage(target, tables.PROPOSALS), Photographs(life.data_root, tables_folder, splits.test, difficult=False)
     for path, value in recall.Recall.of(test, table).files(name).items():
         tables.write_json(life.out(path), value)
-    with tables.Writer(life.outs("_training.parquet")[0], tables.PROPOSALS) as writer:
+    with tables.Writer(life.out(f"data/proposals/{name}_training.parquet"), tables.PROPOSALS) as writer:
         for ids in tables.chunks([one for one in photographs.ids if one in learning], cached.GROUP):
             writer.append(pd.concat([table[one] for one in ids], ignore_index=True))
     if note := recall.few(table, photographs.ids):
@@ -79,4 +80,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

@@ -1,25 +1,29 @@
 """The comparison of all methods: `results/report.md`, and `results/report.html`, one file that opens from disk.
 
-Reads what the other stages wrote: detections, metrics, plots, times and models; the methods are those whose detections
-are among its deps. Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
+Reads what the other stages wrote: detections, metrics, plots, times and models; the methods are the rows
+of `evaluate`. Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
 """
 
 from lib.evaluation import errors, inputs
 from lib.evaluation.settings import Evaluate, Report
 from lib.images.image_set import Photographs, Splits
 from lib.report import bootstrap, collect, experiments, gallery, page, summary
-from lib.stage import pipeline, run
+from lib.stage import pipeline
+from lib.stage.run import Life
 from lib.storage import tables
+from stages.schemas import stage
 
 PARAMS = {"evaluate": Evaluate, "report": Report, "splits": Splits}
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings, scoring = life.params["report"], life.params["evaluate"]
     test = life.params["splits"].test
     folder = life.dep("data/tables")
-    found = {path.stem: path for path in life.deps(".parquet") if path.parent.name == "detections"}
+    entries = pipeline.entries()
+    names = [name.removeprefix("evaluate@") for name in entries if name.startswith("evaluate@")]
+    found = {name: life.dep(f"data/detections/{name}.parquet") for name in names}
     life.announce(f"{len(found)} methods, {settings.resamples} resamples")
     given = {name: inputs.read(path, folder / "objects.parquet", test) for name, path in found.items()}
     wrong = {
@@ -28,7 +32,7 @@ def main(life: run.Life) -> None:
     alone, pairs = bootstrap.compare(
         given, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure
     )
-    files = collect.Files(life.dep, pipeline.entries())
+    files = collect.Files(life.dep, entries)
     methods = [collect.method(files, name) for name in found]
     shown = summary.tables(methods, alone, pairs, files.proposals(), settings.measure, settings.level)
     if "results/experiments" in life.entry.deps:
@@ -48,4 +52,4 @@ def main(life: run.Life) -> None:
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

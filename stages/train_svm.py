@@ -15,10 +15,11 @@ from lib.images.image_set import Photographs, Splits
 from lib.linear import files as linear
 from lib.linear import svm
 from lib.linear.feature_norm import NormSample, measure
-from lib.stage import run
 from lib.stage.params import Seed
+from lib.stage.run import Life
 from lib.storage import checkpoint, shards, tables
 from lib.storage.by_image import ByImage
+from stages.schemas import stage
 
 
 class Svm(svm.SvmSettings):
@@ -35,18 +36,18 @@ class Svm(svm.SvmSettings):
 
 
 PARAMS = {
-    "seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool, "proposals.table": str,
+    "seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool,
 }
 
 
-def main(life: run.Life) -> None:
+def main(life: Life) -> None:
     """See the module's docstring."""
     settings, seed = life.params[f"{life.item}.svm"], life.params["seed"]
     photographs = Photographs(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = ByImage(life.dep(life.params["proposals.table"]), tables.PROPOSALS)
-    features = shards.Reader(life.dep(f"data/features/{life.item}"))
+    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
+    features = shards.Reader(life.input("features"))
     objects = {one: photographs.objects(one) for one in photographs.ids}
     counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(photographs.classes))
     negatives = min(settings.max_negatives, sum(features.rows(one) for one in photographs.ids))
@@ -70,6 +71,7 @@ def main(life: run.Life) -> None:
         miner.load_state_dict({name: value.numpy() for name, value in saved["miner"].items()})
     for position, image_id in enumerate(life.progress(photographs.ids[done:], len(photographs), "image", done), done):
         boxes = photographs.regions(image_id, proposals)
+        features.check(image_id, boxes)
         overlaps = class_overlaps(boxes, *objects[image_id], len(photographs.classes))
         miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(photographs))
         if (position + 1) % settings.checkpoint_every == 0:
@@ -78,11 +80,11 @@ def main(life: run.Life) -> None:
     for note in miner.notes:
         print(f"note: {note}", flush=True)
     linear.save_classifiers(
-        life.out(f"data/models/{life.item}/svm.pt"), photographs.classes, settings.layer, scale,
+        life.out(life.role("makes")), photographs.classes, settings.layer, scale,
         miner.weights, miner.bias, miner.trained, miner.notes,
     )
     tables.write_json(life.out(f"results/plots/mining/{life.item}.json"), miner.log_rows())
 
 
 if __name__ == "__main__":
-    run.stage(main, PARAMS)
+    stage(main, PARAMS)

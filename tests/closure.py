@@ -1,14 +1,16 @@
-"""Which files of ours a stage's script imports, directly or through others; and the lines for dvc.yaml.
+"""Which code of ours a stage's script runs, as the deps that dvc.yaml names: folders of lib, files of lib/detectors.
 
-`python -m tests.closure` prints the deps of every stage that are code.
+`python -m tests.closure` prints the code deps of every stage.
 """
 
 import ast
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from lib.stage import pipeline
+from lib.stage.pipeline import Entry
+
+MACHINERY = ("lib/stage/", "lib/parallel/", "stages/schemas.py")  # changes no result
 
 
 @cache
@@ -26,22 +28,38 @@ def imports(path: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def closure(script: str, args: Sequence[str]) -> set[str]:
-    """Code that a stage runs: `python -m SCRIPT WORD...`. A row's detector is imported by its name, one of the words."""
-    todo = {script.replace(".", "/") + ".py"}
-    text = Path(script.replace(".", "/") + ".py").read_text(encoding="utf-8")
-    if 'import_module(f"lib.detectors.' in text:
-        todo |= {path for word in args if Path(path := f"lib/detectors/{word}.py").is_file()}
-    done: set[str] = set()
+def by_name(entry: Entry) -> set[str]:
+    """Modules that a script imports by what stands in its command: the row's detector, the task of a training."""
+    task, detector = entry.roles.get("task"), entry.roles.get("detector")
+    found = {f"lib/detectors/{task.replace('.', '/')}.py"} if task else set()
+    if detector:
+        found.add(f"lib/detectors/{detector}/{'network' if entry.script == 'stages.extract' else 'detector'}.py")
+    return found
+
+
+def closure(entry: Entry) -> set[str]:
+    """Files that a stage runs, machinery left out."""
+    todo, done = {entry.script.replace(".", "/") + ".py", *by_name(entry)}, set[str]()
     while todo:
         path = todo.pop()
         done.add(path)
         todo |= imports(path) - done
-    return done
+    return {path for path in done if not path.startswith(MACHINERY)}
+
+
+def dep_of(path: str) -> str:
+    """The dep that stands for a file: its package, or itself in lib/detectors, where lib has no package, and in stages."""
+    parts = path.split("/")
+    return path if len(parts) < 3 or parts[1] == "detectors" else "/".join(parts[:2])
+
+
+def code_deps(entry: Entry) -> set[str]:
+    """The code deps of a stage."""
+    return {dep_of(path) for path in closure(entry)}
 
 
 if __name__ == "__main__":
     for name, entry in pipeline.entries().items():
         print(f"{name}:")
-        for path in sorted(closure(entry.script, entry.args)):
+        for path in sorted(code_deps(entry)):
             print(f"      - {path}")

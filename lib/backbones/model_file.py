@@ -48,21 +48,25 @@ class Model:
             )
 
 
-def save(
-    path: Path, backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
-) -> None:
-    """Writes the trunk of `backbone` and the sections given; the file is whole or not there."""
+def contents(
+    backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a file holds: the trunk of `backbone` and the sections given; `checkpoint.save` writes it."""
     taken = [name for name in sections if name in RESERVED]
     if taken:
         raise ValueError(f"sections {taken}: the names {RESERVED} are taken.")
     recipe = {key: list(value) for key, value in asdict(backbone.recipe).items()}
-    checkpoint.save(
-        path,
-        {
-            "backbone": backbone.name, "recipe": recipe, "trunk": backbone.trunk.state_dict(),
-            "classes": list(classes), "scale": scale.model_dump(), **sections,
-        },
-    )
+    return {
+        "backbone": backbone.name, "recipe": recipe, "trunk": backbone.trunk.state_dict(),
+        "classes": list(classes), "scale": scale.model_dump(), **sections,
+    }
+
+
+def save(
+    path: Path, backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
+) -> None:
+    """Writes `contents`; the file is whole or not there."""
+    checkpoint.save(path, contents(backbone, classes, scale, **sections))
 
 
 def read(path: Path, *sections: str) -> Model:
@@ -71,15 +75,15 @@ def read(path: Path, *sections: str) -> Model:
     sections : names that must be there; others that are there are in the result too
     Raises InputError for a file that is missing, broken, or lacks one of them.
     """
-    contents = checkpoint.load(path, "backbone", "recipe", *sections)
-    whole = "tensors" in contents
+    found = checkpoint.load(path, "backbone", "recipe", *sections)
+    whole = "tensors" in found
     if whole:
-        backbone = backbones.restore(contents)
+        backbone = backbones.restore(found)
     else:
-        contents = checkpoint.load(path, "backbone", "recipe", "trunk", "classes", "scale", *sections)
-        backbone = backbones.build(contents["backbone"])
-        backbone.trunk.load_state_dict(contents["trunk"])
-        backbone.recipe = backbones.Recipe(*(tuple(contents["recipe"][key]) for key in ("mean", "std")))
-    scale = Scale(**contents["scale"]) if "scale" in contents else None
-    others = {name: value for name, value in contents.items() if name not in RESERVED}
-    return Model(Path(path), centre(backbone).eval(), whole, contents.get("classes", []), scale, others)
+        found = checkpoint.load(path, "backbone", "recipe", "trunk", "classes", "scale", *sections)
+        backbone = backbones.build(found["backbone"])
+        backbone.trunk.load_state_dict(found["trunk"])
+        backbone.recipe = backbones.Recipe(*(tuple(found["recipe"][key]) for key in ("mean", "std")))
+    scale = Scale(**found["scale"]) if "scale" in found else None
+    others = {name: value for name, value in found.items() if name not in RESERVED}
+    return Model(Path(path), centre(backbone).eval(), whole, found.get("classes", []), scale, others)

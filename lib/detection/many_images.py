@@ -24,6 +24,7 @@ class Detector(Protocol):
     """What `lib/detectors/METHOD.py` calls `Detector`: read-only, may be called from several threads."""
 
     classes: list[str]
+    wants_proposals: bool
 
     def prepare(self, image: Image, boxes: Boxes | None) -> Any:
         """The part that needs no network. boxes : float32 (R, 4), or None where the detector makes its own regions."""

@@ -1,45 +1,69 @@
-"""The rows of `detect` in dvc.yaml: which module, settings, regions and models make a method."""
+"""The rows of `detect` in dvc.yaml: which detector, settings and files make a method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
+from lib.backbones.device import Device
+from lib.detection.many_images import Detector
+from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
 from lib.stage.pipeline import Entry
 
+FILES = ("model", "scores", "boxes", "regions")  # the roles that files play
+
 
 @dataclass(frozen=True)
 class Row:
-    """The words of a row's command and the models among its deps.
+    """The roles of a row's command: `detector`, `settings`, `proposing` (the same key where it has no such block), and `FILES`."""
 
-    module  : of lib/detectors;  block : dotted params key of its settings
-    regions : params key of where its regions come from;  models : paths, all of which exist
+    roles: Mapping[str, str]
+
+    @property
+    def settings(self) -> str:
+        """Key of params.yaml: what becomes a detection, and how."""
+        return self.roles["settings"]
+
+    @property
+    def module(self) -> Any:
+        """lib/detectors/PAPER/detector.py"""
+        return import_module(f"lib.detectors.{self.roles['detector']}.detector")
+
+    def reads(self) -> dict[str, Any]:
+        """Its keys of params.yaml and their types."""
+        key = self.roles["proposing"]
+        proposing = {} if key == self.settings else {key: self.module.Proposing}
+        return {self.settings: self.module.Detect, **proposing}
+
+    def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], place: Device, clock: Clock) -> Detector:
+        """The detector, its models loaded.
+
+        files : by role;  params : checked values of `reads`;  place : where to run;  clock : takes the time of each part
+        """
+        blocks = [params[key] for key in self.reads()]
+        made: Detector = self.module.Detector(files, *blocks, place, clock)
+        return made
+
+
+def row(method: str, entries: Mapping[str, Entry]) -> tuple[Row, dict[str, Path]]:
+    """The row of a method (`pipeline.entries`) and its models by role. Raises InputError for an unknown method and for
+    models not yet made; a table of regions may be missing: who has images of their own makes the regions too.
     """
-
-    module: ModuleType
-    block: str
-    regions: str
-    models: list[Path]
-
-
-def row(method: str, entries: Mapping[str, Entry]) -> Row:
-    """The row of a method (`pipeline.entries`). Raises InputError for an unknown method and for models not yet made."""
     known = [name.removeprefix("detect@") for name in entries if name.startswith("detect@")]
     if method not in known:
         raise InputError(
             [Fault("unknown method", "--method", f"is {method!r}", ", ".join(known), suggestion(method, known) or "Choose one")]
         )
-    entry = entries[f"detect@{method}"]
-    models = [Path(dep) for dep in entry.deps if dep.startswith("data/models/")]
+    roles = entries[f"detect@{method}"].roles
+    files = {role: Path(roles[role]) for role in FILES if Path(roles[role]).suffix == ".pt"}
     faults = [
         Fault("missing model", str(path), "is not there", "", f"Run: dvc repro detect@{method}")
-        for path in models
+        for path in dict.fromkeys(files.values())
         if not path.exists()
     ]
     if faults:
         raise InputError(faults)
-    _, module, block, regions = entry.args
-    return Row(import_module(f"lib.detectors.{module}"), block, regions, models)
+    return Row(roles), files

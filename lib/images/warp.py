@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.boxes.boxes import Boxes
+from lib.boxes.boxes import Boxes, to_voc
 
 Shape = Literal["warp", "square"]
 Ints = NDArray[np.int64]
@@ -37,7 +37,7 @@ def place(boxes: Boxes, width: int, height: int, side: int, context: float, shap
     shape   : warp stretches each axis by itself; square first grows the shorter side of the box
     """
     scale = 227 / (227 - 2 * context)
-    corners = np.asarray(boxes, np.float64).reshape(-1, 4) + (1, 1, 0, 0)  # the authors' 1-based, inclusive corners
+    corners = to_voc(boxes)  # the authors' 1-based, inclusive corners
     low, high = corners[:, :2], corners[:, 2:]
     limit = np.array([width, height], np.float64)
     if context == 0 and shape == "warp":

@@ -13,14 +13,16 @@ class Entry:
 
     name    : address for `dvc repro`, for example `svm@rcnn` or `data/digits/dvc.yaml:digits`
     script  : module after `python -m`
-    args    : words after the module: the row's name (`rcnn` of `svm@rcnn`) or block, and what else the row sets
+    words   : after the module, those without `=`: the row's name (`rcnn` of `svm@rcnn`) or a block of params.yaml
+    roles   : those with: `model=data/models/m0.pt` is the file in the role of the model
     params  : dotted keys of params.yaml that the stage declares
     deps, outs : paths, each once;  persist : outs that DVC leaves in place before a run
     """
 
     name: str
     script: str
-    args: tuple[str, ...]
+    words: tuple[str, ...]
+    roles: dict[str, str]
     params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
@@ -39,14 +41,16 @@ def entries() -> dict[str, Entry]:
 def _entry(stage: Any, root: str) -> Entry:
     from dvc.dependency.param import ParamsDependency
 
-    words = str(stage.cmd).split()
-    at = words.index("-m") + 1
+    command = str(stage.cmd).split()
+    at = command.index("-m") + 1
+    script, given = command[at], command[at + 1 :]
     params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
     deps = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
     return Entry(
         name=stage.addressing,
-        script=words[at],
-        args=tuple(words[at + 1 :]),
+        script=script,
+        words=tuple(word for word in given if "=" not in word),
+        roles=dict(word.split("=", 1) for word in given if "=" in word),
         params=tuple(key for dep in params for key in dep.params),
         deps=tuple(dict.fromkeys(_relative(dep.fs_path, root) for dep in deps)),
         outs=tuple(_relative(out.fs_path, root) for out in stage.outs),

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from lib.stage import params as params_file
 from lib.stage import pipeline, process
 from lib.stage.errors import Fault, InputError
-from lib.stage.schemas import UNTRACKED, Schema, check_all, keys
+from lib.stage.schemas import UNTRACKED, Schema, check_once, keys
 from lib.storage.tables import read_json, write_json
 
 SCRATCH = Path(".scratch")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Life:
     """What a stage's `main` gets.
 
-    name, args : address of the stage; the words after the module in its command, of which `item` is the first or ""
+    name, item : address of the stage; the first word after the module in its command, or ""
     params     : dotted key -> checked value, exactly the keys that dvc.yaml declares
     compute    : where to work
     data_root  : where the images are. Not tracked by the stages after `prepare`: the tables hold each image's hash, and
@@ -40,8 +40,8 @@ class Life:
     def __init__(
         self, entry: pipeline.Entry, params: Mapping[str, Any], compute: params_file.Compute, data_root: str
     ) -> None:
-        self.entry, self.name, self.args = entry, entry.name, entry.args
-        self.item = entry.args[0] if entry.args else ""
+        self.entry, self.name = entry, entry.name
+        self.item = (*entry.words, "")[0]
         self.compute, self.data_root = compute, data_root
         self.params = _Declared(entry, params)
         home = SCRATCH / entry.name.replace("/", "+")
@@ -65,13 +65,15 @@ class Life:
             raise InputError([Fault("missing input", path, "is not there", "", "Run: dvc repro")])
         return Path(path)
 
-    def deps(self, suffix: str) -> list[Path]:
-        """The declared inputs whose paths end so, in dvc.yaml's order: how a script serves rows with other files."""
-        return [self.dep(path) for path in self.entry.deps if path.endswith(suffix)]
+    def role(self, name: str) -> str:
+        """What stands in a role of the stage's command. Raises LookupError where the command does not give it."""
+        if name not in self.entry.roles:
+            raise LookupError(f"{self.name} reads the word {name}=, which its command in dvc.yaml does not have")
+        return self.entry.roles[name]
 
-    def outs(self, suffix: str) -> list[Path]:
-        """Where to write the declared outputs whose paths end so, in dvc.yaml's order."""
-        return [self.out(path) for path in self.entry.outs if path.endswith(suffix)]
+    def input(self, role: str) -> Path:
+        """The declared input in a role; see `dep`."""
+        return self.dep(self.role(role))
 
     def out(self, path: str) -> Path:
         """Where to write a declared output (or a file inside one) until it is published."""
@@ -161,12 +163,11 @@ class _Declared(dict[str, Any]):
         raise LookupError(f"{self._entry.name} reads {key}, but dvc.yaml does not list it among its params")
 
 
-def stage(main: Callable[[Life], None], schema: Schema) -> None:
-    """Runs one stage from its lock to its published outs; what `if __name__ == "__main__"` calls.
+def stage(main: Callable[[Life], None], schema: Schema, schemas: Callable[[], Mapping[str, Schema]]) -> None:
+    """Runs one stage from its lock to its published outs.
 
-    main   : does the work
-    schema : dotted params key -> type, where `{item}` in a key stands for the first word of the row's arguments and `{1}`
-             for the second; or a function of these words that returns it
+    main    : does the work
+    schema  : what the stage reads of params.yaml, see `schemas.keys`;  schemas : the same of every stage by its address
 
     An InputError is printed without a traceback and ends the process with code 1.
     """
@@ -174,8 +175,8 @@ def stage(main: Callable[[Life], None], schema: Schema) -> None:
         entry = _entry()
         process.follow_parent()
         values = params_file.load()
-        check_all(values, SCRATCH)
-        checked = params_file.validate(values, {**keys(schema, entry.args), **UNTRACKED})
+        check_once(values, schemas, SCRATCH)
+        checked = params_file.validate(values, {**keys(schema, entry), **UNTRACKED})
         untracked = [checked.pop(key) for key in UNTRACKED]
         life = Life(entry, checked, *untracked)
         main(life)

@@ -1,8 +1,8 @@
 """Which keys of params.yaml each stage reads, and the check of all of them at once."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,51 @@ UNTRACKED = {"compute": params_file.Compute, "data.root": str}  # read by every 
 Schema = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
 
 
-def keys(schema: Schema, args: Sequence[str]) -> dict[str, Any]:
-    """The schema of one row: `{item}` and `{1}` in its keys replaced by the words of its command."""
-    schema = schema(*args) if callable(schema) else schema
-    return {key.format(*args, item=args[0] if args else ""): kind for key, kind in schema.items()}
+def keys(schema: Schema, entry: pipeline.Entry) -> dict[str, Any]:
+    """The schema of one row: of a function, what it returns for the words and roles of the row's command; in the keys of
+    a mapping `{item}` stands for the first word.
+    """
+    if callable(schema):
+        return dict(schema(*entry.words, **entry.roles))
+    return {key.format(item=(*entry.words, "")[0]): kind for key, kind in schema.items()}
 
 
-def check_all(values: Mapping[str, Any], scratch: Path) -> None:
-    """Checks the params of every stage, so that a slip in a late block stops the first stage, not the tenth.
+def interpolated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys whose values dvc.yaml itself puts into commands and deps, all of them text (`${proposals.table}`)."""
+    named = re.findall(r"\$\{([\w.]+)\}", Path("dvc.yaml").read_text(encoding="utf-8"))
+    return {key: str for key in sorted({*named} & {*params_file.leaves(values)})}
 
-    The stages' modules are imported by name here, outside any stage's import closure: nothing of them reaches a
-    result. A stamp in the scratch folder keeps later stages of the same `dvc repro` from doing it again.
+
+def check_all(values: Mapping[str, Any], schemas: Mapping[str, Schema]) -> None:
+    """Checks the params of every stage. Raises InputError with every fault of every block.
+
+    values : what `params.load` returned;  schemas : of each stage by its address
+    """
+    faults: dict[Fault, None] = {}
+    entries, read = pipeline.entries(), {**UNTRACKED, **interpolated(values)}
+    for name, entry in entries.items():
+        schema = keys(schemas[name], entry)
+        if set(schema) != set(entry.params):
+            raise LookupError(f"{name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
+        try:
+            params_file.validate(values, {**schema, **read})
+        except InputError as error:
+            faults |= dict.fromkeys(error.faults)
+    declared = {key for entry in entries.values() for key in entry.params} | set(read)
+    faults |= dict.fromkeys(params_file.unread(values, declared))
+    if faults:
+        raise InputError(list(faults))
+
+
+def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
+    """`check_all`, so that a slip in a late block stops the first stage, not the tenth. A stamp in the scratch folder
+    keeps later stages of the same `dvc repro` from doing it again.
     """
     files = [Path("dvc.yaml"), Path(params_file.FILE), *sorted(Path("stages").glob("*.py"))]
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return
-    faults: dict[Fault, None] = {}
-    entries = pipeline.entries().values()
-    for entry in entries:
-        schema = keys(import_module(entry.script).PARAMS, entry.args)
-        if set(schema) != set(entry.params):
-            raise LookupError(f"{entry.name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
-        try:
-            params_file.validate(values, {**schema, **UNTRACKED})
-        except InputError as error:
-            faults |= dict.fromkeys(error.faults)
-    declared = {key for entry in entries for key in entry.params} | set(UNTRACKED)
-    faults |= dict.fromkeys(params_file.unread(values, declared))
-    if faults:
-        raise InputError(list(faults))
+    check_all(values, schemas())
     scratch.mkdir(exist_ok=True)
     for stale in scratch.glob("params-*"):
         stale.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
 """Large arrays by image in a few large files: written image by image, resumed shard by shard.
 
 A store is a folder: `index.parquet` (image_id, shard, first row, rows) and, for each named array and shard, one
-`NAME-00000.npy` of fixed row length.
+`NAME-00000.npy` of fixed row length. A store of regions' features says in the column `regions` which regions, in which
+order: whoever reads rows by the number of a region makes sure with `Reader.check`.
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -34,6 +36,12 @@ def plan(image_ids: Sequence[str], rows: Sequence[int], row_bytes: int, shard_by
         records.append((image_id, shard, start, count))
         start += count
     return pd.DataFrame(records, columns=INDEX.names).astype({"shard": "int32", "start": "int64", "rows": "int64"})
+
+
+def count(regions: np.ndarray) -> tuple[int, str]:
+    """The number of an image's regions, float32 (R, 4), and a digest of their corners and order."""
+    corners = np.ascontiguousarray(regions, np.float32)
+    return len(corners), hashlib.sha256(corners.tobytes()).hexdigest()[:16]
 
 
 class Writer:
@@ -100,7 +108,8 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         index = tables.read(folder / "index.parquet", INDEX)
-        self._where = {row[0]: row[1:] for row in index.itertuples(index=False, name=None)}
+        self._where = {row[0]: row[1:4] for row in index.itertuples(index=False, name=None)}
+        self._digests = dict(zip(index["image_id"], index["regions"], strict=True)) if "regions" in index else {}
         self._heads: dict[Path, tuple[int, int, np.dtype]] = {}
         self._mapped: dict[Path, np.ndarray] = {}
 
@@ -110,6 +119,14 @@ class Reader:
     def rows(self, image_id: str) -> int:
         """Number of rows of an image."""
         return int(self._where[image_id][2])
+
+    def check(self, image_id: str, regions: np.ndarray) -> None:
+        """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in this order."""
+        if image_id not in self._where or self._digests.get(image_id) != count(regions)[1]:
+            raise InputError(
+                [Fault("other regions", str(self.folder), f"holds other rows of {image_id} than its objects and proposals now",
+                       "the same objects, proposals and `difficult` in extract and after it", "Run: dvc repro")]
+            )
 
     def width(self, name: str) -> int:
         """Row length of an array."""

@@ -6,30 +6,69 @@ Faster R-CNN's detector is this network on other proposals. R regions of an imag
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones import backbones, model_file
 from lib.backbones.backbones import Backbone
-from lib.backbones.device import Device, Precision
+from lib.backbones.device import Device
 from lib.backbones.low_rank import restore_ranks
+from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import decode
-from lib.detection.candidates import Selection
-from lib.detectors.fast.heads import DetectionHead, region_layers
 from lib.images.decode import Image
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.pooling.roi import roi_pool
-from lib.stage.errors import Fault, InputError
 
-REGIONS = str  # where its regions come from: a table of proposals
+
+class DetectionHead(nn.Module):
+    """Class scores and box deltas of pooled regions.
+
+    layers : from `region_layers`, and D, the length of its rows;  classes : C
+    score, box : linear layers on fc7 to C + 1 and 4 (C + 1) outputs; Gaussian weights of deviation 0.01 and 0.001,
+                 biases 0 (paper §2.3; the authors' prototxts)
+    mean, std  : buffers float32 (C + 1, 4), statistics of the targets. The weights stay in the space of normalised
+                 targets, in memory and in files; `deltas` alone goes back, so it happens exactly once
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.layers, self.features = layers, features
+        self.score = nn.Linear(features, classes + 1)
+        self.box = nn.Linear(features, 4 * (classes + 1))
+        for layer, deviation in ((self.score, 0.01), (self.box, 0.001)):
+            nn.init.normal_(layer.weight, std=deviation)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("mean", torch.zeros(classes + 1, 4))
+        self.register_buffer("std", torch.ones(classes + 1, 4))
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (R, channels, g, g) -> logits (R, C+1), background first, and normalised deltas (R, C+1, 4)."""
+        return self.outputs(self.layers(regions))
+
+    def outputs(self, fc7: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` from fc7 rows (R, D) on. R may be 0."""
+        # In half precision scores would tie, and deltas keep 8 bits.
+        with torch.autocast(fc7.device.type, enabled=False):
+            return self.score(fc7.float()), self.box(fc7.float()).unflatten(1, (-1, 4))
+
+    def deltas(self, normalised: Tensor) -> Tensor:
+        """Normalised deltas (R, C+1, 4) as the network gives them -> dx dy dw dh (R, C+1, 4), for `box_coding.decode`."""
+        return normalised * self.std + self.mean
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Sets the statistics, float (C+1, 4) each, std above 0."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
 
 class Network(nn.Module):
@@ -188,43 +227,6 @@ class Extractor:
         """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
         rows = self._run(prepared, ("fc7",))
         return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
-
-
-class Detect(Selection):
-    """Block `fast.detect`: which regions become detections, and
-
-    scores  : softmax, or svm: those of the second model file (paper §5.4: 66.9 against 66.8 mAP)
-    regress : move the boxes by the deltas of their class (off: §5.1's "multi-task training, no regression at test")
-    batch   : regions that go through the head at once;  precision : of the forward passes
-    """
-
-    scores: Literal["softmax", "svm"]
-    regress: bool
-    batch: int = Field(ge=1)
-    precision: Precision
-
-
-class Detector:
-    """Scores and boxes of the proposals of one image after another.
-
-    models   : a file with a head; after it the SVMs where `settings.scores` asks for them
-    settings : of what detects;  clock : takes the time of each part
-    """
-
-    def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._run, self._settings, self._clock = Pass(models[0], place, settings.batch, clock), settings, clock
-        self.classes, self.prepare = self._run.classes, self._run.prepare
-        if settings.scores == "svm" and len(models) < 2:
-            raise InputError([Fault("no SVMs", str(models[0]), "scores: svm, and no model of SVMs stands beside it in dvc.yaml",
-                                    "softmax", "Set scores: softmax, or add svm.pt to the stage's deps")])
-        self._svm = linear.Classifiers(models[1], self.classes) if settings.scores == "svm" else None
-
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4), scores float32 (R, C), and the function that moves some of the boxes."""
-        rows = self._run(prepared, ("fc7",) if self._svm else ())
-        with self._clock("scores"):
-            scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
-        return prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else linear.unmoved
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,15 +1,24 @@
-"""Which regions of an image a detector learns from, and where to move them (Fast R-CNN §2.3; the authors' roidb.py,
-minibatch.py). R regions, C classes without background; labels are 0 for background and 1 to C.
+"""Which regions of an image a detection head learns from, where to move them, and its multi-task loss (Fast R-CNN §2.3,
+equations 1 to 3; the authors' roidb.py, minibatch.py, smooth_L1_loss_layer.cu). R regions, C classes without background; labels are 0 for background and 1 to C.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
 
+from lib.backbones.device import Precision
+from lib.backbones.scaling import Scale
 from lib.boxes.boxes import Boxes, clip, iou
 from lib.boxes.coding import encode
+from lib.training.loop import Optimisation
 
+BoxLoss = Literal["smooth_l1", "l2", "none"]
 FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # py-faster-rcnn's config.py, for every class
 
 
@@ -121,3 +130,60 @@ def fixed_statistics(classes: int) -> tuple[NDArray[np.float32], NDArray[np.floa
     std = np.tile(np.array(FIXED_STD, np.float32), (classes + 1, 1))
     std[0] = 1
     return np.zeros((classes + 1, 4), np.float32), std
+
+
+class HeadTraining(Optimisation):
+    """What every training of a detection head is told: the optimisation, and
+
+    scale            : of the images; with several sizes each image gets one of them at random
+    images, regions  : of a batch (paper: 2, 128)
+    foreground_share : largest share of foreground (paper: 0.25)
+    foreground       : IoU from which a region is foreground (paper: 0.5)
+    background       : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn's Faster: 0, 0.5)
+    mirror           : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
+    fc, dropout      : of the region layers, see `region_layers`
+    box_loss, beta   : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
+    box_weight       : λ of the box loss (paper: 1)
+    precision        : of the forward passes
+    """
+
+    scale: Scale
+    images: int = Field(ge=1)
+    regions: int = Field(ge=1)
+    foreground_share: float = Field(ge=0, le=1)
+    foreground: float = Field(gt=0, le=1)
+    background: list[float] = Field(min_length=2, max_length=2)
+    mirror: float = Field(ge=0, le=1)
+    fc: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    box_loss: BoxLoss
+    beta: float = Field(gt=0)
+    box_weight: float = Field(ge=0)
+    precision: Precision
+
+
+def head_loss(
+    logits: Tensor, deltas: Tensor, label: Tensor, target: Tensor, total: int, box_loss: BoxLoss, beta: float, weight: float
+) -> dict[str, Tensor]:
+    """One image's share of the loss of a batch. R regions of the image, C classes without background.
+
+    logits   : float (R, C+1);  deltas : float (R, C+1, 4), normalised, of which those of the true class count
+    label    : int64 (R,), 0 for background;  target : float32 (R, 4), normalised;  R may be 0
+    total    : regions of the whole batch, by which both sums are divided: of foreground **and** background, and not times
+               the four coordinates (a batch without regions: 1)
+    box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; 1 / σ² in py-faster-rcnn);
+               l2: d² / 2 (R-CNN, SPPnet); none
+    weight   : λ of the box loss
+    returns  : `softmax`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without foreground
+    """
+    count, kind = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
+    losses = {"softmax": functional.cross_entropy(logits.to(kind), label, reduction="sum") / count}
+    if box_loss != "none":
+        good = label > 0
+        moves, wanted = deltas.to(kind)[good, label[good]], target[good]
+        if box_loss == "l2":
+            loss = functional.mse_loss(moves, wanted, reduction="sum") / 2
+        else:
+            loss = functional.smooth_l1_loss(moves, wanted, reduction="sum", beta=beta)
+        losses["boxes"] = weight * loss / count
+    return losses

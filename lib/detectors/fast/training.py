@@ -3,10 +3,10 @@
 Paper §2.3; the authors' minibatch.py, roidb.py. R regions of an image, C classes without background.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,64 +15,43 @@ from pydantic import Field
 from torch import nn
 
 from lib.backbones import model_file
-from lib.backbones.device import Device, Precision
-from lib.backbones.scaling import Scale, factor, resize, to_input
+from lib.backbones.device import Device
+from lib.backbones.region_layers import LAST_BLOCK, PRETRAINED_FC, region_layers
+from lib.backbones.scaling import factor, resize, to_input
 from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
-from lib.detectors.fast.heads import LAST_BLOCK, PRETRAINED_FC, DetectionHead, region_layers
-from lib.detectors.fast.loss import BoxLoss, head_loss
-from lib.detectors.fast.network import Network, restore_head
-from lib.detectors.fast.targets import Regions
+from lib.detectors.fast.network import DetectionHead, Network, describe_head, restore_head
+from lib.detectors.fast.targets import HeadTraining, Regions, head_loss
 from lib.images.image_set import Photographs
 from lib.stage.errors import Fault, InputError
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
 from lib.training.order import images_of
+from lib.training.task import Given, Phase, Task
 from lib.training.trunk import TrainedTrunk
 
 PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
 
 
-class Train(training.Optimisation):
-    """Blocks `fast.train`, `faster.m2`, `faster.m4`: the optimisation, and
+class Train(HeadTraining):
+    """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
 
-    scale             : of the images; with several sizes each image gets one of them at random
-    images, regions   : of a batch (paper: 2, 128); each image gives regions / images of them, fewer where it has fewer
-    foreground_share  : largest share of foreground (paper: 0.25)
-    foreground        : IoU from which a region is foreground (paper: 0.5)
-    background        : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn's Faster: 0, 0.5)
-    mirror            : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
+    regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
     proposals_max     : first so many proposals of an image; null for all
-    fc, dropout       : of the region layers, see `region_layers`;  head : fresh, or the second model file's whole, or
-                        `outputs`: fresh outputs on that file's fc6 and fc7 (py-faster-rcnn's step 4)
+    head              : fresh, or the file's whole in the role `head` (previous), or fresh outputs on that file's fc6 and fc7
+                        (outputs: py-faster-rcnn's step 4)
     frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
-    box_loss, beta    : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
-    box_weight        : λ of the box loss (paper: 1)
     stage_wise        : first without the box loss, then as many iterations of the box layer alone (§5.1)
     statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
-    precision         : of the forward passes
     """
 
-    scale: Scale
-    images: int = Field(ge=1)
-    regions: int = Field(ge=1)
-    foreground_share: float = Field(ge=0, le=1)
-    foreground: float = Field(gt=0, le=1)
-    background: list[float] = Field(min_length=2, max_length=2)
-    mirror: float = Field(ge=0, le=1)
     proposals_max: int | None = Field(ge=1)
-    fc: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
     head: Literal["fresh", "previous", "outputs"]
     frozen: int | Literal["all"]
-    box_loss: BoxLoss
-    beta: float = Field(gt=0)
-    box_weight: float = Field(ge=0)
     stage_wise: bool
     statistics: Literal["per_class", "fixed"]
     std_floor: float = Field(gt=0)
-    precision: Precision
 
     def phases(self) -> list["Train"]:
         """The trainings that follow each other: one, or two where it is stage-wise."""
@@ -230,3 +209,43 @@ def item_losses(
         logits, deltas, label, target, item.total, settings.box_loss, settings.beta, settings.box_weight
     )
     return training.Part(found, [item.key[0]])
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: Train}
+
+
+def task(given: Given) -> Task:
+    """Fast R-CNN's network on proposals. Reads the roles `model`, whose trunk and further sections are in the result too,
+    unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block does not say `head: fresh`.
+    """
+    settings, images = given.settings, given.images
+    batches = Batches(images, given.proposals(), settings, given.seed, given.stage)
+    settings_of = settings.phases()
+    torch.manual_seed(given.seed)
+    model = model_file.read(given.path("model"))
+    others = [] if settings.head == "fresh" else [given.path("head")]
+    head = start_head(model, others, images.classes, settings, batches)
+    network = Network(model.backbone, head)
+
+    def phases() -> Iterator[Phase]:
+        for number, chosen in enumerate(settings_of):
+            freeze(network, chosen, boxes_only=number > 0)
+            frozen = None if number or settings.frozen == "all" else settings.frozen
+            trunk = TrainedTrunk(network.trunk, frozen, given.device.place, given.memory)
+
+            def losses(item: Item, trunk: TrainedTrunk = trunk, chosen: Train = chosen) -> training.Part:
+                return item_losses(network, trunk, item, chosen, given.device)
+
+            yield Phase(chosen, [head.score, head.box], batches, losses)
+
+    def sections() -> dict[str, Any]:
+        found = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
+        return model_file.contents(model.backbone, images.classes, settings.scale, **found)
+
+    return Task(
+        network, phases, len(settings_of) * settings.iterations, sections,
+        f"{len(settings_of) * settings.iterations} iterations of {settings.images} images; {len(batches.left_out)} of "
+        f"{len(images)} images have no region to learn from",
+    )

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from lib.backbones.scaling import Scale, resize
 from lib.boxes.anchors import inside
-from lib.boxes.boxes import Boxes, iou
+from lib.boxes.boxes import Boxes, flip, iou
 from lib.boxes.coding import encode
+from lib.images.image_set import Photographs
 from lib.stage.params import Settings
 
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
@@ -141,3 +143,12 @@ def losses(logits: Tensor, deltas: Tensor, drawn: Sample, by: Divisors, settings
     objectness = nn.functional.binary_cross_entropy_with_logits(logits[rows].float(), wanted, reduction="sum")
     boxes = nn.functional.smooth_l1_loss(moves, targets, reduction="sum", beta=settings.sigma**-2)
     return {"rpn_objectness": objectness / by.objectness, "rpn_boxes": settings.box_weight * boxes / by.boxes}
+
+
+def view(photographs: Photographs, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
+    """An image as the network sees it, uint8 (H, W, 3), and its objects in that picture's pixels, float32 (K, 4)."""
+    image, (objects, _) = photographs.image(image_id), photographs.objects(image_id)
+    if mirrored:
+        image, objects = np.ascontiguousarray(image[:, ::-1]), flip(objects, image.shape[1])
+    factor = scale.factors(image.shape[1], image.shape[0])[0]
+    return resize(image, factor), objects * np.float32(factor)

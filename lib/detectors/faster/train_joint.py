@@ -5,6 +5,7 @@ given: no gradient goes through their coordinates, which is what is approximate.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,59 +13,42 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
+from lib.backbones import model_file
 from lib.backbones.backbones import Backbone
-from lib.backbones.device import Device, Precision
-from lib.backbones.scaling import Scale, to_input
-from lib.boxes.anchors import AnchorMaps
+from lib.backbones.device import Device
+from lib.backbones.region_layers import region_layers
+from lib.backbones.scaling import to_input
+from lib.boxes.anchors import AnchorMaps, Anchors
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import targets as region_sampling
-from lib.detectors.fast.heads import DetectionHead
-from lib.detectors.fast.loss import BoxLoss, head_loss
-from lib.detectors.fast.network import Network
+from lib.detectors.fast.network import DetectionHead, Network, describe_head
+from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Proposing, propose
-from lib.detectors.faster.train_rpn import view
+from lib.detectors.faster.rpn import RPN, Layers, Proposing, propose
+from lib.detectors.faster.targets import view
 from lib.images.image_set import Photographs
 from lib.training import loop as training
 from lib.training.order import images_of
+from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
-class Train(training.Optimisation):
-    """Block `faster_joint.train`: the optimisation, and
+class Train(HeadTraining):
+    """Block `faster_joint.train`: see `HeadTraining`, and
 
-    scale            : of the images, one size
-    images           : of a batch, whose gradients are averaged (authors: 2 for VGG16 and ZF)
-    regions          : of an image (authors: 128), foreground_share of them at most foreground (0.25)
-    foreground       : IoU from which a region is foreground (0.5)
-    background       : IoU from which and below which it is background (0, 0.5)
-    mirror, frozen   : probability of mirroring an image (0.5), leading parts of the trunk that are not trained (VGG16: 10)
-    targets, loss    : of the proposer, see `rpn_targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
-    fc, dropout      : of the region layers, see `region_layers`
-    box_loss, beta, box_weight : of the detector, see `head_loss` (smooth_l1, 1, 1)
-    precision        : of the forward passes
+    scale           : one size;  images : their gradients are averaged (authors: 2 for VGG16 and ZF)
+    regions         : of an image (authors: 128)
+    frozen          : leading parts of the trunk that are not trained (VGG16: 10)
+    targets, loss   : of the proposer, see `rpn_targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
 
     The statistics of the detector's targets are fixed: they cannot be known before the proposals are.
     """
 
-    scale: Scale
-    images: int = Field(ge=1)
-    regions: int = Field(ge=1)
-    foreground_share: float = Field(ge=0, le=1)
-    foreground: float = Field(gt=0, le=1)
-    background: list[float] = Field(min_length=2, max_length=2)
-    mirror: float = Field(ge=0, le=1)
     frozen: int = Field(ge=0)
     targets: rpn_targets.Targets
     loss: rpn_targets.Loss
     proposing: Proposing
-    fc: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    box_loss: BoxLoss
-    beta: float = Field(gt=0)
-    box_weight: float = Field(ge=0)
-    precision: Precision
 
 
 class Joint(nn.Module):
@@ -149,3 +133,32 @@ def regions_of(item: Item, proposals: Boxes, size: tuple[int, int], settings: Tr
     lower, upper = settings.background
     random = np.random.default_rng(item.seed)
     return regions[region_sampling.sample(regions, settings.regions, settings.foreground_share, (lower, upper), random)]
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: Train, f"{method}.anchors": Anchors, f"{method}.rpn": Layers}
+
+
+def task(given: Given) -> Task:
+    """Both networks from M0, the role `model`; anchors and layers of the block of the four steps."""
+    settings, images = given.settings, given.images
+    model = model_file.read(given.path("model"))
+    torch.manual_seed(given.seed)
+    anchors = given.params[f"{given.method}.anchors"]
+    rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
+    head = DetectionHead(*region_layers(model.backbone, settings.fc, settings.dropout), len(images.classes))
+    network = Joint(model.backbone, rpn, head)
+    trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.place, given.memory)
+    batches = Batches(images, rpn.anchors, settings, given.seed, given.stage)
+
+    def sections() -> dict[str, Any]:
+        found = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}
+        return model_file.contents(model.backbone, images.classes, settings.scale, **found)
+
+    return Task(
+        network,
+        once(settings, [rpn, head.score, head.box], batches,
+             lambda item: item_losses(network, trunk, item, settings, given.device)),
+        settings.iterations, sections, f"{settings.iterations} iterations of {settings.images} images",
+    )

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
-from lib.backbones.scaling import Scale, resize, to_input
-from lib.boxes.anchors import AnchorMaps, inside
-from lib.boxes.boxes import Boxes, flip, iou
+from lib.backbones.scaling import Scale, to_input
+from lib.boxes.anchors import AnchorMaps, Anchors, inside
+from lib.boxes.boxes import iou
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import Proposer, one_size
+from lib.detectors.faster.rpn import RPN, Layers
 from lib.images.image_set import Photographs
 from lib.training import loop as training
 from lib.training.order import images_of
+from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
@@ -70,22 +74,13 @@ class Batches:
         chosen, random, found = self._settings, training.generator(self._seed, self._stage, i), []
         for position in images_of(self._seed, self._stage, i, chosen.images, len(self._photographs)):
             mirrored = bool(random.random() < chosen.mirror)
-            image, objects = view(self._photographs, self._photographs.ids[position], self._scale, mirrored)
+            image, objects = rpn_targets.view(self._photographs, self._photographs.ids[position], self._scale, mirrored)
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
             drawn = rpn_targets.sample(anchors, size, objects, per_cell, chosen.targets, random)
             found.append((image, (position, mirrored), self._photographs.ids[position], drawn))
         by = rpn_targets.divisors([one[3] for one in found], chosen.loss, chosen.targets)
         return [Item(*one, by) for one in found]
-
-
-def view(photographs: Photographs, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
-    """An image as the network sees it, uint8 (H, W, 3), and its objects in that picture's pixels, float32 (K, 4)."""
-    image, (objects, _) = photographs.image(image_id), photographs.objects(image_id)
-    if mirrored:
-        image, objects = np.ascontiguousarray(image[:, ::-1]), flip(objects, image.shape[1])
-    factor = scale.factors(image.shape[1], image.shape[0])[0]
-    return resize(image, factor), objects * np.float32(factor)
 
 
 def item_losses(network: Proposer, trunk: TrainedTrunk, item: Item, settings: Train, device: Device) -> training.Part:
@@ -149,3 +144,31 @@ def _cautions(
             found.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
                          "Add scales or ratios of their size to faster.anchors.")
     return found
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: Train, f"{method}.anchors": Anchors, f"{method}.rpn": Layers}
+
+
+def task(given: Given) -> Task:
+    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned too (M1), or M2's, frozen (M3)."""
+    settings, images = given.settings, given.images
+    model = model_file.read(given.path("model"))
+    torch.manual_seed(given.seed)
+    anchors = given.params[f"{given.method}.anchors"]
+    rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
+    network = Proposer(model.backbone, rpn)
+    frozen = None if settings.frozen == "all" else settings.frozen
+    trunk = TrainedTrunk(network.trunk, frozen, given.device.place, given.memory)
+    batches = Batches(images, rpn.anchors, settings, given.seed, given.stage)
+    fit = anchor_fit(images, rpn.anchors, settings)
+    return Task(
+        network,
+        once(settings, [rpn], batches, lambda item: item_losses(network, trunk, item, settings, given.device)),
+        settings.iterations,
+        lambda: model_file.contents(model.backbone, images.classes, settings.scale, rpn=rpn.describe()),
+        f"{settings.iterations} iterations of {settings.images} images, {len(fit.unused)} of "
+        f"{len(images)} images without an anchor inside",
+        cautions=fit.cautions, plots={"anchors": fit.classes},
+    )

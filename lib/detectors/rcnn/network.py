@@ -3,9 +3,8 @@
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,19 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones import backbones
-from lib.backbones.device import Device, Precision
+from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
-from lib.images.image_set import Photographs
 from lib.images.warp import Crops, warp
-from lib.linear import files as linear
-from lib.parallel.clock import Clock
 from lib.stage.params import Settings
 from lib.storage import checkpoint
-from lib.training.windows import Windows
 
 FEATURES = ("pool5", "fc7")
-REGIONS = str  # where its regions come from: a table of proposals
 
 
 class Crop(Settings):
@@ -77,53 +70,28 @@ class Network(nn.Module):
         return warp(image, boxes, self.crop.side, self.crop.context, self.crop.shape)
 
 
-def save(path: Path, network: Network) -> None:
-    """The whole network as a file: backbone, recipe, crop, classes."""
-    contents = {
+def describe(network: Network) -> dict[str, Any]:
+    """The whole network as the contents of a file: backbone, recipe, crop, classes."""
+    return {
         **backbones.describe(network.backbone),
         "classes": network.classes,
         "crop": network.crop.model_dump(),
         "classifier": network.classifier.state_dict(),
     }
-    checkpoint.save(path, contents)
 
 
 def load(path: Path) -> Network:
-    """What `save` wrote."""
+    """The network of a file with what `describe` gave."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "crop", "classifier")
     network = Network(backbones.restore(contents), contents["classes"], Crop(**contents["crop"]))
     network.classifier.load_state_dict(contents["classifier"])
     return network.eval()
 
 
-def losses(network: Network, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
-    """Softmax cross-entropy over C+1 classes (paper §2.3), its share of the mean over the `batch` of which this is a part."""
-    labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.place)
-    logits = network(network.prepare(crops, device))[2]
-    return {"softmax": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
-
-
-def cut_windows(
-    network: Network, photographs: Photographs, windows: Windows, mirror: NDArray[np.bool_]
-) -> Crops:
-    """The crops of windows of many images, in their order.
-
-    mirror : bool (N,) which crops to flip; the flip comes after the crop, as in Caffe's layer
-    """
-    parts, order = [], []
-    for position in np.unique(windows.image):
-        rows = np.flatnonzero(windows.image == position)
-        parts.append(network.cut(photographs.image(photographs.ids[position]), windows.boxes[rows]))
-        order.append(rows)
-    crops = Crops.concatenate(parts)
-    back = np.argsort(np.concatenate(order))
-    return Crops(crops.pixels[back], crops.covered[back]).mirrored(mirror)
-
-
 class Extractor:
     """Features of the regions of one image after another.
 
-    model  : the file that `save` wrote;  device : where to run;  batch : crops in one forward pass
+    model  : the file with what `describe` gave;  device : where to run;  batch : crops in one forward pass
     """
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
@@ -151,51 +119,3 @@ class Extractor:
                 for name, value in zip(rows, (pool5, fc7, logits.float().softmax(1)), strict=True):
                     rows[name].append(value.float().cpu())
         return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
-
-
-class Detect(Selection):
-    """Block `rcnn.detect`: which regions become detections, and
-
-    scores    : svm, or the network's softmax (paper, appendix B: 54.2 against 50.9 mAP)
-    regress   : move the boxes by their class's regressor (paper §3.5)
-    batch     : crops in one forward pass
-    precision : of the forward passes
-    """
-
-    scores: Literal["svm", "softmax"]
-    regress: bool
-    batch: int = Field(ge=1)
-    precision: Precision
-
-
-class Detector:
-    """Scores and refines the proposals of an image with the trained models of R-CNN.
-
-    models   : one folder with cnn.pt, and svm.pt and boxes.pt where they are used
-    settings : block `rcnn.detect`;  place : where to run;  clock : takes the time of each part
-    """
-
-    def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
-        folder = models[0]
-        self._extractor, self._clock = Extractor(folder / "cnn.pt", place, settings.batch), clock
-        self.classes = self._extractor.classes
-        self._svm = linear.Classifiers(folder / "svm.pt", self.classes) if settings.scores == "svm" else None
-        self._boxes = linear.Regressors(folder / "boxes.pt", self.classes) if settings.regress else None
-
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> tuple[Boxes, Crops]:
-        """The part that needs no network; may run in a thread ahead of the rest."""
-        with self._clock("crop"):
-            return boxes, self._extractor.prepare(image, boxes)
-
-    def __call__(self, prepared: tuple[Boxes, Crops]) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The regions of a prepared image, their scores, and the function that moves some of them.
-
-        returns : float32 (R, 4); float32 (R, C), minus infinity where a class has no classifier;
-                  `refine(rows, labels, boxes)`
-        """
-        boxes, crops = prepared
-        with self._clock("network"):
-            rows = self._extractor.features(crops)
-        with self._clock("scores"):
-            scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved

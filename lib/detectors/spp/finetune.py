@@ -3,7 +3,7 @@
 D pooled features, N windows of a batch.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +13,14 @@ from torch import nn
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import class_overlaps, flip
-from lib.detectors.spp.network import Network
+from lib.detectors.spp.network import Network, describe, for_detection, load
 from lib.images.image_set import Photographs
 from lib.pooling.map_store import MapStore
-from lib.pooling.pyramid import pool_windows
+from lib.pooling.pyramid import Window, pool_windows
 from lib.storage.by_image import ByImage
 from lib.training import windows as sampling
 from lib.training.loop import Optimisation, Part, generator
+from lib.training.task import Given, Task, once
 
 
 class FineTune(Optimisation):
@@ -38,6 +39,32 @@ class FineTune(Optimisation):
     background: float = Field(ge=0, le=1)
     mirror: float = Field(ge=0, le=1)
     precision: Precision
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: FineTune, f"{method}.window": Window}
+
+
+def task(given: Given) -> Task:
+    """SPPnet's classifier with a fresh softmax, on windows of the maps. Reads the roles `model`, `maps` and `proposals`.
+
+    With `iterations: 0` fc6 and fc7 stay as they were, which is the paper's row without fine-tuning.
+    """
+    settings, images = given.settings, given.images
+    maps = MapStore(given.path("maps"))
+    maps.require_mirrored(settings.mirror)
+    windows = pools(images, given.proposals(), settings)
+    torch.manual_seed(given.seed)
+    start = load(given.path("model"))
+    network = for_detection(start, images.classes, maps.scales, given.params[f"{given.method}.window"])
+    batches = Batches(network, maps, images, windows, settings, given.seed, given.stage, given.device)
+    return Task(
+        network.head, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
+        lambda: describe(network),
+        f"{settings.iterations} iterations of {settings.batch} windows at {maps.scales} pixels; "
+        f"{len(windows[0])} foreground and {len(windows[1])} background windows",
+    )
 
 
 class Piece(NamedTuple):

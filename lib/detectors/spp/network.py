@@ -4,14 +4,20 @@ R regions, C classes without background, D pooled features, F features of fc7.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones import backbones
-from lib.pooling.pyramid import Window
+from lib.backbones.device import Device
+from lib.boxes.boxes import Boxes
+from lib.parallel.clock import Clock
+from lib.pooling.map_store import MapStore
+from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows
 from lib.pooling.roi import pool_whole
 from lib.stage.params import Settings
 from lib.storage import checkpoint
@@ -109,9 +115,11 @@ def for_detection(classifier: Network, classes: list[str], scales: list[int], wi
     return network
 
 
-def save(path: Path, network: Network) -> None:
-    """The network as a file: trunk, recipe, pyramid, fc layers, classes, and the windows' rule once there is one."""
-    contents = {
+def describe(network: Network) -> dict[str, Any]:
+    """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, and the windows' rule once there
+    is one.
+    """
+    return {
         **backbones.describe(network.backbone),
         "classes": network.classes,
         "layers": network.layers.model_dump(),
@@ -119,11 +127,10 @@ def save(path: Path, network: Network) -> None:
         "window": network.window.model_dump() if network.window else None,
         "head": network.head.state_dict(),
     }
-    checkpoint.save(path, contents)
 
 
 def load(path: Path) -> Network:
-    """What `save` wrote, in evaluation mode."""
+    """The network of a file with what `describe` gave, in evaluation mode."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "layers", "scales", "window", "head")
     window = Window(**contents["window"]) if contents["window"] else None
     network = Network(
@@ -137,3 +144,62 @@ def inference_trunk(network: Network, place: torch.device) -> nn.Module:
     """The trunk for maps that need no gradient: batch norm folded, channels-last, on its device."""
     folded = backbones.fold_batch_norm(network.backbone.trunk)
     return folded.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+class Prepared(NamedTuple):
+    """What the network needs of an image: the pixels uint8 (H, W, 3) or its maps at all scales, and the boxes float32 (R, 4)."""
+
+    seen: NDArray[np.uint8] | list[Map]
+    sides: tuple[int, int]
+    boxes: Boxes
+
+
+class Extractor:
+    """Features of the regions of one image after another.
+
+    model : fine-tuned network, see `load`;  device : where to run;  batch : regions in one pass of the
+    fc layers;  maps : the store of the images' maps, for `recall`;  clock : takes the time of each part
+    """
+
+    def __init__(
+        self, model: Path, device: Device, batch: int, maps: Path | None = None, clock: Clock | None = None
+    ) -> None:
+        self.network = load(model)
+        self.classes = self.network.classes
+        self._device, self._batch, self._clock = device, batch, clock or Clock()
+        self._scales, self._window = self.network.scales or [], self.network.window
+        self._trunk = inference_trunk(self.network, device.place)
+        self._head = self.network.head.to(device.place)
+        self._maps = MapStore(maps) if maps else None
+        self.widths = {"pool5": self._head.fc6.in_features, "fc7": self._head.fc7.out_features}
+
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Prepared:
+        """The part that needs no network; may run in a thread ahead of `features`."""
+        return Prepared(image, (image.shape[1], image.shape[0]), boxes)
+
+    def recall(self, image_id: str, sides: tuple[int, int], boxes: Boxes) -> Prepared:
+        """`prepare` for an image whose maps are in the store: the trunk is not run again."""
+        assert self._maps is not None
+        return Prepared([self._maps.map(image_id, scale) for scale in self._scales], sides, boxes)
+
+    def features(self, prepared: Prepared) -> dict[str, NDArray[np.float32]]:
+        """float32 rows by name: `pool5` (R, D) of the pyramid, `fc7` (R, F) and `probabilities` (R, C+1)."""
+        seen, sides, boxes = prepared
+        assert self._window is not None
+        if not isinstance(seen, list):
+            with self._clock("trunk"):
+                recipe = self.network.backbone.recipe
+                seen = [compute_map(self._trunk, seen, scale, recipe, self._device) for scale in self._scales]
+        with self._clock("regions"):
+            chosen = choose_scale(boxes, sides, self._scales, self._window)
+            pooled = pool_windows(seen, boxes, sides, self._scales, chosen, self._window, self.network.layers.levels)
+            rows = {"pool5": pooled.astype(np.float32)}
+            parts: list[tuple[Tensor, Tensor]] = []
+            with torch.inference_mode(), self._device.autocast():
+                for start in range(0, max(len(boxes), 1), self._batch):
+                    given = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.place)
+                    fc7, logits = self._head(given)
+                    parts.append((fc7.float().cpu(), logits.float().softmax(1).cpu()))
+            for name, values in zip(("fc7", "probabilities"), zip(*parts, strict=True), strict=True):
+                rows[name] = torch.cat(values).numpy()
+        return rows

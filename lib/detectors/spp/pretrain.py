@@ -4,20 +4,81 @@ D pooled features, S side of the input at an epoch, N crops.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones.backbones import Recipe
-from lib.backbones.device import Device
-from lib.detectors.spp.class_crops import ClassCrops, epoch_length, epoch_rows
-from lib.detectors.spp.network import Network, inference_trunk
+from lib.backbones.device import Device, Precision
+from lib.detectors.spp.class_crops import ClassCrops, FolderCrops, ObjectCrops, epoch_length, epoch_rows
+from lib.detectors.spp.network import Layers, Network, describe, from_m0, inference_trunk
 from lib.images.warp import Crops
 from lib.pooling.roi import pool_whole
-from lib.training.loop import Part, generator
+from lib.storage import checkpoint
+from lib.training.loop import Optimisation, Part, generator
+from lib.training.task import Given, Task, once
+
+
+class Pretrain(Optimisation):
+    """Block `spp.pretrain`: the optimisation, and
+
+    sizes       : sides of the input, pixels, one per epoch in turn (paper: 224, 180)
+    batch       : crops a batch (paper: 128)
+    context     : border of context around an object, pixels of a crop of side 227
+    mirror      : probability with which a crop is flipped (paper §3.1: yes)
+    frozen      : leading parts of the trunk that are not trained, or all: the fc layers alone (paper: 0)
+    folder      : train on images FOLDER/CLASS/*.jpg instead of the objects' crops (paper: ImageNet). Not tracked: to have
+                  a change noticed, run `dvc repro --force spp_pretrain`
+    crop_share  : side of the square cut out of such an image, share of its shorter side (paper: 224 of 256)
+    precision   : of the forward passes
+    """
+
+    sizes: list[int] = Field(min_length=1)
+    batch: int = Field(ge=1)
+    context: float = Field(ge=0, lt=113)
+    mirror: float = Field(ge=0, le=1)
+    frozen: Literal["all"] | int
+    folder: str | None
+    crop_share: float = Field(gt=0, le=1)
+    precision: Precision
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: Pretrain, f"{method}.layers": Layers}
+
+
+def task(given: Given) -> Task:
+    """M0's trunk with a pyramid and fc layers, at input sizes that alternate by epoch. Reads the role `model` (M0).
+
+    With `iterations: 0` the fc layers stay as M0 has them, or fresh.
+    """
+    settings: Pretrain = given.settings
+    crops: ClassCrops
+    if settings.folder is None:
+        crops = ObjectCrops(given.images, settings.context)
+    else:
+        crops = FolderCrops(Path(settings.folder), settings.crop_share)
+    torch.manual_seed(given.seed)
+    m0 = checkpoint.load(given.path("model"), "backbone", "recipe", "tensors")
+    network = from_m0(m0, given.params[f"{given.method}.layers"], crops.classes)
+    network.freeze(None if settings.frozen == "all" else settings.frozen)
+    batches = Batches(
+        network, crops, settings.sizes, settings.batch, settings.mirror, settings.parts, given.seed, given.stage,
+        given.device, settings.frozen == "all", given.memory,
+    )
+    return Task(
+        network, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
+        lambda: describe(network),
+        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} pixels, "
+        f"{len(crops.classes)} classes",
+        memory=2 * given.memory,
+    )
 
 
 class Piece(NamedTuple):

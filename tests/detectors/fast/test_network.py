@@ -5,10 +5,11 @@ from torchvision.ops import roi_pool
 
 from lib.backbones import backbones, low_rank, model_file
 from lib.backbones.device import Device
+from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, factor, resize, to_input
 from lib.boxes.coding import decode
 from lib.detectors.fast import network as fast
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.fast.network import DetectionHead
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError

@@ -7,11 +7,12 @@ from torch import nn
 
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
+from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, resize, to_input
 from lib.boxes.anchors import Anchors
 from lib.boxes.coding import decode
 from lib.detectors.fast import network as fast
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import network as faster
 from lib.detectors.faster.rpn import RPN, Layers, Proposing
 from lib.parallel.clock import Clock

@@ -7,8 +7,9 @@ import torch
 
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
+from lib.backbones.region_layers import region_layers
 from lib.boxes.anchors import AnchorMaps, Anchors
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import network as faster
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from lib.backbones import backbones
-from lib.detectors.fast.heads import DetectionHead, region_layers
+from lib.backbones.region_layers import region_layers
+from lib.detectors.fast.network import DetectionHead
 
 
 def test_initial_weights_are_the_papers():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lib.detectors.fast.loss import head_loss
+from lib.detectors.fast.targets import head_loss
 
 
 def some(seed=0, count=7, classes=3):

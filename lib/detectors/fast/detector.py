@@ -1,0 +1,59 @@
+"""Fast R-CNN at test: class scores and moved boxes of an image's proposals (paper §3).
+
+R regions of an image, C classes without background.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.backbones.device import Device, Precision
+from lib.boxes.boxes import Boxes
+from lib.detection.candidates import Selection
+from lib.detectors.fast.network import Pass, Prepared, refine, softmax
+from lib.linear import files as linear
+from lib.parallel.clock import Clock
+from lib.stage.errors import Fault, InputError
+
+
+class Detect(Selection):
+    """Block `fast.detect`: which regions become detections, and
+
+    scores  : softmax, or svm: those of the file in the role `scores` (paper §5.4: 66.9 against 66.8 mAP)
+    regress : move the boxes by the deltas of their class (off: §5.1's "multi-task training, no regression at test")
+    batch   : regions that go through the head at once;  precision : of the forward passes
+    """
+
+    scores: Literal["softmax", "svm"]
+    regress: bool
+    batch: int = Field(ge=1)
+    precision: Precision
+
+
+class Detector:
+    """Scores and boxes of the proposals of one image after another.
+
+    files    : by role: `model` (a file with a head), and `scores`: the SVMs, or the same file where its softmax scores
+    settings : of what detects;  clock : takes the time of each part
+    """
+
+    wants_proposals = True
+
+    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
+        self._run, self._settings, self._clock = Pass(files["model"], place, settings.batch, clock), settings, clock
+        self.classes, self.prepare = self._run.classes, self._run.prepare
+        if settings.scores == "svm" and files["scores"] == files["model"]:
+            raise InputError([Fault("no SVMs", str(files["scores"]), "has a softmax, and the block says scores: svm",
+                                    "softmax", "Set scores: softmax, or give the row SVMs as scores in dvc.yaml")])
+        self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
+
+    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
+        """Boxes float32 (R, 4), scores float32 (R, C), and the function that moves some of the boxes."""
+        rows = self._run(prepared, ("fc7",) if self._svm else ())
+        with self._clock("scores"):
+            scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
+        return prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else linear.unmoved

@@ -1,0 +1,92 @@
+"""Faster R-CNN at test: proposals and Fast R-CNN on them, in one pass of a shared trunk or in two (paper §3.2).
+
+R regions of an image, C classes without background.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.backbones import model_file
+from lib.backbones.device import Device, Precision
+from lib.boxes.boxes import Boxes
+from lib.detection.candidates import Selection
+from lib.detectors.fast import network as fast
+from lib.detectors.faster.network import Prepared, Proposals, to_original
+from lib.detectors.faster.rpn import Proposing
+from lib.images.decode import Image
+from lib.linear import files as linear
+from lib.parallel.clock import Clock
+
+
+class Detect(Selection):
+    """Block `faster.detect`: which regions become detections, and
+
+    regress   : move the boxes by the deltas of their class
+    batch     : regions that go through the head at once;  precision : of the forward passes
+    """
+
+    regress: bool
+    batch: int = Field(ge=1)
+    precision: Precision
+
+
+class Detector:
+    """Regions, scores and boxes of one image after another.
+
+    files    : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), perhaps the same.
+               Where their trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs its own
+    settings : of what detects;  proposing : which boxes become regions (paper: 6000, 300, 0.7, 16)
+    place, clock : where to run; takes the time of each part
+    """
+
+    wants_proposals = False
+
+    def __init__(
+        self, files: Mapping[str, Path], settings: Detect, proposing: Proposing, place: Device, clock: Clock
+    ) -> None:
+        self._settings, self._proposing, self._place, self._clock = settings, proposing, place, clock
+        self._proposals = Proposals(files["regions"], place, clock)
+        self._regions = fast.Pass(files["model"], place, settings.batch, clock)
+        self.classes = self._regions.classes
+        self.shared = same_trunk(self._proposals.model, self._regions.model)
+
+    def prepare(self, image: Image, boxes: Boxes | None = None) -> Prepared:
+        """The part that needs no network; may run in a thread ahead of the rest."""
+        return self._proposals.prepare(image)
+
+    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
+        """Boxes float32 (R, 4) of the original image, scores float32 (R, C), and the function that moves some boxes."""
+        if self.shared:
+            boxes, logits, deltas = self._one_pass(prepared)
+        else:
+            boxes, _ = self._proposals(prepared, self._proposing)
+            rows = self._regions(self._regions.prepare(prepared.original, boxes), ())
+            logits, deltas = rows["logits"], rows["deltas"]
+        with self._clock("scores"):
+            scores = fast.softmax(logits)[:, 1:]
+        return boxes, scores, fast.refine(deltas) if self._settings.regress else linear.unmoved
+
+    def _one_pass(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
+        network = self._regions.network
+        with torch.inference_mode():
+            maps = self._proposals.maps(prepared)
+            boxes, _ = self._proposals.propose(maps, prepared, self._proposing)
+            with self._clock("regions"), self._place.autocast():
+                rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+                parts = [network.head(network.pool(maps, part)) for part in rois.split(self._settings.batch)]
+                logits, deltas = (torch.cat(values) for values in zip(*parts, strict=True))
+                moves = network.head.deltas(deltas.float())
+        return to_original(boxes, prepared), logits.float().cpu().numpy(), moves.cpu().numpy()
+
+
+def same_trunk(first: model_file.Model, second: model_file.Model) -> bool:
+    """True where two models see an image at the same size and their trunks and recipes are equal, bit for bit."""
+    if (first.backbone.name, first.backbone.recipe, first.scale) != (second.backbone.name, second.backbone.recipe, second.scale):
+        return False
+    pairs = zip(first.backbone.trunk.state_dict().values(), second.backbone.trunk.state_dict().values(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)

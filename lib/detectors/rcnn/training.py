@@ -1,0 +1,103 @@
+"""R-CNN's fine-tuning: M0 with an (N+1)-way softmax on warped proposals, 32 + 96 a batch (paper §2.3).
+
+With `iterations: 0` it is M0 with a fresh classifier, which is the paper's row "without fine-tuning".
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from lib.backbones import backbones
+from lib.backbones.device import Device, Precision
+from lib.detectors.rcnn.network import Crop, Network, describe
+from lib.images.image_set import Photographs
+from lib.images.warp import Crops
+from lib.storage import checkpoint, tables
+from lib.training import windows
+from lib.training.loop import Optimisation, Part, generator
+from lib.training.task import Given, Task, once
+from lib.training.windows import Windows
+
+
+class FineTune(Optimisation):
+    """Block `rcnn.finetune`: the optimisation, and
+
+    batch, foreground_share : crops a batch, and the share of them that is foreground (paper: 128, 1/4)
+    foreground, background  : IoU from which a window is foreground, below which it is background (paper: 0.5, 0.5)
+    mirror                  : probability with which a crop is flipped (Caffe's layer: 0.5)
+    frozen                  : leading parts of the trunk that are not trained (paper: 0)
+    precision               : of the forward passes
+    """
+
+    batch: int = Field(ge=1)
+    foreground_share: float = Field(ge=0, le=1)
+    foreground: float = Field(gt=0, le=1)
+    background: float = Field(gt=0, le=1)
+    mirror: float = Field(ge=0, le=1)
+    frozen: int = Field(ge=0)
+    precision: Precision
+
+
+def reads(block: str, method: str) -> dict[str, Any]:
+    """The settings of this training."""
+    return {block: FineTune, f"{method}.crop": Crop}
+
+
+def task(given: Given) -> Task:
+    """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
+    settings, images, proposals = given.settings, given.images, given.proposals()
+    pools = windows.Pools(settings.foreground, settings.background)
+    for position, image_id in enumerate(images.ids):
+        objects, labels = images.objects(image_id)
+        pools.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(images.classes))
+    all_windows = pools.join()
+
+    torch.manual_seed(given.seed)
+    backbone = backbones.restore(checkpoint.load(given.path("model"), "backbone", "recipe", "tensors"))
+    network = Network(backbone, images.classes, given.params[f"{given.method}.crop"])
+    network.backbone.freeze(settings.frozen)
+
+    def batch(i: int) -> list[tuple[Crops, Windows]]:
+        random = generator(given.seed, given.stage, i)
+        drawn, mirror = windows.draw(all_windows, settings.batch, settings.foreground_share, settings.mirror, random)
+        pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
+        return [(cut_windows(network, images, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
+
+    def part_losses(part: tuple[Crops, Windows]) -> Part:
+        crops, drawn = part
+        names = [images.ids[position] for position in drawn.image]
+        return Part(losses(network, crops, drawn, settings.batch, given.device), names)
+
+    return Task(
+        network, once(settings, [network.classifier], batch, part_losses), settings.iterations, lambda: describe(network),
+        f"{settings.iterations} iterations of {settings.batch} crops; {len(all_windows[0])} foreground and "
+        f"{len(all_windows[1])} background windows",
+    )
+
+
+def losses(network: Network, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
+    """Softmax cross-entropy over C+1 classes (paper §2.3), its share of the mean over the `batch` of which this is a part."""
+    labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.place)
+    logits = network(network.prepare(crops, device))[2]
+    return {"softmax": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
+
+
+def cut_windows(
+    network: Network, photographs: Photographs, windows: Windows, mirror: NDArray[np.bool_]
+) -> Crops:
+    """The crops of windows of many images, in their order.
+
+    mirror : bool (N,) which crops to flip; the flip comes after the crop, as in Caffe's layer
+    """
+    parts, order = [], []
+    for position in np.unique(windows.image):
+        rows = np.flatnonzero(windows.image == position)
+        parts.append(network.cut(photographs.image(photographs.ids[position]), windows.boxes[rows]))
+        order.append(rows)
+    crops = Crops.concatenate(parts)
+    back = np.argsort(np.concatenate(order))
+    return Crops(crops.pixels[back], crops.covered[back]).mirrored(mirror)

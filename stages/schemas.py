@@ -1,0 +1,21 @@
+"""What every script reads of params.yaml, and how a script becomes a stage.
+
+No code dep of any stage: nothing of this reaches a result.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from lib.stage import pipeline, run
+from lib.stage.run import Life
+from lib.stage.schemas import Schema
+
+
+def schemas() -> dict[str, Schema]:
+    """The `PARAMS` of every stage's script by the stage's address."""
+    return {name: import_module(entry.script).PARAMS for name, entry in pipeline.entries().items()}
+
+
+def stage(main: Callable[[Life], None], schema: Schema) -> None:
+    """What `if __name__ == "__main__"` of a script calls; see `run.stage`."""
+    run.stage(main, schema, schemas)
