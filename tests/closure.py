@@ -13,9 +13,14 @@ from lib.core import pipeline
 
 @cache
 def imports(path: str) -> frozenset[str]:
-    """Files under lib and stages that one file imports, wherever in it the import stands."""
+    """Files under lib and stages that one file imports, wherever in it the import stands, and pages' parts beside it."""
     found: set[str] = set()
+    if not path.endswith(".py"):
+        return frozenset()
     for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and str(node.value).endswith((".css", ".html", ".js")):
+            beside = Path(path).parent / str(node.value)
+            found |= {beside.as_posix()} if beside.is_file() else set()
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):

@@ -1,9 +1,3 @@
-"""Script of the report page: draws its charts and its gallery from the JSON that stands in the page. No library.
-
-Text reaches the page as text nodes only, so a class named `<b>` is shown as it is.
-"""
-
-SCRIPT = r"""
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f00", "#666666", "#882255", "#44aa99"];
@@ -187,4 +181,3 @@ function gallery() {
   draw();
 }
 charts(); errorCharts(); gallery();
-"""
