@@ -19,8 +19,8 @@ from lib.evaluation.summary import Table
 
 
 def part(name: str) -> str:
-    """A template, style or script that stands beside this module, without the newline at its end."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8").removesuffix("\n")
+    """A template, style or script that stands beside this module."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def embedded(data: dict[str, Any]) -> str:
@@ -33,8 +33,9 @@ def page(title: str, intro: str, tables: Sequence[Table], data: dict[str, Any]) 
     """The whole page.
 
     data : plain values without NaN, or ValueError. methods, list of names; classes, list of names; top, list of int;
-           speed, rows {name, x, y}; curves, name of a chart -> {x, y, series: name -> list of [x, y]}; errors, method ->
-           rows of results/plots/errors; effects, the same of error_effects; images, values of `gallery.describe` with
+           best, int, most boxes of a method on an image; precision_recall, class -> method -> list of [x, y];
+           curves, name of a chart -> {x, y, series: name -> list of [x, y]}; errors, method -> rows of
+           results/plots/errors; effects, the same of error_effects; images, values of `gallery.describe` with
            width, height and `source` (a data URI)
     """
     body = "".join(table.html() for table in tables)

@@ -1,41 +1,107 @@
+// The trace page: one image's way through a detector, drawn from the JSON that stands in the page. No library.
+// Text reaches the page as text nodes only, so markup in the name of a class is shown as it is.
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent), NS = "http://www.w3.org/2000/svg";
+
+const SVG = "http://www.w3.org/2000/svg";
+const REGION = "#0033cc", DETECTION = "#00a040", REMOVED = "#d62728", OTHER = "#ffffff90";
+
 const byId = id => document.getElementById(id);
-function add(parent, tag, text) { const node = document.createElement(tag); if (text !== undefined) node.textContent = text; parent.appendChild(node); return node; }
-const svg = byId("picture").appendChild(document.createElementNS(NS, "svg"));
+const data = JSON.parse(byId("data").textContent);
+const svg = byId("picture").appendChild(document.createElementNS(SVG, "svg"));
 svg.setAttribute("viewBox", `0 0 ${data.width} ${data.height}`);
-const unit = Math.max(data.width, data.height) / 640;
-function shape(tag, attributes) { const node = document.createElementNS(NS, tag); for (const k in attributes) node.setAttribute(k, attributes[k]); svg.appendChild(node); return node; }
-function box(b, paint, width, dash) { const r = shape("rect", {x: b[0], y: b[1], width: b[2] - b[0], height: b[3] - b[1], fill: "none", stroke: paint, "stroke-width": width * unit}); if (dash) r.setAttribute("stroke-dasharray", `${6 * unit} ${4 * unit}`); }
-byId("steps").textContent = Object.entries(data.counts).map(([k, v]) => `${k}: ${v}`).join("  →  ");
-let chosen = 0;
-function table(parent, head, rows) {
-  const t = add(parent, "table"), h = add(add(t, "thead"), "tr"), body = add(t, "tbody");
-  head.forEach(name => add(h, "th", name));
-  for (const row of rows) { const line = add(body, "tr"); row.forEach(cell => cell instanceof Node ? add(line, "td").append(cell) : add(line, "td", cell)); }
+const unit = Math.max(data.width, data.height) / 640;  // pixels of the image for one of the page
+let chosen = 0;  // index of the detection shown
+
+function add(parent, tag, text = undefined) {
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  parent.appendChild(node);
+  return node;
 }
-function draw() {
+
+function shape(tag, attributes) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  svg.appendChild(node);
+  return node;
+}
+
+function outline([x1, y1, x2, y2], paint, width, dashed = false) {
+  const rect = shape("rect", {
+    x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "none", stroke: paint, "stroke-width": width * unit,
+  });
+  if (dashed) rect.setAttribute("stroke-dasharray", `${6 * unit} ${4 * unit}`);
+}
+
+// A cell is text, or an element.
+function table(parent, head, rows) {
+  const found = add(parent, "table"), line = add(add(found, "thead"), "tr"), body = add(found, "tbody");
+  for (const name of head) add(line, "th", name);
+  for (const row of rows) {
+    const line = add(body, "tr");
+    for (const cell of row) {
+      if (cell instanceof Node) add(line, "td").append(cell);
+      else add(line, "td", cell);
+    }
+  }
+}
+
+// The region's score for every class, the highest first, each with a bar; null where the class has none.
+function scoreRows(scores) {
+  const known = scores.filter(score => score !== null), low = Math.min(...known), high = Math.max(...known);
+  const order = data.classes.map((name, k) => k).sort((a, b) => (scores[b] ?? -1e9) - (scores[a] ?? -1e9));
+  return order.map(k => {
+    const score = scores[k], bar = document.createElement("span");
+    bar.className = "bar";
+    bar.style.width = (score === null ? 0 : 4 + 150 * (score - low) / (high - low || 1)) + "px";
+    return [data.classes[k], score === null ? "none" : score.toFixed(4), bar];
+  });
+}
+
+function drawImage(detection) {
   svg.replaceChildren();
   shape("image", {href: data.source, width: data.width, height: data.height});
-  if (byId("all").checked) for (const b of data.regions) box(b, "#ffffff90", 1);
-  const d = data.detections[chosen], detail = byId("detail");
-  [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === chosen));
-  detail.replaceChildren();
-  if (!d) { add(detail, "p", "No detections."); return; }
-  for (const r of d.removed) box(r.box, "#d62728", 1);
-  box(d.before, "#0033cc", 2, true); box(d.box, "#00a040", 3);
-  add(detail, "h2", `${d.class}, score ${d.score.toFixed(4)}`);
-  add(detail, "p", `Region ${d.region + 1} of ${data.regions.length} (the best proposal is 1), ${d.before.join(" ")}. Moved to ${d.box.join(" ")}: IoU of the two ${d.moved_iou}.`);
-  add(detail, "h3", "The region's score for every class");
-  const known = d.scores.filter(s => s !== null), low = Math.min(...known), high = Math.max(...known);
-  table(detail, ["class", "score", ""], data.classes.map((name, k) => [k, name]).sort((a, b) => (d.scores[b[0]] ?? -1e9) - (d.scores[a[0]] ?? -1e9)).map(([k, name]) => {
-    const bar = document.createElement("span"); bar.className = "bar";
-    bar.style.width = (d.scores[k] === null ? 0 : 4 + 150 * (d.scores[k] - low) / (high - low || 1)) + "px";
-    return [name, d.scores[k] === null ? "none" : d.scores[k].toFixed(4), bar];
-  }));
-  add(detail, "h3", `NMS removed ${d.removed.length} boxes for this one`);
-  if (d.removed.length) table(detail, ["region", "score", "IoU", "box"], d.removed.slice(0, 30).map(r => [r.region + 1, r.score.toFixed(4), r.iou, r.box.join(" ")]));
+  if (byId("all").checked) for (const box of data.regions) outline(box, OTHER, 1);
+  if (!detection) return;
+  for (const one of detection.removed) outline(one.box, REMOVED, 1);
+  outline(detection.before, REGION, 2, true);
+  outline(detection.box, DETECTION, 3);
 }
-data.detections.forEach((d, k) => { const b = add(byId("list"), "button", `${d.class} ${d.score.toFixed(3)}`); b.addEventListener("click", () => { chosen = k; draw(); }); });
+
+function describe(detection) {
+  const place = byId("detail");
+  place.replaceChildren();
+  if (!detection) {
+    add(place, "p", "No detections.");
+    return;
+  }
+  const {region, before, box, removed} = detection;
+  add(place, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
+  add(place, "p", `Region ${region + 1} of ${data.regions.length} (the best proposal is 1), ${before.join(" ")}. `
+    + `Moved to ${box.join(" ")}: IoU of the two ${detection.moved_iou}.`);
+  add(place, "h3", "The region's score for every class");
+  table(place, ["class", "score", ""], scoreRows(detection.scores));
+  add(place, "h3", `NMS removed ${removed.length} boxes for this one`);
+  if (removed.length) {
+    const rows = removed.slice(0, 30).map(one => [one.region + 1, one.score.toFixed(4), one.iou, one.box.join(" ")]);
+    table(place, ["region", "score", "IoU", "box"], rows);
+  }
+}
+
+function draw() {
+  const detection = data.detections[chosen];
+  [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === chosen));
+  drawImage(detection);
+  describe(detection);
+}
+
+byId("steps").textContent = Object.entries(data.counts).map(([name, count]) => `${name}: ${count}`).join("  →  ");
+data.detections.forEach((detection, k) => {
+  const button = add(byId("list"), "button", `${detection.class} ${detection.score.toFixed(3)}`);
+  button.addEventListener("click", () => {
+    chosen = k;
+    draw();
+  });
+});
 byId("all").addEventListener("change", draw);
 draw();

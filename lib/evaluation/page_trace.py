@@ -1,6 +1,6 @@
 """One image's way through a detector as an HTML file: each detection with its region, scores, and what NMS removed.
 
-Its parts are `page_trace.html`, `page_trace.css` and `page_trace.js` beside this module, and the style of the report page.
+Its parts are `page_trace.html`, `page_trace.css` and `page_trace.js` beside this module, and `page.css`.
 """
 
 from html import escape
