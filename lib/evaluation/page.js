@@ -151,7 +151,7 @@ function chart(box, spec) {
 
 function charts() {
   const grid = byId("charts");
-  const box = card(grid, "Precision against recall");
+  const box = card(grid, "Precision-recall curves");
   const pick = select(box, "class", Object.keys(data.precision_recall), draw);
   const body = make(box, "div");
   function draw() {
@@ -188,7 +188,7 @@ function errorCharts() {
   const place = byId("errors");
   const line = make(place, "div"), grid = make(place, "div", {class: "grid"});
   const type = select(line, "class", [ALL, ...data.classes], draw);
-  const top = select(line, "best false positives of each class", data.top, draw);
+  const top = select(line, "top false positives per class", data.top, draw);
 
   function shares(name) {
     const rows = data.errors[name].filter(row => row.class === type.value && String(row.top) === top.value);
@@ -199,7 +199,7 @@ function errorCharts() {
   }
   function draw() {
     grid.replaceChildren();
-    const box = card(grid, "Shares among the best-scored false positives");
+    const box = card(grid, "Top-scored false positives by kind of error");
     legend(box, WRONG, kind => KINDS[kind]);
     bars(box, data.methods.map(name => [name, shares(name)]), 1, () => "");
 
@@ -210,7 +210,7 @@ function errorCharts() {
         `${row.kind} (${row.count})`, [[row.gain || 0, KINDS[row.kind] || MISSED, row.kind]],
       ]);
       const gain = parts => "+" + parts[0][0].toFixed(3);
-      bars(card(grid, `${name}: gain in average precision if mended`), rows, limit, gain);
+      bars(card(grid, `${name}: AP gain from fixing one kind of error`), rows, limit, gain);
     }
   }
   draw();
@@ -271,15 +271,16 @@ function gallery() {
   const chosen = boxes => new Set(boxes.filter(box => box.checked).map(box => box.value));
 
   const methods = choices("method", data.methods);
-  const kinds = choices("error type", [...Object.keys(KINDS), "missed"]);
+  const kinds = choices("kind of error", [...Object.keys(KINDS), "missed"]);
   const type = select(group("class"), "class", [ALL, ...data.classes], draw);
-  const most = group("boxes of an image");
+  const most = group("detections per image");
   const best = make(most, "input", {
-    type: "range", min: 1, max: data.best, value: Math.min(5, data.best), "aria-label": "boxes of an image",
+    type: "range", min: 1, max: data.best, value: Math.min(5, data.best), "aria-label": "detections per image",
   });
   const shown = make(most, "span");
   best.addEventListener("input", draw);
-  const only = make(make(most, "label", {}, " only images with something left "), "input", {type: "checkbox"});
+  const filled = make(most, "label", {}, " only images with detections or missed objects ");
+  const only = make(filled, "input", {type: "checkbox"});
   only.addEventListener("change", draw);
 
   // What the filters leave of a method's boxes and of the objects that it missed.
@@ -295,12 +296,12 @@ function gallery() {
     const row = make(list, "div", {class: "row"});
     make(row, "h3", {}, image.id);
     const figures = make(row, "div", {class: "shots"});
-    const objects = figure(figures, image, "objects");
+    const objects = figure(figures, image, "ground truth");
     for (const object of image.objects) {
       if (type.value === ALL || object[4] === type.value) drawObject(objects, object, unit);
     }
     for (const {method, found, missed} of views) {
-      const title = `${method}: ${found.length} boxes` + (missed.length ? `, ${missed.length} missed` : "");
+      const title = `${method}: ${found.length} detections` + (missed.length ? `, ${missed.length} missed` : "");
       const svg = figure(figures, image, title);
       for (const object of missed) outline(svg, object, MISSED, "missed " + object[4], true, unit);
       for (const detection of [...found].reverse()) drawDetection(svg, detection, unit);  // the best lies on top
@@ -319,7 +320,7 @@ function gallery() {
       total += left;
       drawImage(image, views);
     }
-    count.textContent = `${images} images, ${total} boxes and missed objects shown.`;
+    count.textContent = `${images} images, ${total} detections and missed objects shown.`;
   }
   legend(place, [...Object.keys(KINDS), "missed"], kind => KINDS[kind] || MISSED);
   draw();

@@ -77,11 +77,11 @@ function describe(detection) {
   }
   const {region, before, box, removed} = detection;
   add(place, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
-  add(place, "p", `Region ${region + 1} of ${data.regions.length} (the best proposal is 1), ${before.join(" ")}. `
-    + `Moved to ${box.join(" ")}: IoU of the two ${detection.moved_iou}.`);
+  add(place, "p", `Region ${region + 1} of ${data.regions.length} (1 is the best proposal), ${before.join(" ")}. `
+    + `Final box ${box.join(" ")}, IoU with the region ${detection.moved_iou}.`);
   add(place, "h3", "The region's score for every class");
   table(place, ["class", "score", ""], scoreRows(detection.scores));
-  add(place, "h3", `NMS removed ${removed.length} boxes for this one`);
+  add(place, "h3", `Boxes that it suppressed in NMS: ${removed.length}`);
   if (removed.length) {
     const rows = removed.slice(0, 30).map(one => [one.region + 1, one.score.toFixed(4), one.iou, one.box.join(" ")]);
     table(place, ["region", "score", "IoU", "box"], rows);
