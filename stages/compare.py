@@ -53,9 +53,9 @@ def compare(asked: argparse.Namespace) -> None:
     for letter, name in zip("AB", names, strict=True):
         print(f"{letter} {name}: {settings.measure} {_number(alone[letter].value)}")
     print(
-        f"B - A: {_number(pair.difference.value, '+')}, {settings.level:.0%} of {settings.resamples} resamples from "
-        f"{_number(pair.difference.low, '+')} to {_number(pair.difference.high, '+')}: "
-        f"{'more than luck' if pair.sure else 'may be luck'}"
+        f"B - A: {_number(pair.difference.value, '+')}, {settings.level:.0%} confidence interval ({settings.resamples} "
+        f"resamples) {_number(pair.difference.low, '+')} to {_number(pair.difference.high, '+')}, "
+        f"{'significant' if pair.significant else 'not significant'}"
     )
     counts = {kind: sum(change.kind == kind for change in found) for kind in ("gained", "lost", "moved")}
     print(f"Objects: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")

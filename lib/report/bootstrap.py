@@ -1,4 +1,4 @@
-"""More than luck: how far a mean average precision, and the difference of two, moves with the choice of test images.
+"""Statistical significance: how far a mean average precision, or the difference of two, moves with the test images.
 
 The paired bootstrap (Efron and Tibshirani 1993): the test images are drawn again with replacement, the same draw for
 both methods, and the averages computed anew. Images are drawn and not objects, since the objects of an image are seen
@@ -99,14 +99,14 @@ def interval(resampled: NDArray[np.float64], value: float | None, level: float =
 
 @dataclass(frozen=True)
 class Pair:
-    """Method `first` minus method `second`; `sure` where the interval does not hold 0."""
+    """Method `first` minus method `second`; `significant` where the interval does not hold 0."""
 
     first: str
     second: str
     difference: Interval
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         low, high = self.difference.low, self.difference.high
         return low is not None and high is not None and not low <= 0 <= high
 

@@ -86,6 +86,7 @@ def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:
     fast = {one.name: [[one.milliseconds, one.metrics["voc10_map"]]] for one in methods if one.milliseconds}
     iou = files.folder("results/plots/recall_iou", files.rows("results/plots/recall_iou"))
     boxes = files.folder("results/plots/recall_boxes", files.rows("results/plots/recall_boxes"))
+    per_image = "proposals per image"
     return {
         "methods": names,
         "classes": classes,
@@ -94,16 +95,22 @@ def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:
         "effects": files.folder("results/plots/error_effects", names),
         "curves": {
             "Accuracy against speed": {"x": "ms per image", "y": "voc10 mAP", "log": True, "dots": True, "series": fast},
-            "Recall of the proposals against IoU": _lines(iou, "iou", "recall", unit=True),
-            "Recall at IoU 0.5 against boxes": _lines(boxes, "boxes", "recall_50", unit=True, log=True),
-            "Recall at IoU 0.7 against boxes": _lines(boxes, "boxes", "recall_70", unit=True, log=True),
+            "Recall of the proposals against IoU threshold": _lines(iou, "iou", "recall", "IoU threshold", unit=True),
+            "Recall at IoU threshold 0.5 against proposals": _lines(
+                boxes, "boxes", "recall_50", per_image, unit=True, log=True
+            ),
+            "Recall at IoU threshold 0.7 against proposals": _lines(
+                boxes, "boxes", "recall_70", per_image, unit=True, log=True
+            ),
             **_losses(files.folder("results/plots/loss", files.rows("results/plots/loss"))),
         },
     }
 
 
-def _lines(rows: Mapping[str, Any], x: str, y: str, **options: bool) -> dict[str, Any]:
-    return {"x": x, "y": y.split("_")[0], **options, "series": {name: _points(values, x, y) for name, values in rows.items()}}
+def _lines(rows: Mapping[str, Any], x: str, y: str, label: str, **options: bool) -> dict[str, Any]:
+    """A chart of one line for each name; label : of the x axis."""
+    series = {name: _points(values, x, y) for name, values in rows.items()}
+    return {"x": label, "y": y.split("_")[0], **options, "series": series}
 
 
 def _losses(rows: Mapping[str, Any]) -> dict[str, Any]:

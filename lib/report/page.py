@@ -1,60 +1,48 @@
 """The report as one HTML file that opens from disk: tables, curves, and the test images under every method.
 
 Everything is inside the file: style, script, data as JSON, images as data URIs. Nothing is loaded from anywhere.
+Its parts are `page.html`, `page.css` and `page.js` beside this module.
 """
 
 import base64
 import json
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.report.page_script import SCRIPT
-from lib.report.page_style import STYLE
 from lib.report.summary import Table
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{intro}</p>
-<nav><a href="#tables">Tables</a> <a href="#charts">Curves</a> <a href="#errors">Errors</a> <a href="#gallery">Images</a></nav></header>
-<main>
-<div id="tables">{tables}</div>
-<section><h2>Curves</h2><div id="charts" class="grid"></div></section>
-<section><h2>What goes wrong</h2><div id="errors"></div></section>
-<section><h2>The same images under every method</h2><div id="filters"></div><p id="count" class="note"></p>
-<div id="gallery"></div></section>
-</main>
-<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+
+def part(name: str) -> str:
+    """A template, style or script that stands beside this module."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def embedded(data: dict[str, Any]) -> str:
+    """Plain values without NaN, or ValueError, as JSON for a script element."""
+    # "</script>" inside a class name would end the element; JSON reads "\u003c" as "<".
+    return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def page(title: str, intro: str, tables: Sequence[Table], data: dict[str, Any]) -> str:
     """The whole page.
 
     data : plain values without NaN, or ValueError. methods, list of names; classes, list of names; top, list of int;
-           speed, rows {name, x, y}; curves, name of a chart -> {x, y, series: name -> list of [x, y]}; errors, method ->
-           rows of results/plots/errors; effects, the same of error_effects; images, values of `gallery.describe` with
+           best, int, most boxes of a method on an image; precision_recall, class -> method -> list of [x, y];
+           curves, name of a chart -> {x, y, series: name -> list of [x, y]}; errors, method -> rows of
+           results/plots/errors; effects, the same of error_effects; images, values of `gallery.describe` with
            width, height and `source` (a data URI)
     """
-    # "</script>" inside a class name would end the element; JSON reads "\u003c" as "<".
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     body = "".join(table.html() for table in tables)
-    return _PAGE.format(title=escape(title), intro=escape(intro), tables=body, data=text, style=STYLE, script=SCRIPT)
+    return part("page.html").format(
+        title=escape(title), intro=escape(intro), tables=body, data=embedded(data), style=part("page.css"),
+        script=part("page.js"),
+    )
 
 
 def data_uri(image: NDArray[np.uint8], longest: int, quality: int = 85) -> str:

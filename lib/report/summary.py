@@ -94,16 +94,17 @@ def tables(
         _effects(methods),
         _missed(methods),
         _proposals(proposals),
-        Table("The papers' own figures", ["method", "network", "VOC2007 mAP, %", "s per image", "training, h", "source"],
+        Table("Published results", ["method", "network", "VOC2007 mAP, %", "s per image", "training, h", "source"],
               [list(row.values()) for row in published_rows(names)],
               "For orientation: VOC2007 test, trained on VOC2007 trainval, on GPUs of their time (K40; R-CNN's times as the "
-              "Fast R-CNN paper measured them, SPPnet's from its authors). Other images than ours, so the order matters, not the numbers."),
+              "Fast R-CNN paper measured them, SPPnet's from its authors). Other images than ours: "
+              "compare the order, not the numbers."),
     ]
 
 
 def _overview(methods: Sequence[Method], alone: Mapping[str, Interval], measure: str, level: float) -> Table:
-    columns = ["method", "voc07 mAP", "voc10 mAP", f"{level:.0%} of resamples", "COCO mAP", "COCO mAP50", "ms per image",
-               "training, s", "models, MiB"]
+    columns = ["method", "voc07 mAP", "voc10 mAP", f"{level:.0%} confidence interval", "COCO mAP", "COCO mAP50",
+               "ms per image", "training, s", "models, MiB"]
     rows: list[list[Cell]] = [
         [method.name, method.metrics["voc07_map"], method.metrics["voc10_map"], spread(alone.get(method.name)),
          method.metrics["coco_map"], method.metrics["coco_map50"], method.milliseconds, method.training,
@@ -118,8 +119,8 @@ def _overview(methods: Sequence[Method], alone: Mapping[str, Interval], measure:
     return Table(
         "All methods", columns, rows,
         f"{first.get('images')} test images with {first.get('objects')} objects. Highest voc10 mAP here: {best}. The interval "
-        f"is that of {measure} over resampled test images. Milliseconds are of one thread; training is the time of all stages "
-        f"between the proposals and the models.{unmeasured}",
+        f"is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training is "
+        f"the time of all stages between the proposals and the models.{unmeasured}",
     )
 
 
@@ -133,13 +134,16 @@ def spread(interval: Interval | None) -> str:
 def _pairs(pairs: Sequence[Pair], measure: str, level: float) -> Table:
     rows: list[list[Cell]] = [
         [f"{pair.first} − {pair.second}", pair.difference.value, spread(pair.difference), pair.difference.above,
-         "yes" if pair.sure else "no"]
+         "yes" if pair.significant else "no"]
         for pair in pairs
     ]
     return Table(
-        "More than luck?", ["pair", f"difference of {measure}", f"{level:.0%} of resamples", "share above 0", "sure"], rows,
-        "Paired bootstrap: the test images drawn again with replacement, the same draw for both methods. Sure where the "
-        "interval does not hold 0. It speaks of the choice of test images, not of the seed of the training.",
+        "Statistical significance",
+        ["pair", f"difference of {measure}", f"{level:.0%} confidence interval", "share of resamples above 0",
+         "significant"], rows,
+        "Paired bootstrap: the test images are resampled with replacement, the same resamples for both methods. "
+        "Significant where the interval excludes 0, not corrected for the number of pairs. It accounts for the choice "
+        "of test images, not for the seed of the training.",
     )
 
 
@@ -167,9 +171,11 @@ def _effects(methods: Sequence[Method]) -> Table:
         rows.append([method.name, *(total.get(kind, {}).get("gain") for kind in kinds),
                      *(total.get(kind, {}).get("count") for kind in kinds)])
     return Table(
-        "What mending one kind of error would give", ["method", *(f"+{kind}" for kind in kinds), *(f"{kind}, number" for kind in kinds)],
-        rows, "Gain in voc10 mAP if loose boxes were right and duplicates gone (Loc), if confusions with similar (Sim) or other "
-        "classes (Oth) or boxes on background (BG) were gone, if missed objects need not be found. Each alone: they do not add up.",
+        "Gain from fixing one kind of error",
+        ["method", *(f"+{kind}" for kind in kinds), *(f"{kind}, number" for kind in kinds)], rows,
+        "Gain in voc10 mAP if poorly localized boxes were right and duplicates removed (Loc), if confusions with "
+        "similar (Sim) or other classes (Oth) or background (BG) were removed, if missed objects were not counted. "
+        "Each alone: the gains do not add up.",
     )
 
 
@@ -178,11 +184,13 @@ def _missed(methods: Sequence[Method]) -> Table:
     rows: list[list[Cell]] = [
         [method.name, *(method.missed[-1].get(fate) if method.missed else None for fate in fates)] for method in methods
     ]
-    return Table("What became of the objects", ["method", *fates], rows,
-                 "Not found, but: loose, a box of its class overlaps it; confused, a box of another class fits it; else unseen.")
+    return Table("Detected and missed objects", ["method", *fates], rows,
+                 "Missed objects: loose, a box of its class overlaps it; confused, a box of another class matches it; "
+                 "else unseen.")
 
 
 def _proposals(proposals: Mapping[str, Mapping[str, Any]]) -> Table:
     keys = ("recall_50", "recall_70", "abo", "boxes_per_image")
     rows: list[list[Cell]] = [[name, *(values.get(key) for key in keys)] for name, values in proposals.items()]
-    return Table("Proposals", ["proposals", "recall at IoU 0.5", "at 0.7", "mean best overlap", "boxes per image"], rows)
+    columns = ["proposals", "recall at IoU threshold 0.5", "at 0.7", "average best overlap", "boxes per image"]
+    return Table("Proposals", columns, rows)

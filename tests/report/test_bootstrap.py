@@ -86,13 +86,13 @@ def test_once_each_is_the_evaluators_figure():
     assert alone["x"].low < alone["x"].value < alone["x"].high
     # A method against itself: no difference in any resample, which an unpaired draw would not give.
     assert (pairs[0].difference.value, pairs[0].difference.low, pairs[0].difference.high) == (0, 0, 0)
-    assert not pairs[0].sure
+    assert not pairs[0].significant
 
 
-def test_a_clear_difference_is_sure_and_signed():
+def test_a_clear_difference_is_significant_and_signed():
     good, bad = one_class(*[True] * 12), one_class(*[True] * 4, *[None] * 8)
     alone, (pair,) = bootstrap.compare({"bad": bad, "good": good}, resamples=300, seed=0)
-    assert (pair.first, pair.second, pair.sure) == ("bad", "good", True)
+    assert (pair.first, pair.second, pair.significant) == ("bad", "good", True)
     assert pair.difference.value == pytest.approx(-8 / 12)
     assert pair.difference.low <= pair.difference.value <= pair.difference.high < 0
     assert pair.difference.above == 0

@@ -63,7 +63,7 @@ def test_files_of_rows_that_are_gone_are_left_out(files):
     assert list(files.proposals()) == ["selective_search"]
     data = collect.charts(files, [collect.method(files, "rcnn")])
     assert list(data["errors"]) == ["rcnn"]
-    assert list(data["curves"]["Recall of the proposals against IoU"]["series"]) == ["selective_search"]
+    assert list(data["curves"]["Recall of the proposals against IoU threshold"]["series"]) == ["selective_search"]
     assert data["curves"]["Accuracy against speed"]["series"] == {"rcnn": [[305.0, 0.6]]}
     assert data["curves"]["Loss of rcnn"]["series"] == {"softmax": [[0, 2.0]]}
     assert data["classes"] == ["k"]

@@ -86,8 +86,9 @@ def test_in_a_browser(tmp_path):
     assert console == []
     figures = re.findall(r"<figcaption>(.*?)</figcaption>", dom)
     # Image i: two boxes of method one, and the k that it missed; two boxes of method two, which missed both objects.
-    assert figures == ["objects", "one: 2 boxes, 1 missed", "two: 2 boxes, 2 missed", "objects", "one: 1 boxes", "two: 0 boxes"]
-    assert "2 images, 8 boxes and missed objects shown." in dom
+    assert figures == ["ground truth", "one: 2 detections, 1 missed", "two: 2 detections, 2 missed",
+                       "ground truth", "one: 1 detections", "two: 0 detections"]
+    assert "2 images, 8 detections and missed objects shown." in dom
     assert dom.count("<path ") >= 3
     assert dom.count("<circle ") == 2
     assert "Nothing to show." in dom
@@ -96,15 +97,16 @@ def test_in_a_browser(tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 @pytest.mark.parametrize(("act", "count"), [
-    ("document.querySelector('input[value=two]').click()", "2 images, 4 boxes and missed objects shown."),
-    ("document.querySelector('input[value=missed]').click()", "2 images, 5 boxes and missed objects shown."),
-    ("document.querySelector('input[value=Loc]').click()", "2 images, 7 boxes and missed objects shown."),
+    ("document.querySelector('input[value=two]').click()", "2 images, 4 detections and missed objects shown."),
+    ("document.querySelector('input[value=missed]').click()", "2 images, 5 detections and missed objects shown."),
+    ("document.querySelector('input[value=Loc]').click()", "2 images, 7 detections and missed objects shown."),
     ("const s = document.querySelectorAll('select'), f = s[s.length - 1]; f.value = 'k'; f.dispatchEvent(new Event('change'))",
-     "2 images, 6 boxes and missed objects shown."),
+     "2 images, 6 detections and missed objects shown."),
     ("for (const n of ['two', 'missed', 'ignored']) document.querySelector(`input[value=${n}]`).click();"
-     "[...document.querySelectorAll('input[type=checkbox]')].pop().click()", "1 images, 2 boxes and missed objects shown."),
+     "[...document.querySelectorAll('input[type=checkbox]')].pop().click()",
+     "1 images, 2 detections and missed objects shown."),
     ("const r = document.querySelector('input[type=range]'); r.value = 1; r.dispatchEvent(new Event('input'))",
-     "2 images, 6 boxes and missed objects shown."),
+     "2 images, 6 detections and missed objects shown."),
 ])
 def test_filters_in_a_browser(tmp_path, act, count):
     path = tmp_path / "report.html"
@@ -124,7 +126,7 @@ def test_trace_in_a_browser(tmp_path):
     path.write_text(page_trace.page("m: i.jpg", data), encoding="utf-8")
     dom, console = browse(path, tmp_path)
     assert console == []
-    assert "NMS removed 1 boxes for this one" in dom
+    assert "Boxes that it suppressed in NMS: 1" in dom
     assert "regions: 2  →  nms: 1" in dom
     assert "Region 2 of 2" in dom
     assert "<b>" not in dom
@@ -166,11 +168,11 @@ def test_tables_of_the_report():
     text = {table.title: table.markdown() for table in found}
     assert "| rcnn | 0.500 | 0.600 | 0.500 to 0.700 | – | 0.400 | 3.500 | 61.0 | 1.000 |" in text["All methods"]
     assert "Highest voc10 mAP here: fast" in text["All methods"]
-    assert "| rcnn − fast | -0.200 | -0.300 to -0.100 | 0.000 | yes |" in text["More than luck?"]
+    assert "| rcnn − fast | -0.200 | -0.300 to -0.100 | 0.000 | yes |" in text["Statistical significance"]
     assert "| k | 1 | 0.600 | 0.800 |" in text["By class"]
     assert "| p1 | 0.900 | 0.800 | 0.700 | 300.0 |" in text["Proposals"]
-    assert "| rcnn | AlexNet | 58.5 | 9.800 | 22.0 |" in text["The papers' own figures"]
-    assert "fast_svd" not in text["The papers' own figures"]
+    assert "| rcnn | AlexNet | 58.5 | 9.800 | 22.0 |" in text["Published results"]
+    assert "fast_svd" not in text["Published results"]
 
 
 def test_what_was_not_measured_is_said():

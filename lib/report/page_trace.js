@@ -1,0 +1,107 @@
+// The trace page: one image's way through a detector, drawn from the JSON that stands in the page. No library.
+// Text reaches the page as text nodes only, so markup in the name of a class is shown as it is.
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+const REGION = "#0033cc", DETECTION = "#00a040", REMOVED = "#d62728", OTHER = "#ffffff90";
+
+const byId = id => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
+const svg = byId("picture").appendChild(document.createElementNS(SVG, "svg"));
+svg.setAttribute("viewBox", `0 0 ${data.width} ${data.height}`);
+const unit = Math.max(data.width, data.height) / 640;  // pixels of the image for one of the page
+let chosen = 0;  // index of the detection shown
+
+function add(parent, tag, text = undefined) {
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  parent.appendChild(node);
+  return node;
+}
+
+function shape(tag, attributes) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  svg.appendChild(node);
+  return node;
+}
+
+function outline([x1, y1, x2, y2], paint, width, dashed = false) {
+  const rect = shape("rect", {
+    x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "none", stroke: paint, "stroke-width": width * unit,
+  });
+  if (dashed) rect.setAttribute("stroke-dasharray", `${6 * unit} ${4 * unit}`);
+}
+
+// A cell is text, or an element.
+function table(parent, head, rows) {
+  const found = add(parent, "table"), line = add(add(found, "thead"), "tr"), body = add(found, "tbody");
+  for (const name of head) add(line, "th", name);
+  for (const row of rows) {
+    const line = add(body, "tr");
+    for (const cell of row) {
+      if (cell instanceof Node) add(line, "td").append(cell);
+      else add(line, "td", cell);
+    }
+  }
+}
+
+// The region's score for every class, the highest first, each with a bar; null where the class has none.
+function scoreRows(scores) {
+  const known = scores.filter(score => score !== null), low = Math.min(...known), high = Math.max(...known);
+  const order = data.classes.map((name, k) => k).sort((a, b) => (scores[b] ?? -1e9) - (scores[a] ?? -1e9));
+  return order.map(k => {
+    const score = scores[k], bar = document.createElement("span");
+    bar.className = "bar";
+    bar.style.width = (score === null ? 0 : 4 + 150 * (score - low) / (high - low || 1)) + "px";
+    return [data.classes[k], score === null ? "none" : score.toFixed(4), bar];
+  });
+}
+
+function drawImage(detection) {
+  svg.replaceChildren();
+  shape("image", {href: data.source, width: data.width, height: data.height});
+  if (byId("all").checked) for (const box of data.regions) outline(box, OTHER, 1);
+  if (!detection) return;
+  for (const one of detection.removed) outline(one.box, REMOVED, 1);
+  outline(detection.before, REGION, 2, true);
+  outline(detection.box, DETECTION, 3);
+}
+
+function describe(detection) {
+  const place = byId("detail");
+  place.replaceChildren();
+  if (!detection) {
+    add(place, "p", "No detections.");
+    return;
+  }
+  const {region, before, box, removed} = detection;
+  add(place, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
+  add(place, "p", `Region ${region + 1} of ${data.regions.length} (1 is the best proposal), ${before.join(" ")}. `
+    + `Final box ${box.join(" ")}, IoU with the region ${detection.moved_iou}.`);
+  add(place, "h3", "The region's score for every class");
+  table(place, ["class", "score", ""], scoreRows(detection.scores));
+  add(place, "h3", `Boxes that it suppressed in NMS: ${removed.length}`);
+  if (removed.length) {
+    const rows = removed.slice(0, 30).map(one => [one.region + 1, one.score.toFixed(4), one.iou, one.box.join(" ")]);
+    table(place, ["region", "score", "IoU", "box"], rows);
+  }
+}
+
+function draw() {
+  const detection = data.detections[chosen];
+  [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === chosen));
+  drawImage(detection);
+  describe(detection);
+}
+
+byId("steps").textContent = Object.entries(data.counts).map(([name, count]) => `${name}: ${count}`).join("  →  ");
+data.detections.forEach((detection, k) => {
+  const button = add(byId("list"), "button", `${detection.class} ${detection.score.toFixed(3)}`);
+  button.addEventListener("click", () => {
+    chosen = k;
+    draw();
+  });
+});
+byId("all").addEventListener("change", draw);
+draw();
