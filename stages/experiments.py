@@ -8,11 +8,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lib.core import params, pipeline, revisions, run, tables
+from lib.core import overlay, params, revisions, schemas, tables
 from lib.core.errors import Fault, InputError
 from lib.evaluation import experiments
 from lib.evaluation.settings import Report
@@ -26,9 +25,8 @@ def check(group: str) -> None:
     faults: dict[Fault, None] = {}
     for name, row in experiments.read(group)[1].items():
         try:
-            changed = experiments.merged(values, row.set, f"experiments/{group}/{name}.yaml")
-            for entry in pipeline.entries().values():
-                params.validate(changed, run.keys(import_module(entry.script).PARAMS, entry.args))
+            where = f"experiments/{group}/{name}.yaml"
+            faults |= dict.fromkeys(schemas.faults(overlay.apply(values, row.set, where), where))
         except InputError as error:
             faults |= dict.fromkeys(error.faults)
     if faults:

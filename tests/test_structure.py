@@ -1,12 +1,14 @@
 """The shape of the repository: imports go one way, dvc.yaml names all code that a stage runs, modules stay small."""
 
+import json
 import subprocess
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from lib.core import params, pipeline, schemas
+from lib.core import overlay, pipeline, schemas
+from lib.evaluation import experiments
 from tests.closure import closure, imports
 
 ORDER = ["core", "data", "proposals", "nets", "learners", "detectors"]
@@ -41,18 +43,34 @@ def test_params_are_exactly_what_the_script_reads(name):
     assert set(schemas.keys(import_module(entry.script).PARAMS, entry.args)) == set(entry.params)
 
 
-@pytest.mark.parametrize("preset", sorted(Path("presets").glob("*.yaml")), ids=str)
-def test_presets_are_whole_and_valid(preset):
-    values = params.load(preset)
-    faults = []
-    for entry in pipeline.entries().values():
-        params.validate(values, schemas.keys(import_module(entry.script).PARAMS, entry.args), str(preset))
-    declared = {key for entry in pipeline.entries().values() for key in entry.params} | set(schemas.UNTRACKED)
-    assert params.unread(values, declared) == faults
+@pytest.mark.parametrize("name", overlay.names())
+def test_presets_are_valid(name):
+    assert schemas.faults(overlay.values(name), name) == []
 
 
-def test_the_default_is_a_preset():
-    assert params.load("params.yaml") == params.load("presets/digits.yaml")
+@pytest.mark.parametrize("name", sorted({*overlay.names()} - {overlay.DEFAULT}))
+def test_a_preset_holds_only_what_differs_each_with_a_comment(name):
+    path = overlay.FOLDER / f"{name}.yaml"
+    preset = overlay.read(path, overlay.Preset)
+    below = overlay.values(preset.base)
+    for key, value in preset.set.items():
+        changed = overlay.apply(below, {key: value}, name)
+        assert json.dumps(changed) != json.dumps(below), f"{path}: {key} is {value} anyway"
+    lines = path.read_text().splitlines()
+    for line in lines[lines.index("set:") + 1 :] if preset.set else []:
+        assert not line.startswith("  ") or line.startswith("    -") or "  # " in line, f"{path}: {line}: say why"
+
+
+@pytest.mark.parametrize("path", sorted(Path("experiments").glob("*/[0-9]*.yaml")), ids=str)
+def test_rows_of_experiments_are_valid(path):
+    changed = overlay.apply(overlay.values(overlay.DEFAULT), overlay.read(path, experiments.Row).set, str(path))
+    assert schemas.faults(changed, str(path)) == []
+
+
+def test_params_yaml_is_the_default():
+    """The one full file, and what all presets are laid over; `make params NAME=default` makes them equal."""
+    same = Path("params.yaml").read_text() == Path("presets/default.yaml").read_text()
+    assert same, "edit presets/default.yaml, then make params NAME=default; or params.yaml holds a choice of yours"
 
 
 def test_small_modules_and_thin_stages():

@@ -30,21 +30,25 @@ def check_all(values: Mapping[str, Any], scratch: Path) -> None:
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return
-    faults: dict[Fault, None] = {}
+    if found := faults(values):
+        raise InputError(found)
+    scratch.mkdir(exist_ok=True)
+    for stale in scratch.glob("params-*"):
+        stale.unlink(missing_ok=True)
+    stamp.touch()
+
+
+def faults(values: Mapping[str, Any], path: str = params_file.FILE) -> list[Fault]:
+    """Everything that is wrong with the params of any stage, each fault once; `path` stands in the messages."""
+    found: dict[Fault, None] = {}
     entries = pipeline.entries().values()
     for entry in entries:
         schema = keys(import_module(entry.script).PARAMS, entry.args)
         if set(schema) != set(entry.params):
             raise LookupError(f"{entry.name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
         try:
-            params_file.validate(values, {**schema, **UNTRACKED})
+            params_file.validate(values, {**schema, **UNTRACKED}, path)
         except InputError as error:
-            faults |= dict.fromkeys(error.faults)
+            found |= dict.fromkeys(error.faults)
     declared = {key for entry in entries for key in entry.params} | set(UNTRACKED)
-    faults |= dict.fromkeys(params_file.unread(values, declared))
-    if faults:
-        raise InputError(list(faults))
-    scratch.mkdir(exist_ok=True)
-    for stale in scratch.glob("params-*"):
-        stale.unlink(missing_ok=True)
-    stamp.touch()
+    return list(found | dict.fromkeys(params_file.unread(values, declared, path)))
