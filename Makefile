@@ -1,4 +1,5 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
+# make params NAME=bccd  writes params.yaml as presets/bccd.yaml has it (NAME=default: as it came)
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
 # make test   sets everything up and runs the tests (a quarter of an hour on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 
@@ -6,9 +7,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro preset test lint bench
+.PHONY: repro params preset test lint bench
 repro: .venv/installed
 	dvc repro
+
+params: .venv/installed
+	@python -m tools.params $(or $(NAME),$(error Say which: make params NAME=bccd))
 
 preset: .venv/installed
 	python -m tools.preset $(or $(NAME),$(error Say which: make preset NAME=bccd))

@@ -13,11 +13,10 @@ from typing import Any
 
 from lib.evaluation.settings import Report
 from lib.report import experiments, revisions
-from lib.stage import params
+from lib.stage import overlay, params
 from lib.stage.errors import Fault, InputError
-from lib.stage.schemas import check_all
 from lib.storage import tables
-from stages.schemas import schemas
+from stages import schemas
 
 OUT = Path("results/experiments")
 
@@ -28,8 +27,8 @@ def check(group: str) -> None:
     faults: dict[Fault, None] = {}
     for name, row in experiments.read(group)[1].items():
         try:
-            changed = experiments.merged(values, row.set, f"experiments/{group}/{name}.yaml")
-            check_all(changed, schemas())
+            where = f"experiments/{group}/{name}.yaml"
+            faults |= dict.fromkeys(schemas.faults(overlay.apply(values, row.set, where), where))
         except InputError as error:
             faults |= dict.fromkeys(error.faults)
     if faults:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.stage import params
+from lib.stage import overlay
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def test_case_62_no_shipped_path_holds_on_one_machine_only():
             assert not found, f"{name}: {found[0] if found else ''}"
 
 
-@pytest.mark.parametrize("preset", sorted(Path("presets").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("preset", overlay.names())
 def test_presets_name_built_in_sets_and_automatic_devices(preset):
-    values = params.load(preset)
+    values = overlay.values(preset)
     assert re.fullmatch(r"data/\w+/VOCdevkit", values["data"]["root"])
     assert Path(values["data"]["root"]).parent.joinpath("dvc.yaml").exists()
     assert (values["compute"]["device"], values["compute"]["workers"]) == ("auto", "auto")

@@ -2,10 +2,10 @@
 
     python -m tools.preset NAME
 
-The copy is `.scratch/presets/NAME`, a repository of its own with params.yaml = presets/NAME.yaml, so nothing here is
-touched: not params.yaml, not data/, not dvc.lock. It stays, so a killed run goes on and a second run does only what has
-changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the copy's metrics, METHOD.json
-and proposals/, and the folders cost/ and speed/.
+The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write. Nothing
+here is touched: not params.yaml, not data/, not dvc.lock. It stays, so a killed run goes on and a second run does only
+what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the copy's metrics,
+METHOD.json and proposals/, and the folders cost/ and speed/.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ruamel.yaml import YAML
+from lib.stage import overlay
+from lib.stage.errors import InputError
+from tools.params import written
 
 # Of no use in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
 LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
@@ -28,13 +31,14 @@ def main() -> int:
     parser.add_argument("name", help="of a file in presets/, without .yaml")
     name = parser.parse_args().name
     root = Path.cwd()
-    known = sorted(path.stem for path in (root / "presets").glob("*.yaml"))
-    if name not in known:
-        print(f"ERROR: presets/{name}.yaml: is not there. Allowed: {known}. Run: make preset NAME=...", file=sys.stderr)
+    try:
+        text = own_params(name)
+    except InputError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
         return 1
     copy = root / ".scratch/presets" / name
     bring(root, copy)
-    write_params(root, copy, name)
+    (copy / "params.yaml").write_text(text, encoding="utf-8")
     connect(root, copy)
     print(f"preset {name} runs in {copy}", flush=True)
     code = subprocess.run(["dvc", "repro"], cwd=copy, env=environment(), check=False).returncode
@@ -77,17 +81,15 @@ def bring(root: Path, copy: Path) -> None:
     listing.write_text("\0".join(names))
 
 
-def write_params(root: Path, copy: Path, name: str) -> None:
-    """presets/NAME.yaml as the copy's params.yaml, with paths of the user's own made absolute."""
-    yaml = YAML()
-    yaml.width = 4096
-    values = yaml.load((root / f"presets/{name}.yaml").read_text(encoding="utf-8"))
+def own_params(name: str, folder: Path = overlay.FOLDER) -> str:
+    """The copy's params.yaml: the preset's, with paths that the user has put there made absolute. Raises InputError."""
+    values, root = overlay.values(name, folder), folder.parent
+    own: dict[str, Any] = {}
     for block, key in (("data", "root"), ("m0", "weights")):
         given = Path(str(values.get(block, {}).get(key, "")))
         if given.parts and not given.match(PRODUCED) and not given.is_absolute() and (root / given).exists():
-            values[block][key] = str((root / given).resolve())
-    with open(copy / "params.yaml", "w", encoding="utf-8") as file:
-        yaml.dump(values, file)
+            own[f"{block}.{key}"] = str((root / given).resolve())
+    return written(name, folder, own)
 
 
 def connect(root: Path, copy: Path) -> None:

@@ -31,8 +31,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lib.core.lineage import before
-from lib.core.pipeline import Entry, entries
+from lib.report.lineage import before
+from lib.stage.pipeline import Entry, entries
 from tools import edits
 
 CODE = ("lib/", "stages/")

@@ -4,7 +4,6 @@
     experiments/GROUP/NN-ROW.yaml  row, paper, set: dotted params key -> value, and metrics where they are not the group's
 """
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,19 +11,18 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lib.report.summary import Cell, Table
-from lib.stage import params
+from lib.stage import overlay, params
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 
 FOLDER = Path("experiments")
 
 
-class Row(Settings):
+class Row(overlay.Overlay):
     """row : its name in the paper;  paper : the paper's figure, null where it gives none;  set : overrides of params"""
 
     row: str
     paper: float | int | None
-    set: dict[str, Any]
     metrics: str | None = None
 
 
@@ -50,30 +48,8 @@ def read(name: str, folder: Path = FOLDER) -> tuple[Group, dict[str, Row]]:
                    params.suggestion(name, known) or "Choose one")]
         )
     path = folder / name / "group.yaml"
-    group: Group = params.validate({"group": params.load(path)}, {"group": Group}, str(path))["group"]
-    rows: dict[str, Row] = {}
-    for path in sorted((folder / name).glob("[0-9]*.yaml")):
-        rows[path.stem] = params.validate({"row": params.load(path)}, {"row": Row}, str(path))["row"]
-    return group, rows
-
-
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The params with some dotted keys changed. Raises InputError for keys that the params do not have."""
-    result = copy.deepcopy(dict(values))
-    leaves, faults = params.leaves(values), []
-    for key, value in changes.items():
-        *path, last = key.split(".")
-        block: Any = result
-        for part in path:
-            block = block.get(part) if isinstance(block, dict) else None
-        if not isinstance(block, dict) or last not in block:
-            remedy = params.suggestion(key, set(leaves)) or "Correct the key"
-            faults.append(Fault("unknown setting", f"{where}: {key}", "is not in params.yaml", "", remedy))
-        else:
-            block[last] = value
-    if faults:
-        raise InputError(faults)
-    return result
+    group: Group = params.validate(params.load(path), {"": Group}, str(path))[""]
+    return group, {path.stem: overlay.read(path, Row) for path in sorted((folder / name).glob("[0-9]*.yaml"))}
 
 
 def name_of(group: str, row: str, seed: int | None) -> str:
@@ -84,8 +60,16 @@ def name_of(group: str, row: str, seed: int | None) -> str:
 def command(name: str, group: Group, row: Row, seed: int | None) -> list[str]:
     """The words that queue one row with DVC."""
     changes = {**row.set, **({} if seed is None else {"seed": seed})}
-    sets = [word for key, value in changes.items() for word in ("-S", f"{key}={json.dumps(value)}")]
+    sets = [word for key, value in changes.items() for text in _overrides(key, value) for word in ("-S", text)]
     return ["dvc", "exp", "run", "--queue", "--name", name, *sets, *group.targets]
+
+
+def _overrides(key: str, value: Any) -> list[str]:
+    """As `dvc exp run -S` takes it. A mapping, its keys bare, goes in the old one's place: DVC would merge the two."""
+    if not isinstance(value, dict):
+        return [f"{key}={json.dumps(value)}"]
+    inside = ", ".join(f"{name}: {json.dumps(one)}" for name, one in value.items())
+    return [f"~{key}", f"+{key}={{{inside}}}"]
 
 
 def record(group: Group, rows: Sequence[Row], values: Sequence[Sequence[float]], seeds: Sequence[int]) -> dict[str, Any]:

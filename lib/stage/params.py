@@ -6,9 +6,9 @@ declares: unknown keys, wrong types and values out of range are reported togethe
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -43,7 +43,7 @@ def load(path: Path | str = FILE) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(
             [Fault("missing file", str(path), "the file is not there", "",
-                   "Restore it: cp presets/digits.yaml params.yaml")]
+                   "Restore it: cp presets/default.yaml params.yaml")]
         ) from None
     try:
         values = YAML(typ="safe", pure=True).load(text)
@@ -77,7 +77,7 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
     """Each dotted key of `schema` with its checked, typed value.
 
     values : what `load` returned
-    schema : dotted key -> type (a `Settings` class, or anything pydantic knows)
+    schema : dotted key -> type (a `Settings` class, or anything pydantic knows); the key "" is the whole file
     Raises InputError with every fault of every block.
     """
     faults: list[Fault] = []
@@ -118,7 +118,7 @@ def suggestion(word: str, known: set[str] | list[str]) -> str:
 
 def _lookup(values: Mapping[str, Any], key: str) -> tuple[bool, Any]:
     value: Any = values
-    for part in key.split("."):
+    for part in key.split(".") if key else []:
         if not isinstance(value, Mapping) or part not in value:
             return False, None
         value = value[part]
@@ -135,13 +135,15 @@ def _all_keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
-    location = [str(part) for part in detail["loc"] if isinstance(part, int) or _is_key(part)]
-    where = f"{path}: {'.'.join([key, *location])}"
+    location, owner, tag = _place(kind, detail["loc"])
+    where = f"{path}: {'.'.join(part for part in [key, *location] if part)}"
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
-        fields = set(getattr(kind, "model_fields", {}))
-        return Fault("unknown setting", where, "is not a setting of this stage", f"{sorted(fields)}",
-                     suggestion(location[-1], fields) or "Remove it")
+        fields = sorted(getattr(owner, "model_fields", {}))
+        problem = f"is {value!r}; {{name: {tag}}} has no such setting" if tag else "is not a setting of this stage"
+        return Fault("unknown setting", where, problem, f"{fields}", suggestion(location[-1], fields) or "Remove it")
+    if location and (shapes := _shapes(owner, location[-1])):
+        return _shape_fault(where, location[-1], shapes, detail)
     if detail["type"] == "missing":
         return Fault("missing setting", where, "is missing", "", "Add it; see presets/")
     shown = f"is {value!r} (text)" if isinstance(value, str) else f"is {value!r}"
@@ -155,6 +157,51 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
             allowed = detail.get("ctx", {}).get("expected", "")
             remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
     return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
+
+
+def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
+    """The keys of the file that lead to a fault, the class that the last one belongs to, and the shape that class is.
+
+    pydantic also puts there the name of a shape (`step` of `schedule: {name: step}`) and those of types it has tried.
+    """
+    keys: list[str] = []
+    owner, tag, parts = kind, "", list(loc)
+    while parts:
+        part = parts.pop(0)
+        if not (isinstance(part, int) or _is_key(part)):
+            continue
+        keys.append(str(part))
+        shapes = _shapes(kind, part)
+        owner, above = kind, tag
+        tag = str(parts.pop(0)) if shapes and parts else ""
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = shapes.get(tag) if shapes else field.annotation if field else None
+        if not parts:
+            tag = above
+    return keys, owner, tag
+
+
+def _shapes(kind: Any, key: int | str) -> dict[str, Any]:
+    """Name -> class of each shape that a setting may have, where it is told by the key `name`; else nothing."""
+    field = getattr(kind, "model_fields", {}).get(key)
+    if field is None or not field.discriminator:
+        return {}
+    return {get_args(one.model_fields["name"].annotation)[0]: one for one in get_args(field.annotation)}
+
+
+def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -> Fault:
+    """No shape can be told: the name is missing or unknown, or there is a plain value, not {name: ...}."""
+    value = detail["input"]
+    texts = {name: f"{{{', '.join([f'name: {name}', *(one for one in kind.model_fields if one != 'name')])}}}"
+             for name, kind in shapes.items()}
+    allowed = " or ".join(texts.values())
+    if not isinstance(value, Mapping):
+        shown, known = (f"is {value!r} (text)", value in texts) if isinstance(value, str) else (f"is {value!r}", False)
+        return Fault("bad setting", where, shown, allowed, f"Write {key}: {texts[value]}" if known else "Change it")
+    if "name" not in value:
+        return Fault("missing setting", f"{where}.name", "is missing", allowed, "Add it")
+    remedy = suggestion(str(value["name"]), list(shapes)) or "Choose one"
+    return Fault("bad setting", f"{where}.name", f"is {value['name']!r}", allowed, remedy)
 
 
 def _is_key(part: Any) -> bool:

@@ -29,36 +29,35 @@ def interpolated(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str for key in sorted({*named} & {*params_file.leaves(values)})}
 
 
-def check_all(values: Mapping[str, Any], schemas: Mapping[str, Schema]) -> None:
-    """Checks the params of every stage. Raises InputError with every fault of every block.
+def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str = params_file.FILE) -> list[Fault]:
+    """Everything that is wrong with the params of any stage, each fault once.
 
-    values : what `params.load` returned;  schemas : of each stage by its address
+    values : what `params.load` returned;  schemas : of each stage by its address;  path : their file, for the messages
     """
-    faults: dict[Fault, None] = {}
+    found: dict[Fault, None] = {}
     entries, read = pipeline.entries(), {**UNTRACKED, **interpolated(values)}
     for name, entry in entries.items():
         schema = keys(schemas[name], entry)
         if set(schema) != set(entry.params):
             raise LookupError(f"{name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
         try:
-            params_file.validate(values, {**schema, **read})
+            params_file.validate(values, {**schema, **read}, path)
         except InputError as error:
-            faults |= dict.fromkeys(error.faults)
+            found |= dict.fromkeys(error.faults)
     declared = {key for entry in entries.values() for key in entry.params} | set(read)
-    faults |= dict.fromkeys(params_file.unread(values, declared))
-    if faults:
-        raise InputError(list(faults))
+    return list(found | dict.fromkeys(params_file.unread(values, declared, path)))
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
-    """`check_all`, so that a slip in a late block stops the first stage, not the tenth. A stamp in the scratch folder
-    keeps later stages of the same `dvc repro` from doing it again.
+    """Raises InputError with all `faults`, so that a slip in a late block stops the first stage, not the tenth. A stamp in
+    the scratch folder keeps later stages of the same `dvc repro` from doing it again.
     """
     files = [Path("dvc.yaml"), Path(params_file.FILE), *sorted(Path("stages").glob("*.py"))]
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return
-    check_all(values, schemas())
+    if found := faults(values, schemas()):
+        raise InputError(found)
     scratch.mkdir(exist_ok=True)
     for stale in scratch.glob("params-*"):
         stale.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,32 +23,55 @@ from lib.storage import checkpoint
 B = TypeVar("B")
 
 
+class Sgd(Settings):
+    """Stochastic gradient descent, the papers'.  momentum : share of the last step that the next one keeps"""
+
+    name: Literal["sgd"]
+    momentum: float = Field(ge=0, lt=1)
+
+
+class Adamw(Settings):
+    """AdamW, with its usual betas."""
+
+    name: Literal["adamw"]
+
+
+class Step(Settings):
+    """The papers' schedule: the learning rate times `gamma` after every `every` iterations."""
+
+    name: Literal["step"]
+    every: int = Field(ge=1)
+    gamma: float = Field(gt=0, le=1)
+
+
+class Cosine(Settings):
+    """Up from 0 in the first `warmup` of the iterations (a share), then down to 0 along a cosine."""
+
+    name: Literal["cosine"]
+    warmup: float = Field(ge=0, lt=1)
+
+
 class Optimisation(Settings):
     """How a network is trained.
 
     iterations        : optimiser steps
-    optimiser         : sgd (the papers') or adamw
-    learning_rate     : at its peak;  momentum : of SGD (AdamW keeps its usual betas)
+    optimiser         : Sgd or Adamw, told apart by their name
+    learning_rate     : at its peak
     weight_decay      : never applied to biases, as in the authors' prototxts
     bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
-    schedule          : step (times `gamma` every `step` iterations) or cosine (warm-up, then down to 0)
-    warmup            : share of the iterations in which the rate rises from 0 (0 for the papers' schedule)
+    schedule          : Step or Cosine, told apart by their name
     parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
     checkpoint_every  : iterations between the states from which a killed run goes on
     """
 
     iterations: int = Field(ge=0)
-    optimiser: Literal["sgd", "adamw"]
+    optimiser: Annotated[Sgd | Adamw, Field(discriminator="name")]
     learning_rate: float = Field(gt=0)
-    momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     bias_multiplier: float = Field(gt=0)
     head_multiplier: float = Field(gt=0)
-    schedule: Literal["step", "cosine"]
-    step: int = Field(ge=1)
-    gamma: float = Field(gt=0, le=1)
-    warmup: float = Field(ge=0, lt=1)
+    schedule: Annotated[Step | Cosine, Field(discriminator="name")]
     parts: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
 
@@ -60,9 +83,10 @@ def generator(seed: int, stage: str, iteration: int) -> np.random.Generator:
 
 def rate(iteration: int, settings: Optimisation) -> float:
     """Learning rate of an iteration (0-based) as a share of the peak."""
-    if settings.schedule == "step":
-        return settings.gamma ** (iteration // settings.step)
-    rise = settings.warmup * settings.iterations
+    schedule = settings.schedule
+    if isinstance(schedule, Step):
+        return schedule.gamma ** (iteration // schedule.every)
+    rise = schedule.warmup * settings.iterations
     if iteration < rise:
         return (iteration + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.iterations - rise, 1)))
@@ -163,8 +187,8 @@ def _optimiser(network: nn.Module, head: Iterable[nn.Module], settings: Optimisa
         {"params": members, "multiplier": multiplier, "weight_decay": decay}
         for (multiplier, decay), members in groups.items()
     ]
-    if settings.optimiser == "sgd":
-        return torch.optim.SGD(listed, lr=settings.learning_rate, momentum=settings.momentum)
+    if isinstance(settings.optimiser, Sgd):
+        return torch.optim.SGD(listed, lr=settings.learning_rate, momentum=settings.optimiser.momentum)
     # The default goes over each tensor many times: ten times as long for fc6 and fc7.
     return torch.optim.AdamW(listed, lr=settings.learning_rate, fused=True)
 

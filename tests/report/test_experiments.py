@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from lib.report import experiments
 from lib.report.experiments import Group, Row
-from lib.stage import params
+from lib.stage import overlay, params
 from lib.stage.errors import InputError
 
 GROUPS = sorted(path.parent.name for path in experiments.FOLDER.glob("*/group.yaml"))
@@ -16,12 +17,11 @@ GROUP = Group(title="T", source="S", note="N", targets=["evaluate@rcnn"], metric
 @pytest.mark.parametrize("name", GROUPS)
 def test_every_override_names_a_setting(name):
     values = params.load()
-    group, rows = experiments.read(name)
+    _, rows = experiments.read(name)
     assert rows
     for file, row in rows.items():
-        known = {key: value for key, value in row.set.items() if key.split(".")[0] in values}
-        changed = params.leaves(experiments.merged(values, known, file))
-        assert all(changed[key] == value for key, value in known.items())
+        changed = params.leaves(overlay.apply(values, row.set, file))
+        assert all(changed[key] == value for key, value in row.set.items())
         assert type(row.set).__name__ == "dict"
 
 
@@ -39,17 +39,6 @@ def test_the_papers_figures():
     assert {row.set["faster.m1.loss.box_weight"]: row.paper for row in lambdas} == {0.1: 67.2, 1.0: 68.9, 10.0: 69.9, 100.0: 69.1}
 
 
-def test_merging_changes_only_what_is_named():
-    values = {"a": {"b": 1, "c": [1]}, "d": 2}
-    changed = experiments.merged(values, {"a.c": [2, 3]}, "x.yaml")
-    assert changed == {"a": {"b": 1, "c": [2, 3]}, "d": 2}
-    assert values == {"a": {"b": 1, "c": [1]}, "d": 2}
-    with pytest.raises(InputError, match="x.yaml: a.bb: is not in params.yaml. Did you mean a.b?"):
-        experiments.merged(values, {"a.bb": 1}, "x.yaml")
-    with pytest.raises(InputError, match="d.e"):
-        experiments.merged(values, {"d.e": 1}, "x.yaml")
-
-
 def test_the_command_that_queues():
     row = Row(row="r", paper=None, set={"a.scales": [1, 2], "a.on": False, "a.name": "svm", "a.none": None})
     assert experiments.command("g-r", GROUP, row, 4) == [
@@ -58,6 +47,18 @@ def test_the_command_that_queues():
     ]
     assert experiments.name_of("g", "01-r", None) == "g-01-r"
     assert experiments.name_of("g", "01-r", 4) == "g-01-r-seed4"
+
+
+def test_a_shape_that_is_queued_takes_the_old_ones_place(tmp_path):
+    row = Row(row="r", paper=None, set={"a.schedule": {"name": "step", "every": 10, "gamma": 0.1}})
+    words = [word for word in experiments.command("g-r", GROUP, row, None) if "schedule" in word]
+    assert words == ["~a.schedule", '+a.schedule={name: "step", every: 10, gamma: 0.1}']
+    path = tmp_path / "params.yaml"
+    path.write_text("a:\n  schedule: {name: cosine, warmup: 0.2}  # kept\n")
+    (sweep,) = get_hydra_sweeps({"params.yaml": words})  # as DVC does when it queues, and when it runs
+    apply_overrides(path, sweep["params.yaml"])
+    assert params.load(path) == {"a": {"schedule": {"name": "step", "every": 10, "gamma": 0.1}}}
+    assert "# kept" in path.read_text()
 
 
 def test_table_with_seeds():
@@ -77,6 +78,6 @@ def test_unknown_groups_and_broken_files(tmp_path):
         "title: T\nsource: S\nnote: N\ntargets: [x]\nmetrics: m.json\nmeasure: voc07_map\n"
     )
     (folder / "01-a.yaml").write_text("row: a\npapers: 1\nset: {}\n")
-    with pytest.raises(InputError, match="row.papers: is not a setting"):
+    with pytest.raises(InputError, match="01-a.yaml: papers: is not a setting"):
         experiments.read("g", tmp_path)
     assert Path("experiments").is_dir()

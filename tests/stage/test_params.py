@@ -57,7 +57,7 @@ def test_broken_yaml(tmp_path, text):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match="presets/digits.yaml"):
+    with pytest.raises(InputError, match="cp presets/default.yaml params.yaml"):
         params.load(tmp_path / "params.yaml")
 
 
@@ -86,6 +86,21 @@ def test_all_faults_at_once():
     for part in ("learning_rate: is -1.0", "greater than 0", "kind: is 'cosin'", "Did you mean cosine?", "rows: is 'a'",
                  "limit: is 1.5"):
         assert part in text
+
+
+def test_an_unknown_key_of_an_inner_block_is_told_by_that_block():
+    class Outer(params.Settings):
+        inner: Block
+
+    assert message({"outer": {"inner": {**GOOD["block"], "kin": 1}}}, {"outer": Outer}) == (
+        "params.yaml: outer.inner.kin: is not a setting of this stage. "
+        "Allowed: ['kind', 'learning_rate', 'limit', 'rows']. Did you mean kind?"
+    )
+
+
+def test_the_whole_file_is_the_empty_key():
+    assert params.validate(GOOD["block"], {"": Block})[""].kind == "linear"
+    assert message({**GOOD["block"], "rowss": 1}, {"": Block}).startswith("params.yaml: rowss: is not a setting")
 
 
 def test_missing_block_with_suggestion():

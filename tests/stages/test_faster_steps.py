@@ -24,8 +24,8 @@ from tests.images_on_disk import write
 CPU = Device(torch.device("cpu"), torch.float32)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 OPTIMISATION = dict(
-    iterations=2, optimiser="adamw", learning_rate=0.001, momentum=0.9, weight_decay=0.0005, bias_multiplier=1.0,
-    head_multiplier=1.0, schedule="cosine", step=3, gamma=0.1, warmup=0.0, parts=2, checkpoint_every=1,
+    iterations=2, optimiser=dict(name="adamw"), learning_rate=0.001, weight_decay=0.0005, bias_multiplier=1.0,
+    head_multiplier=1.0, schedule=dict(name="cosine", warmup=0.0), parts=2, checkpoint_every=1,
     scale={"short_side": [120], "max_side": 400}, images=2, mirror=0.5, precision="float32",
 )
 RPN = dict(

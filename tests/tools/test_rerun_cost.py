@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib.core.pipeline import Entry
+from lib.stage.pipeline import Entry
 from tools import rerun_cost
 
 

@@ -6,15 +6,18 @@ import torch
 from torch import nn
 
 from lib.backbones.device import Device
+from lib.stage import params
 from lib.stage.errors import InputError
 from lib.storage import checkpoint
 from lib.training import loop as training
 
 CPU = Device(torch.device("cpu"), torch.float32)
 SETTINGS = dict(
-    iterations=12, optimiser="adamw", learning_rate=0.01, momentum=0.9, weight_decay=0.01, bias_multiplier=2.0,
-    head_multiplier=10.0, schedule="cosine", step=5, gamma=0.1, warmup=0.25, parts=2, checkpoint_every=5,
+    iterations=12, optimiser={"name": "adamw"}, learning_rate=0.01, weight_decay=0.01, bias_multiplier=2.0,
+    head_multiplier=10.0, schedule={"name": "cosine", "warmup": 0.25}, parts=2, checkpoint_every=5,
 )
+SGD = {"name": "sgd", "momentum": 0.9}
+STEP = {"name": "step", "every": 5, "gamma": 0.1}
 
 
 def settings(**changes):
@@ -52,7 +55,7 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
     return net, log, hashlib.md5((tmp_path / "final.pt").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", [SGD, {"name": "adamw"}], ids=lambda one: one["name"])
 @pytest.mark.parametrize("stop", [3, 5, 11])
 def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, optimiser):
     (tmp_path / "whole").mkdir()
@@ -82,7 +85,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(tmp_path):
     nets = []
     for parts in (1, 2, 4):
         (tmp_path / str(parts)).mkdir()
-        nets.append(run(tmp_path / str(parts), parts=parts, optimiser="sgd")[0])
+        nets.append(run(tmp_path / str(parts), parts=parts, optimiser=SGD)[0])
     for other in nets[1:]:
         for one, two in zip(nets[0].parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
@@ -91,7 +94,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(tmp_path):
 def test_one_sgd_step_by_hand(tmp_path):
     """Caffe's rule: v = momentum v + rate (gradient + decay weight); biases: twice the rate, no decay; head: ten times."""
     before = network()
-    net, log, _ = run(tmp_path, iterations=1, optimiser="sgd", schedule="step", warmup=0.0, learning_rate=0.1, weight_decay=0.5)
+    net, log, _ = run(tmp_path, iterations=1, optimiser=SGD, schedule=STEP, learning_rate=0.1, weight_decay=0.5)
     random = training.generator(3, "test", 0)
     images, labels = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32)), torch.from_numpy(random.integers(3, size=8))
     loss = nn.functional.cross_entropy(before(images), labels)
@@ -104,12 +107,48 @@ def test_one_sgd_step_by_hand(tmp_path):
 
 
 def test_schedules():
-    steps = settings(schedule="step", iterations=20, step=5, gamma=0.1)
+    steps = settings(schedule=STEP, iterations=20)
     assert [training.rate(i, steps) for i in (0, 4, 5, 10)] == pytest.approx([1, 1, 0.1, 0.01])
-    cosine = settings(schedule="cosine", iterations=20, warmup=0.25)
+    cosine = settings(iterations=20)
     assert [training.rate(i, cosine) for i in (0, 4, 5)] == pytest.approx([1 / 6, 5 / 6, 1])
     assert training.rate(12.5, cosine) == pytest.approx(0.5)
     assert training.rate(19, cosine) < 0.02
+    # Without warm-up, over 4 iterations: half of 1 + cos of 0, 45, 90 and 135 degrees.
+    plain = settings(iterations=4, schedule={"name": "cosine", "warmup": 0.0})
+    assert [training.rate(i, plain) for i in range(4)] == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4])
+
+
+def test_two_sgd_steps_keep_the_momentum():
+    """Gradients of 1: the first step is the rate, the second the rate times 1 + momentum."""
+    net = nn.Linear(1, 1, bias=False)
+    before = net.weight.item()
+    chosen = settings(optimiser={"name": "sgd", "momentum": 0.5}, learning_rate=0.25, weight_decay=0.0)
+    optimiser = training._optimiser(net, [], chosen)
+    for _ in range(2):
+        net.weight.grad = torch.ones(1, 1)
+        optimiser.step()
+    assert net.weight.item() == pytest.approx(before - 0.25 * (1 + 1.5))
+    assert isinstance(training._optimiser(net, [], settings()), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"optimiser": {"name": "adamw", "momentum": 0.9}},
+     r"x: train.optimiser.momentum: is 0.9; {name: adamw} has no such setting. Allowed: \['name'\]. Remove it."),
+    ({"schedule": {"name": "cosine", "warmup": 0.1, "gama": 0.1}},
+     r"train.schedule.gama: is 0.1; {name: cosine} has no such setting. Allowed: \['name', 'warmup'\]. Remove it."),
+    ({"schedule": {"name": "step", "every": 5}}, r"train.schedule.gamma: is missing. Add it"),
+    ({"schedule": {"name": "step", "every": 0, "gamma": 0.1}},
+     r"train.schedule.every: is 0. Allowed: greater than or equal to 1"),
+    ({"schedule": {"name": "cosin", "warmup": 0.1}},
+     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Did you mean cosine\?"),
+    ({"schedule": {"warmup": 0.1}},
+     r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Add it."),
+    ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
+    ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
+])
+def test_a_wrong_shape_is_named_with_its_place_and_remedy(changes, message):
+    with pytest.raises(InputError, match=message):
+        params.validate({"train": {**SETTINGS, **changes}}, {"train": training.Optimisation}, "x")
 
 
 def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
@@ -122,7 +161,7 @@ def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
 
 def test_a_learning_rate_that_diverges(tmp_path):
     with pytest.raises(InputError, match="not finite"):
-        run(tmp_path, learning_rate=1e30, optimiser="sgd", schedule="step", warmup=0.0)
+        run(tmp_path, learning_rate=1e30, optimiser=SGD, schedule=STEP)
 
 
 def test_no_iterations_change_nothing(tmp_path):

@@ -23,8 +23,8 @@ from lib.training.trunk import TrainedTrunk
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
 SETTINGS = dict(
-    iterations=3, optimiser="adamw", learning_rate=0.001, momentum=0.9, weight_decay=0.0005, bias_multiplier=1.0,
-    head_multiplier=1.0, schedule="cosine", step=5, gamma=0.1, warmup=0.0, parts=2, checkpoint_every=100,
+    iterations=3, optimiser=dict(name="adamw"), learning_rate=0.001, weight_decay=0.0005, bias_multiplier=1.0,
+    head_multiplier=1.0, schedule=dict(name="cosine", warmup=0.0), parts=2, checkpoint_every=100,
     scale=Scale(short_side=[96], max_side=1000), images=2, regions=16, foreground_share=0.25, foreground=0.5,
     background=[0.1, 0.5], mirror=0.0, proposals_max=None, fc=16, dropout=0.0, head="fresh", frozen=3,
     box_loss="smooth_l1", beta=1.0, box_weight=1.0, stage_wise=False, statistics="per_class", std_floor=0.01,

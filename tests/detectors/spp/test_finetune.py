@@ -122,9 +122,10 @@ PROPOSALS = {
     "b": np.array([[0, 0, 60, 60]], np.float32),
 }
 SETTINGS = {
-    "iterations": 1, "optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0, "bias_multiplier": 1.0,
-    "head_multiplier": 1.0, "schedule": "step", "step": 1, "gamma": 1.0, "warmup": 0.0, "parts": 2, "checkpoint_every": 1,
-    "batch": 128, "foreground_share": 0.25, "foreground": 0.5, "background": 0.1, "mirror": 0.5, "precision": "float32",
+    "iterations": 1, "optimiser": {"name": "sgd", "momentum": 0.0}, "learning_rate": 0.1, "weight_decay": 0.0,
+    "bias_multiplier": 1.0, "head_multiplier": 1.0, "schedule": {"name": "step", "every": 1, "gamma": 1.0}, "parts": 2,
+    "checkpoint_every": 1, "batch": 128, "foreground_share": 0.25, "foreground": 0.5, "background": 0.1, "mirror": 0.5,
+    "precision": "float32",
 }
 
 
