@@ -50,7 +50,7 @@ def method(files: Files, name: str) -> Method:
     """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
     entry = files.entries[f"detect@{name}"]
     parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
-    if "proposals.table" in entry.params:
+    if entry.roles["regions"].endswith(".parquet"):  # a table that was made once, for all methods that read it
         parts = {**files.json("results/speed/selective_search.json"), **parts}
     return Method(
         name,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from lib import compiled
 from lib.selective_search.grouping import MEASURES
 from lib.stage import params
 
@@ -87,8 +88,8 @@ class Settings(params.Settings):
 
 @cache
 def _code() -> str:
-    """A hash of the modules that decide which boxes come out: all of this package but those that store and measure."""
-    here = Path(__file__).parent
-    apart = {"cached.py", "recall.py", "search_images.py", "__init__.py"}
-    sources = [path.read_bytes() for path in sorted(here.glob("*.py")) if path.name not in apart]
-    return hashlib.blake2b(b"".join(sources)).hexdigest()
+    """A hash of the modules that decide which boxes come out: all of this package, but for what shares out the images,
+    and how its kernels are compiled.
+    """
+    here = [path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name != "search_images.py"]
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in [*here, Path(compiled.__file__)])).hexdigest()

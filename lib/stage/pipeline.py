@@ -1,7 +1,7 @@
 """What dvc.yaml says of a stage, resolved by DVC itself, so that it is written in one place only."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ class Entry:
     name: str
     script: str
     words: tuple[str, ...]
-    roles: dict[str, str]
     params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
     persist: tuple[str, ...]
+    roles: dict[str, str] = field(default_factory=dict)
 
 
 @cache

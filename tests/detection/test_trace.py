@@ -118,20 +118,28 @@ def test_running_gives_every_image_in_order(tmp_path, workers, regions):
     assert set(clock.seconds) == {"decode", "select"}
 
 
-def entry(args, deps):
-    return Entry("detect@rcnn", "stages.detect", args, (), deps, (), ())
-
-
 def test_the_row_of_a_method(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    entries = {"detect@rcnn": entry(("rcnn", "rcnn", "rcnn.detect", "proposals.table"), ("data/models/rcnn", "lib/x.py")),
-               "evaluate@rcnn": entry((), ())}
+    roles = {"detector": "rcnn", "settings": "rcnn.detect", "proposing": "rcnn.detect", "model": "models/cnn.pt",
+             "scores": "models/svm.pt", "boxes": "models/cnn.pt", "regions": "proposals.parquet"}
+    entries = {name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in ("detect@rcnn", "evaluate@spp")}
     with pytest.raises(InputError, match="Did you mean rcnn"):
         rows.row("rcn", entries)
-    with pytest.raises(InputError, match="data/models/rcnn: is not there. Run: dvc repro detect@rcnn"):
+    with pytest.raises(InputError) as caught:
         rows.row("rcnn", entries)
-    (tmp_path / "data/models/rcnn").mkdir(parents=True)
-    found = rows.row("rcnn", entries)
-    assert (found.module.__name__, found.block, found.regions) == ("lib.detectors.rcnn.network", "rcnn.detect", "proposals.table")
-    assert [str(path) for path in found.models] == ["data/models/rcnn"]
-    assert found.module.REGIONS is str
+    places = [fault.where for fault in caught.value.faults]
+    assert places == ["models/cnn.pt", "models/svm.pt"], "each file once; own images need no table of proposals"
+    assert "is not there. Run: dvc repro detect@rcnn" in str(caught.value)
+    (tmp_path / "models").mkdir()
+    for name in ("cnn.pt", "svm.pt"):
+        (tmp_path / "models" / name).touch()
+    found, files = rows.row("rcnn", entries)
+    assert found.reads() == {"rcnn.detect": found.module.Detect}
+    assert found.module.__name__ == "lib.detectors.rcnn.detector"
+    assert {role: str(path) for role, path in files.items()} == {
+        "model": "models/cnn.pt", "scores": "models/svm.pt", "boxes": "models/cnn.pt"}
+
+
+def test_a_row_that_makes_its_own_regions_reads_how():
+    found = rows.Row({"detector": "faster", "settings": "faster.detect", "proposing": "faster.propose.test"})
+    assert found.reads() == {"faster.detect": found.module.Detect, "faster.propose.test": found.module.Proposing}

@@ -11,8 +11,8 @@ from lib.storage import tables
 CURVE = [{"class": name, "recall": 0.5, "precision": 0.8} for name in ("all classes", "k")]
 
 
-def entry(name, script, deps, outs, params=()):
-    return Entry(name, script, (), params, tuple(deps), tuple(outs), ())
+def entry(name, script, deps, outs, **roles):
+    return Entry(name, script, (), (), tuple(deps), tuple(outs), (), roles)
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def files(tmp_path, monkeypatch):
         entry("propose", "stages.propose", ["data/tables"], ["data/proposals/selective_search.parquet",
               "results/metrics/proposals/selective_search.json", "results/plots/recall_iou/selective_search.json"]),
         entry("m0", "stages.pretrain", [], ["data/models/m0.pt"]),
-        entry("rcnn", "stages.finetune", ["data/models/m0.pt", "data/proposals/selective_search.parquet"],
+        entry("rcnn", "stages.train", ["data/models/m0.pt", "data/proposals/selective_search.parquet"],
               ["data/models/rcnn/cnn.pt", "results/plots/loss/rcnn.json"]),
         entry("detect@rcnn", "stages.detect", ["data/models/rcnn/cnn.pt", "data/tables"], ["data/detections/rcnn.parquet"],
-              ("proposals.table",)),
+              regions="data/proposals/selective_search.parquet"),
     ]
     Path("data/models/rcnn").mkdir(parents=True)
     Path("data/models/rcnn/cnn.pt").write_bytes(b"x" * 1000)
@@ -38,7 +38,7 @@ def files(tmp_path, monkeypatch):
         "metrics/proposals/gone": {"recall_50": 0.1}, "plots/precision_recall/rcnn": CURVE, "plots/errors/rcnn": [],
         "plots/errors/gone": [], "plots/error_effects/rcnn": [], "plots/missed/rcnn": [],
         "plots/classes/rcnn": [{"class": "k"}, {"class": "all classes"}], "plots/recall_iou/selective_search": [{"iou": 0.5, "recall": 1.0}],
-        "plots/recall_iou/gone": [{"iou": 0.5, "recall": 0.0}], "plots/loss/rcnn": [{"iteration": 0, "softmax": 2.0}],
+        "plots/recall_iou/gone": [{"iou": 0.5, "recall": 0.0}], "plots/loss/rcnn": [{"iteration": 0, "classification": 2.0}],
     }
     for name, value in rows.items():
         tables.write_json(f"results/{name}.json", value)
@@ -65,7 +65,7 @@ def test_files_of_rows_that_are_gone_are_left_out(files):
     assert list(data["errors"]) == ["rcnn"]
     assert list(data["curves"]["Recall of the proposals against IoU threshold"]["series"]) == ["selective_search"]
     assert data["curves"]["Accuracy against speed"]["series"] == {"rcnn": [[305.0, 0.6]]}
-    assert data["curves"]["Loss of rcnn"]["series"] == {"softmax": [[0, 2.0]]}
+    assert data["curves"]["Loss of rcnn"]["series"] == {"classification": [[0, 2.0]]}
     assert data["classes"] == ["k"]
     assert data["precision_recall"]["k"] == {"rcnn": [[0, 0.8], [0.5, 0.8]]}
 

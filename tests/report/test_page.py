@@ -189,8 +189,8 @@ def test_cells():
 
 
 def test_losses_are_averaged_in_pieces():
-    rows = [{"iteration": k, "softmax": float(k)} for k in range(200)]
+    rows = [{"iteration": k, "classification": float(k)} for k in range(200)]
     chart = collect._losses({"fast": rows})["Loss of fast"]
-    line = chart["series"]["softmax"]
+    line = chart["series"]["classification"]
     assert len(line) == 50
     assert line[0] == [2, 1.5]

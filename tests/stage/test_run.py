@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,8 @@ def life(monkeypatch, params=None, **changes):
     """A new process's view of one stage: the lock of an earlier one in this process is not held against it."""
     monkeypatch.setattr(process, "Lock", lambda path, name: None)
     values = {
-        "name": "detect@fast", "script": "stages.detect", "args": ("fast", "faster"), "params": ("seed",),
+        "name": "detect@fast", "script": "stages.detect", "words": ("fast",), "params": ("seed",),
+        "roles": {"model": "data/m0.pt", "scores": "data/other.pt", "makes": "data/found.parquet"},
         "deps": ("data/m0.pt", "data/tables", "data/m2.pt", "data/gone.pt"), "persist": (),
         "outs": ("data/found.parquet", "results/cost/detect@fast.json"),
     }
@@ -39,8 +41,10 @@ def test_only_what_is_declared_can_be_seen(folder, monkeypatch):
     stage = life(monkeypatch, deps=("data/m0.pt", "data/tables", "data/m2.pt"))
     assert stage.item == "fast"
     assert stage.dep("data/tables/images.parquet").read_text() == "data/tables/images.parquet"
-    assert [str(path) for path in stage.deps(".pt")] == ["data/m0.pt", "data/m2.pt"], "in the order of dvc.yaml"
-    for broken in (lambda: stage.dep("data/other.pt"), lambda: stage.dep("data/tables2"), lambda: stage.out("data/x"),
+    assert stage.input("model") == Path("data/m0.pt")
+    assert stage.out(stage.role("makes")).name == "found.parquet"
+    for broken in (lambda: stage.dep("data/other.pt"), lambda: stage.input("scores"), lambda: stage.input("boxes"),
+                   lambda: stage.role("boxes"), lambda: stage.dep("data/tables2"), lambda: stage.out("data/x"),
                    lambda: stage.params["splits"], lambda: stage.previous("data/found.parquet")):
         with pytest.raises(LookupError, match=r"detect@fast"):
             broken()

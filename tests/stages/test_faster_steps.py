@@ -1,7 +1,7 @@
-"""The four steps of Faster R-CNN, the proposals between them and the joint training, on three small photographs."""
+"""The four steps of Faster R-CNN, the proposals between them and the joint training, on three small images."""
 
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,16 @@ import torch
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
 from lib.detectors.fast import network as fast
-from lib.detectors.faster import network as faster
+from lib.detectors.faster import detector as detector_module
 from lib.detectors.faster.rpn import Proposing
 from lib.images.image_set import Splits
-from lib.stage import params, schemas
+from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
 from lib.storage import tables
 from lib.storage.by_image import ByImage
-from stages import propose_rpn, train_detector, train_joint, train_rpn
+from stages import propose_rpn, train
 from tests.images_on_disk import write
+from tests.life import FakeLife
 
 CPU = Device(torch.device("cpu"), torch.float32)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
@@ -50,53 +51,30 @@ VALUES = {
 }
 
 
-class Life(SimpleNamespace):
-    """The part of a stage's life that these scripts use, in a temporary folder."""
+SCRIPTS = {"m1": train, "p1": propose_rpn, "m2": train, "m3": train, "p2": propose_rpn, "m4": train, "faster_joint": train}
 
-    def __init__(self, folder: Path, name: str, script, args: list[str], inputs: list[str], outputs: list[str]) -> None:
-        scratch = folder / "scratch" / name
-        scratch.mkdir(parents=True, exist_ok=True)
-        # The test images are the training images here, which the check forbids.
-        values = params.validate({**VALUES, "splits": {"train": ["train"], "test": ["test"]}}, schemas.keys(script.PARAMS, args))
-        values["splits"] = Splits.model_construct(**VALUES["splits"])
-        compute = params.Compute(device="cpu", workers=0, launcher="loky", memory_gib=1.0)
-        super().__init__(name=name, args=args, item=args[0], params=values, compute=compute, data_root=str(folder),
-                         scratch=scratch, folder=folder, inputs=inputs, outputs=outputs, said=[])
 
-    def dep(self, path: str) -> Path:
-        return self.folder / path.removeprefix("data/")
+def life(folder: Path, name: str) -> FakeLife:
+    """The life of a stage with these params."""
+    made = FakeLife(folder, name, {**VALUES, "splits": {"train": ["train"], "test": ["test"]}})
+    # The test images are the training images here, which the check forbids.
+    made.params["splits"] = Splits.model_construct(**VALUES["splits"])
+    return made
 
-    out = dep
 
-    def deps(self, suffix: str) -> list[Path]:
-        return [self.folder / path for path in self.inputs if path.endswith(suffix)]
-
-    def outs(self, suffix: str) -> list[Path]:
-        return [self.folder / path for path in self.outputs if path.endswith(suffix)]
-
-    def announce(self, work: str, disk: int = 0, memory: int = 0) -> None:
-        self.said.append(work)
-
-    def progress(self, items, total: int, unit: str, done: int = 0):
-        return iter(items)
+def model(folder: Path, name: str) -> Path:
+    """The file of a model."""
+    places = {"m0": "models/m0.pt", "joint": "models/faster_joint/joint.pt"}
+    return folder / places.get(name, f"models/faster/{name}.pt")
 
 
 def steps(folder: Path) -> None:
     """M1, P1, M2, M3, P2, M4 and the joint model, from an M0 of random weights."""
     write(folder, OBJECTS)
     torch.manual_seed(0)
-    backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
-    rows = [
-        ("m1", train_rpn, ["faster.m1"], ["m0.pt"], ["m1.pt"]),
-        ("p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet", "proposals/p1_training.parquet"]),
-        ("m2", train_detector, ["faster.m2", "faster.p1"], ["m0.pt"], ["m2.pt", "results/plots/loss/m2.json"]),
-        ("m3", train_rpn, ["faster.m3"], ["m2.pt"], ["m3.pt"]),
-        ("p2", propose_rpn, ["faster.propose", "p2"], ["m3.pt"], ["proposals/p2.parquet", "proposals/p2_training.parquet"]),
-        ("m4", train_detector, ["faster.m4", "faster.p2"], ["m3.pt", "m2.pt"], ["m4.pt", "results/plots/loss/m4.json"]),
-        ("joint", train_joint, ["faster_joint", "faster"], ["m0.pt"], ["joint.pt"]),
-    ]
-    for name, script, args, inputs, outputs in rows:
-        script.main(Life(folder, name, script, args, inputs, outputs))
+    backbones.save_m0(model(folder, "m0"), backbones.build("efficientnet_lite0"))
+    for name, script in SCRIPTS.items():
+        script.main(life(folder, name))
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +97,19 @@ def equal(first, second):
 
 
 def test_trunk_of_steps_2_3_and_4_is_one_bit_for_bit_and_the_proposer_of_3_and_4(folder):
-    trunks = [tensors(folder / f"m{step}.pt") for step in (1, 2, 3, 4)]
+    trunks = [tensors(model(folder, f"m{step}")) for step in (1, 2, 3, 4)]
     assert equal(trunks[1], trunks[2])
     assert equal(trunks[2], trunks[3])
     assert not equal(trunks[0], trunks[1])
-    assert equal(tensors(folder / "m3.pt", "rpn"), tensors(folder / "m4.pt", "rpn"))
-    assert not equal(tensors(folder / "m1.pt", "rpn"), tensors(folder / "m3.pt", "rpn"))
-    assert not equal(tensors(folder / "m2.pt", "head"), tensors(folder / "m4.pt", "head"))
+    assert equal(tensors(model(folder, "m3"), "rpn"), tensors(model(folder, "m4"), "rpn"))
+    assert not equal(tensors(model(folder, "m1"), "rpn"), tensors(model(folder, "m3"), "rpn"))
+    assert not equal(tensors(model(folder, "m2"), "head"), tensors(model(folder, "m4"), "head"))
 
 
 def test_step_2_starts_from_m0_and_not_from_step_1(folder):
-    m0 = model_file.read(folder / "m0.pt").backbone.trunk.state_dict()
+    m0 = model_file.read(model(folder, "m0")).backbone.trunk.state_dict()
     for step in (1, 2):
-        after = tensors(folder / f"m{step}.pt")
+        after = tensors(model(folder, f"m{step}"))
         changed = {name.split(".")[0] for name in m0 if not torch.equal(m0[name], after[name])}
         assert changed == {"3", "4", "5"}
 
@@ -144,10 +122,10 @@ def test_the_same_again_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(folder):
-    chosen = faster.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, regress=True, batch=100, precision="float32")
+    chosen = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, regress=True, batch=100, precision="float32")
     for names, shared in ((["m4"], True), (["m3", "m4"], True), (["m1", "m2"], False), (["joint"], True)):
-        paths = [folder / f"{name}.pt" for name in names]
-        detector = faster.Detector(paths, chosen, Proposing(**PROPOSING), CPU, faster.Clock())
+        files = {"regions": model(folder, names[0]), "model": model(folder, names[-1])}
+        detector = detector_module.Detector(files, chosen, Proposing(**PROPOSING), CPU, Clock())
         assert detector.shared == shared
         boxes, scores, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
         assert len(boxes) == len(scores) > 0
@@ -168,10 +146,10 @@ def test_proposals_have_rows_for_every_image_and_figures(folder):
 
 def test_training_and_test_images_get_the_proposals_of_their_settings(folder, tmp_path):
     write(tmp_path, OBJECTS, test=1)
-    life = Life(tmp_path, "p1", propose_rpn, ["faster.propose", "p1"], ["m1.pt"], ["proposals/p1.parquet", "proposals/p1_training.parquet"])
-    life.params = {**life.params, "splits": life.params["splits"].model_copy(update={"train": ["train"], "test": ["test"]})}
-    (tmp_path / "m1.pt").write_bytes((folder / "m1.pt").read_bytes())
-    propose_rpn.main(life)
+    p1 = life(tmp_path, "p1")
+    p1.params["splits"] = Splits(train=["train"], test=["test"])
+    shutil.copytree(folder / "models", tmp_path / "models")
+    propose_rpn.main(p1)
     table = ByImage(tmp_path / "proposals/p1.parquet", tables.PROPOSALS)
     assert len(table["images/train0.png"]) > 5
     assert 0 < len(table["images/test2.png"]) <= 5
@@ -184,17 +162,15 @@ def test_training_and_test_images_get_the_proposals_of_their_settings(folder, tm
 
 def test_a_head_of_other_classes_is_refused(folder, tmp_path):
     write(tmp_path, OBJECTS)
-    m2 = model_file.read(folder / "m2.pt", "head")
-    model_file.save(tmp_path / "m2.pt", m2.backbone, ["bird", "dog"], m2.scale, head=m2.sections["head"])
-    for name in ("m3.pt", "proposals/p2_training.parquet"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
-    life = Life(tmp_path, "m4", train_detector, ["faster.m4", "faster.p2"], ["m3.pt", "m2.pt"], ["m4.pt", "results/plots/loss/m4.json"])
+    m2 = model_file.read(model(folder, "m2"), "head")
+    shutil.copytree(folder / "models", tmp_path / "models")
+    shutil.copytree(folder / "proposals", tmp_path / "proposals")
+    model_file.save(model(tmp_path, "m2"), m2.backbone, ["bird", "dog"], m2.scale, head=m2.sections["head"])
     with pytest.raises(InputError, match="bird"):
-        train_detector.main(life)
+        train.main(life(tmp_path, "m4"))
 
 
 def test_the_joint_model_holds_both_networks(folder):
-    network, model = fast.load(folder / "joint.pt")
-    assert set(model.sections) == {"rpn", "head"}
+    network, held = fast.load(model(folder, "joint"))
+    assert set(held.sections) == {"rpn", "head"}
     assert network.head.std[1].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2])

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from types import ModuleType
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -26,11 +26,11 @@ class Detect(Selection):
 class Detector:
     """Scores a region by its share of the image; its own regions are two fixed boxes."""
 
-    def __init__(self, models, settings, *rest):
-        self.classes, self.own = ["big", "small"], len(rest) == 3
+    def __init__(self, wants_proposals):
+        self.classes, self.wants_proposals = ["big", "small"], wants_proposals
 
     def prepare(self, image, boxes):
-        assert (boxes is None) == self.own
+        assert (boxes is None) != self.wants_proposals
         return image, np.float32([[0, 0, 20, 20], [5, 5, 30, 25]]) if boxes is None else boxes
 
     def __call__(self, prepared):
@@ -41,17 +41,16 @@ class Detector:
 
 @pytest.fixture(params=["a table of proposals", "its own regions"])
 def method(request, monkeypatch):
-    module = ModuleType("fake")
-    module.Detect, module.Detector = Detect, Detector
-    module.REGIONS = str if request.param == "a table of proposals" else dict
     block = {"per_image": 100, "per_set": 40, "floor": None, "nms": 0.3, "nms_before": None}
     values = predict.params.load()
-    regions = "proposals.table" if module.REGIONS is str else "fake.propose"
-    values["fake"] = {"detect": block, "propose": {}}
+    values["fake"] = {"detect": block}
+    row = SimpleNamespace(
+        settings="fake.detect", reads=lambda: {"fake.detect": Detect},
+        detector=lambda files, params, place, clock: Detector(request.param == "a table of proposals"),
+    )
     monkeypatch.setattr(predict.params, "load", lambda: values)
     monkeypatch.setattr(pipeline, "entries", dict)
-    monkeypatch.setattr(rows, "row", lambda name, entries: rows.Row(module, "fake.detect", regions, []))
-    return module
+    monkeypatch.setattr(rows, "row", lambda name, entries: (row, {}))
 
 
 def asked(images, out, **more):

@@ -42,7 +42,7 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
         return [(images[part :: chosen.parts], labels[part :: chosen.parts]) for part in range(chosen.parts)]
 
     def losses(part):
-        return training.Part({"softmax": nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8}, ["a.jpg"])
+        return training.Part({"classification": nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8}, ["a.jpg"])
 
     def progress(todo, done):
         for i in todo:
@@ -98,7 +98,7 @@ def test_one_sgd_step_by_hand(tmp_path):
     random = training.generator(3, "test", 0)
     images, labels = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32)), torch.from_numpy(random.integers(3, size=8))
     loss = nn.functional.cross_entropy(before(images), labels)
-    assert log[0]["softmax"] == pytest.approx(loss.item(), abs=1e-5)
+    assert log[0]["classification"] == pytest.approx(loss.item(), abs=1e-5)
     loss.backward()
     for name, rate, decay in (("0.weight", 0.1, 0.5), ("0.bias", 0.2, 0), ("2.weight", 1.0, 0.5), ("2.bias", 2.0, 0)):
         old = before.get_parameter(name)

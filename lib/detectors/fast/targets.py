@@ -174,10 +174,10 @@ def head_loss(
     box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; 1 / σ² in py-faster-rcnn);
                l2: d² / 2 (R-CNN, SPPnet); none
     weight   : λ of the box loss
-    returns  : `softmax`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without foreground
+    returns  : `classification`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without foreground
     """
     count, kind = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
-    losses = {"softmax": functional.cross_entropy(logits.to(kind), label, reduction="sum") / count}
+    losses = {"classification": functional.cross_entropy(logits.to(kind), label, reduction="sum") / count}
     if box_loss != "none":
         good = label > 0
         moves, wanted = deltas.to(kind)[good, label[good]], target[good]

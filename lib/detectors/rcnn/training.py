@@ -83,7 +83,7 @@ def losses(network: Network, crops: Crops, windows: Windows, batch: int, device:
     """Softmax cross-entropy over C+1 classes (paper §2.3), its share of the mean over the `batch` of which this is a part."""
     labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.place)
     logits = network(network.prepare(crops, device))[2]
-    return {"softmax": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
+    return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
 
 
 def cut_windows(

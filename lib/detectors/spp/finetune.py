@@ -141,4 +141,4 @@ class Batches:
         logits = self._network.head(torch.from_numpy(piece.rows).to(self._device.place).float())[1]
         labels = torch.from_numpy(piece.labels.astype(np.int64)).to(self._device.place)
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self._settings.batch
-        return Part({"softmax": loss}, piece.names)
+        return Part({"classification": loss}, piece.names)

@@ -147,7 +147,7 @@ class Batches:
             rows = torch.from_numpy(piece.given).to(self._device.place)
         logits = self._network.head(rows)[1]
         labels = torch.from_numpy(piece.labels).to(self._device.place)
-        return Part({"softmax": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch}, piece.names)
+        return Part({"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch}, piece.names)
 
     def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
         return self._crops.cut(crop, side, random).mirrored(np.array([flip]))

@@ -34,7 +34,7 @@ def test_against_the_slow_twin(box_loss, beta):
     given = some()
     found = head_loss(*given, 20, box_loss, beta, 3.0)
     expected = slow(*given, 20, box_loss, beta, 3.0)
-    assert found["softmax"].item() == pytest.approx(expected[0], rel=1e-6)
+    assert found["classification"].item() == pytest.approx(expected[0], rel=1e-6)
     assert found["boxes"].item() == pytest.approx(expected[1], rel=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_by_hand():
     logits, deltas = torch.zeros(2, 4), torch.full((2, 4, 4), 99.0)
     deltas[0, 2] = torch.tensor([0.5, -0.5, 2.0, 0.0])
     found = head_loss(logits, deltas, torch.tensor([2, 0]), torch.zeros(2, 4), 128, "smooth_l1", 1.0, 1.0)
-    assert found["softmax"].item() == pytest.approx(2 * math.log(4) / 128)
+    assert found["classification"].item() == pytest.approx(2 * math.log(4) / 128)
     assert found["boxes"].item() == pytest.approx(1.75 / 128)
 
 
@@ -81,4 +81,4 @@ def test_nothing_is_exactly_zero_and_keeps_its_gradient():
 
 
 def test_without_box_loss():
-    assert list(head_loss(*some(), 7, "none", 1.0, 1.0)) == ["softmax"]
+    assert list(head_loss(*some(), 7, "none", 1.0, 1.0)) == ["classification"]

@@ -273,7 +273,7 @@ def test_frozen_parts_and_batch_norm_keep_their_bits(started, tmp_path, frozen, 
     assert sorted({name.split(".")[1] for name in changed if name.startswith("trunk")}) == moving
     assert not any("bn" in name or "running" in name for name in changed)
     assert {"head.score.weight", "head.box.weight", "head.layers.1.weight"} <= changed
-    assert set(log[0]) == {"iteration", "softmax", "boxes"}
+    assert set(log[0]) == {"iteration", "classification", "boxes"}
 
 
 def test_images_that_come_again_are_mirrored_or_scaled_as_drawn(started):

@@ -197,7 +197,7 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
     items = joint_training.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")(0)
     parts = [joint_training.item_losses(network, trunk, item, chosen, CPU).losses for item in items]
     for item, found in zip(items, parts, strict=True):
-        assert set(found) == {"rpn_objectness", "rpn_boxes", "softmax", "boxes"}
+        assert set(found) == {"rpn_objectness", "rpn_boxes", "classification", "boxes"}
         image = faster.to_input(item.image, network.detector.recipe, CPU)
         with torch.no_grad():
             logits, deltas = network.rpn(network.detector.trunk(image))
@@ -205,7 +205,7 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
         alone = rpn_targets.losses(logits, deltas, item.drawn, by, chosen.loss)
         assert found["rpn_objectness"].item() == pytest.approx(alone["rpn_objectness"].item() / 2, rel=1e-3)
         assert found["rpn_boxes"].item() == pytest.approx(alone["rpn_boxes"].item() / 2, rel=1e-3, abs=1e-7)
-        assert found["softmax"].item() == pytest.approx(np.log(3) / 2, rel=0.1)
+        assert found["classification"].item() == pytest.approx(np.log(3) / 2, rel=0.1)
         assert (found["boxes"].item() == 0) == (len(item.objects) == 0)
 
 

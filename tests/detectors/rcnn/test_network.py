@@ -123,7 +123,7 @@ def test_loss_is_the_mean_over_the_batch_in_parts(models):
             network(network.prepare(crops, CPU))[2], torch.tensor([0, 0, 1, 2, 3, 0])
         )
         parts = [
-            rcnn.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)["softmax"]
+            rcnn.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)["classification"]
             for rows in (slice(0, None, 2), slice(1, None, 2))
         ]
     assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-5)

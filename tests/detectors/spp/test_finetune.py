@@ -68,7 +68,7 @@ def test_frozen_and_trained_trunk_have_the_same_loss():
     trained._network = network
     for i in (0, 3):
         with torch.no_grad():
-            losses = [sum(one.losses(piece).losses["softmax"].item() for piece in one(i)) for one in (frozen, trained)]
+            losses = [sum(one.losses(piece).losses["classification"].item() for piece in one(i)) for one in (frozen, trained)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_a_short_last_batch_is_averaged_over_itself():
         rows = torch.from_numpy(np.concatenate([piece.given for piece in pieces]))
         labels = torch.from_numpy(np.concatenate([piece.labels for piece in pieces]))
         expected = torch.nn.functional.cross_entropy(network.head(rows)[1], labels).item()
-        assert sum(batches.losses(piece).losses["softmax"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
+        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
 
 
 def test_gaps_are_exactly_the_mean():
@@ -191,4 +191,4 @@ def test_loss_of_the_pieces_is_the_mean_over_the_batch():
         rows = torch.from_numpy(np.concatenate([piece.rows for piece in pieces])).float()
         labels = torch.from_numpy(np.concatenate([piece.labels for piece in pieces]).astype(np.int64))
         expected = torch.nn.functional.cross_entropy(network.head(rows)[1], labels).item()
-        assert sum(batches.losses(piece).losses["softmax"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
+        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
