@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.backbones.frozen import FrozenNorm, freeze_norms
 from lib.stage.errors import Fault, InputError
 from lib.storage import checkpoint
 
@@ -41,7 +42,7 @@ IMAGENET = Recipe((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 LITE = Recipe((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
 
-class Backbone(nn.Module):
+class Backbone(FrozenNorm):
     """One of `NAMES`, with or without ImageNet weights.
 
     name, recipe;  stride : image pixels per cell of the trunk map;  channels : of the trunk map
@@ -65,21 +66,11 @@ class Backbone(nn.Module):
         last = self.crop_map(self.trunk(crops))
         return last, self.crop_fc(last)
 
-    def train(self, mode: bool = True) -> "Backbone":
-        """Batch norm keeps the statistics it was trained with: batches of one or two images spoil them."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
     def freeze(self, parts: int) -> None:
         """No gradients for the first `parts` children of the trunk, nor for any batch norm's scale and shift."""
         for part in list(self.trunk)[:parts]:
             part.requires_grad_(False)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        freeze_norms(self)
 
 
 def build(name: str) -> Backbone:

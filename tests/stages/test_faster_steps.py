@@ -144,7 +144,7 @@ def test_the_same_again_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(folder):
-    chosen = faster.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, regress=True, batch=100, precision="float32")
+    chosen = faster.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, regress=True, batch=100, precision="float32")
     for names, shared in ((["m4"], True), (["m3", "m4"], True), (["m1", "m2"], False), (["joint"], True)):
         paths = [folder / f"{name}.pt" for name in names]
         detector = faster.Detector(paths, chosen, Proposing(**PROPOSING), CPU, faster.Clock())

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.backbones import backbones, model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device, Precision
+from lib.backbones.frozen import FrozenNorm
 from lib.backbones.low_rank import restore_ranks
 from lib.backbones.scaling import choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import decode
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Refine, Scored, Selection, unmoved
 from lib.detectors.fast.heads import DetectionHead, region_layers
 from lib.images.decode import Image
 from lib.linear import files as linear
@@ -32,7 +33,7 @@ from lib.stage.errors import Fault, InputError
 REGIONS = str  # where its regions come from: a table of proposals
 
 
-class Network(nn.Module):
+class Network(FrozenNorm):
     """A trunk with a detection head; it holds what is run and nothing else of the backbone.
 
     trunk, head : the backbone's own trunk, and the head;  stride, grid, recipe : the backbone's
@@ -42,14 +43,6 @@ class Network(nn.Module):
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
         self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
-
-    def train(self, mode: bool = True) -> "Network":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
@@ -211,6 +204,8 @@ class Detector:
     settings : of what detects;  clock : takes the time of each part
     """
 
+    wants_proposals = True
+
     def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
         self._run, self._settings, self._clock = Pass(models[0], place, settings.batch, clock), settings, clock
         self.classes, self.prepare = self._run.classes, self._run.prepare
@@ -219,12 +214,12 @@ class Detector:
                                     "softmax", "Set scores: softmax, or add svm.pt to the stage's deps")])
         self._svm = linear.Classifiers(models[1], self.classes) if settings.scores == "svm" else None
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4), scores float32 (R, C), and the function that moves some of the boxes."""
+    def __call__(self, prepared: Prepared) -> Scored:
+        """The regions, cut to the image, their scores, and how they move."""
         rows = self._run(prepared, ("fc7",) if self._svm else ())
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
-        return prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else linear.unmoved
+        return Scored(prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else unmoved)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -232,6 +227,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
-def refine(deltas: NDArray[np.float32]) -> linear.Refine:
+def refine(deltas: NDArray[np.float32]) -> Refine:
     """The function (rows, labels from 0, boxes) -> boxes moved by their row's deltas (R, C+1, 4) of their class."""
     return lambda rows, labels, boxes: decode(boxes, deltas[rows, labels + 1])

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
+from lib.backbones.frozen import freeze_norms
 from lib.backbones.scaling import Scale, factor, resize, to_input
 from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
@@ -215,8 +215,9 @@ def freeze(network: Network, settings: Train, boxes_only: bool) -> None:
     network.head.box.requires_grad_(boxes_only or settings.box_loss != "none")
     parts = list(network.trunk)
     still = parts if settings.frozen == "all" else parts[: settings.frozen]
-    for module in [*still, *(one for one in network.modules() if isinstance(one, nn.BatchNorm2d))]:
-        module.requires_grad_(False)
+    for part in still:
+        part.requires_grad_(False)
+    freeze_norms(network)
 
 
 def item_losses(

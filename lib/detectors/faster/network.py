@@ -11,26 +11,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone, fold_batch_norm
 from lib.backbones.device import Device, Precision
+from lib.backbones.frozen import FrozenNorm
 from lib.backbones.scaling import Scale, resize, to_input
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
 from lib.detectors.faster import rpn as rpn_net
 from lib.detectors.faster.rpn import RPN, Proposing
 from lib.images.decode import Image
-from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
 
 REGIONS = Proposing  # it makes its own, as such a block says
 
 
-class Proposer(nn.Module):
+class Proposer(FrozenNorm):
     """A trunk with a region proposal network; it holds what is run and nothing else of the backbone.
 
     trunk, rpn : the backbone's own trunk, and the layers on it;  recipe : the backbone's
@@ -39,14 +39,6 @@ class Proposer(nn.Module):
     def __init__(self, backbone: Backbone, rpn: RPN) -> None:
         super().__init__()
         self.trunk, self.rpn, self.recipe = backbone.trunk, rpn, backbone.recipe
-
-    def train(self, mode: bool = True) -> "Proposer":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""
@@ -154,6 +146,8 @@ class Detector:
     place, clock : where to run; takes the time of each part
     """
 
+    wants_proposals = False
+
     def __init__(
         self, models: Sequence[Path], settings: Detect, regions: Proposing, place: Device, clock: Clock
     ) -> None:
@@ -167,8 +161,8 @@ class Detector:
         """The part that needs no network; may run in a thread ahead of the rest."""
         return self._proposals.prepare(image)
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4) of the original image, scores float32 (R, C), and the function that moves some boxes."""
+    def __call__(self, prepared: Prepared) -> Scored:
+        """The proposals in the original image, their scores, and how they move."""
         if self.shared:
             boxes, logits, deltas = self._one_pass(prepared)
         else:
@@ -177,7 +171,7 @@ class Detector:
             logits, deltas = rows["logits"], rows["deltas"]
         with self._clock("scores"):
             scores = fast.softmax(logits)[:, 1:]
-        return boxes, scores, fast.refine(deltas) if self._settings.regress else linear.unmoved
+        return Scored(boxes, scores, fast.refine(deltas) if self._settings.regress else unmoved)
 
     def _one_pass(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
         network = self._regions.network

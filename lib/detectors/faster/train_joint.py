@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device, Precision
+from lib.backbones.frozen import FrozenNorm, freeze_norms
 from lib.backbones.scaling import Scale, to_input
-from lib.boxes.anchors import AnchorMaps
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.heads import DetectionHead
@@ -23,7 +22,7 @@ from lib.detectors.fast.loss import BoxLoss, head_loss
 from lib.detectors.fast.network import Network
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Proposing, propose
+from lib.detectors.faster.rpn import RPN, ProposerGrid, Proposing, propose
 from lib.detectors.faster.train_rpn import view
 from lib.images.image_set import Photographs
 from lib.training import loop as training
@@ -67,15 +66,13 @@ class Train(training.Optimisation):
     precision: Precision
 
 
-class Joint(nn.Module):
+class Joint(FrozenNorm):
     """A trunk, a proposer and a detector on it: `detector` is a Fast R-CNN network, whose trunk it is."""
 
     def __init__(self, backbone: Backbone, rpn: RPN, head: DetectionHead) -> None:
         super().__init__()
         self.detector, self.rpn = Network(backbone, head), rpn
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        freeze_norms(self)
         mean, std = region_sampling.fixed_statistics(len(head.std) - 1)
         head.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
 
@@ -102,7 +99,7 @@ class Item:
 class Batches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
+    def __init__(self, photographs: Photographs, anchors: ProposerGrid, settings: Train, seed: int, stage: str) -> None:
         self._photographs, self._anchors, self._settings = photographs, anchors, settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)

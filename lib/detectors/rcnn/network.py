@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib.backbones import backbones
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.images.image_set import Photographs
 from lib.images.warp import Crops, warp
 from lib.linear import files as linear
@@ -175,6 +175,8 @@ class Detector:
     settings : block `rcnn.detect`;  place : where to run;  clock : takes the time of each part
     """
 
+    wants_proposals = True
+
     def __init__(self, models: Sequence[Path], settings: Detect, place: Device, clock: Clock) -> None:
         folder = models[0]
         self._extractor, self._clock = Extractor(folder / "cnn.pt", place, settings.batch), clock
@@ -187,15 +189,11 @@ class Detector:
         with self._clock("crop"):
             return boxes, self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: tuple[Boxes, Crops]) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The regions of a prepared image, their scores, and the function that moves some of them.
-
-        returns : float32 (R, 4); float32 (R, C), minus infinity where a class has no classifier;
-                  `refine(rows, labels, boxes)`
-        """
+    def __call__(self, prepared: tuple[Boxes, Crops]) -> Scored:
+        """The regions of a prepared image, their scores, minus infinity where a class has no classifier, and how they move."""
         boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return Scored(boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

@@ -15,7 +15,7 @@ from lib.stage.errors import InputError
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
-DETECT = fast.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, scores="softmax", regress=True, batch=3, precision="float32")
+DETECT = fast.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, scores="softmax", regress=True, batch=3, precision="float32")
 BOXES = np.float32([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90], [10, 10, 60.1, 60]])
 
 

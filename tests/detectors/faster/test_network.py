@@ -8,12 +8,11 @@ from torch import nn
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
 from lib.backbones.scaling import Scale, resize, to_input
-from lib.boxes.anchors import Anchors
 from lib.boxes.coding import decode
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.heads import DetectionHead, region_layers
 from lib.detectors.faster import network as faster
-from lib.detectors.faster.rpn import RPN, Layers, Proposing
+from lib.detectors.faster.rpn import RPN, Anchors, Layers, Proposing
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
 
@@ -22,7 +21,7 @@ CLASSES = ["cat", "dog", "fish"]
 SCALE = Scale(short_side=[150], max_side=400)
 REGIONS = Proposing(pre_nms=500, post_nms=40, nms=0.7, min_size=8.0)
 DETECT = faster.Detect(
-    per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, regress=True, batch=16, precision="float32"
+    per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=16, precision="float32"
 )
 
 
@@ -72,7 +71,7 @@ def plainly(rpn_path, head_path, image):
     with torch.no_grad():
         maps = proposer.backbone.trunk(to_input(scaled, proposer.backbone.recipe, CPU))
         logits, deltas = rpn(maps)
-        anchors = torch.from_numpy(rpn.anchors(*maps.shape[2:]).copy())
+        anchors = torch.from_numpy(rpn.anchors([maps.shape[2:]]).copy())
         boxes, _ = faster.rpn_net.propose(anchors, logits, deltas, (scaled.shape[1], scaled.shape[0]), factor, REGIONS)
         rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
         scores, moves = network(to_input(scaled, network.recipe, CPU), rois)

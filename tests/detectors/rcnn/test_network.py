@@ -78,7 +78,7 @@ def test_features_do_not_depend_on_the_batch_and_equal_the_plain_network(models,
 def detect(scores, regress):
     return rcnn.Detect(
         scores=scores, regress=regress, batch=64, precision="float32",
-        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None,
+        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None,
     )
 
 

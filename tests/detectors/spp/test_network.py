@@ -22,7 +22,7 @@ CLASSES = ["cat", "dog", "fish"]
 SCALES = [96, 128]
 BOXES = np.array([[0, 0, 160, 120], [10, 10, 60, 60], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90]], np.float32)
 SETTINGS = spp.Detect(
-    per_image=100, per_set=None, floor=-1.5, nms=0.3, nms_before=0.3, scores="svm", regress=True, batch=256, precision="float32"
+    per_image=100, per_set=None, floor=-1.5, nms=0.3, nms_before=0.3, most=None, scores="svm", regress=True, batch=256, precision="float32"
 )
 
 
