@@ -19,7 +19,7 @@ from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device, Precision
 from lib.backbones.frozen import FrozenNorm
 from lib.backbones.low_rank import restore_ranks
-from lib.backbones.scaling import choose_level, resize, to_input
+from lib.backbones.scaling import Scale, choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import decode
 from lib.boxes.selection import Refine, Scored, Selection, unmoved
@@ -104,7 +104,7 @@ class Pass:
 
     def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
         network, self.model = load(model)
-        assert self.model.scale is not None
+        assert isinstance(self.model.scale, Scale)
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch, self._clock = device, batch, clock
         folded = backbones.fold_batch_norm(network)

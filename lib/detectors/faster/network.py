@@ -17,7 +17,7 @@ from lib.backbones import model_file
 from lib.backbones.backbones import Backbone, fold_batch_norm
 from lib.backbones.device import Device, Precision
 from lib.backbones.frozen import FrozenNorm
-from lib.backbones.scaling import Scale, resize, to_input
+from lib.backbones.scaling import Scale, Sizing, resize, to_input
 from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
@@ -46,10 +46,10 @@ class Proposer(FrozenNorm):
         return logits, deltas
 
 
-def one_size(scale: Scale | None, where: str) -> Scale:
+def one_size(scale: Sizing | None, where: str) -> Scale:
     """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
-    if scale is None or len(scale.short_side) != 1:
-        sizes = None if scale is None else scale.short_side
+    if not isinstance(scale, Scale) or len(scale.short_side) != 1:
+        sizes = scale.short_side if isinstance(scale, Scale) else None
         raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", "Give one; the anchors are the scales")])
     return scale
 
