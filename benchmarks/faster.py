@@ -116,7 +116,7 @@ def test_pair(place: device.Device, folder: Path) -> tuple[Callable[[np.ndarray]
     peer = theirs(place.place).eval()
 
     def run_ours(image: np.ndarray) -> Any:
-        boxes, scores, refine = detector(detector.prepare(image))
+        boxes, scores, refine = detector(detector.prepare(image))[:3]
         rows, labels = np.nonzero(scores > 0.05)
         return nms_per_class(refine(rows, labels, boxes[rows]), scores[rows, labels], labels, 0.3)
 

@@ -5,6 +5,10 @@ import torch
 from lib.backbones.device import Device
 from lib.boxes.selection import Scored
 from lib.detection import many_images as running
+from lib.detectors.fast import network as fast
+from lib.detectors.faster import network as faster
+from lib.detectors.rcnn import network as rcnn
+from lib.detectors.spp import detector as spp
 from lib.parallel.clock import Clock
 
 
@@ -68,3 +72,10 @@ def test_a_detector_that_wants_proposals_is_not_run_without():
     place = Device(torch.device("cpu"), torch.float32)
     with pytest.raises(ValueError, match="wants proposals"):
         list(running.detect(Slow(Clock()), ["1"], lambda _: np.zeros((4, 6, 3), np.uint8), None, Kept(), Clock(), place, 1))
+
+
+def test_every_method_says_whether_it_wants_proposals():
+    wants = {
+        rcnn.Detector: True, spp.Detector: True, fast.Detector: True, faster.Detector: False,
+    }
+    assert all(detector.wants_proposals is expected for detector, expected in wants.items())

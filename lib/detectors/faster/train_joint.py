@@ -137,6 +137,8 @@ def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train
     losses |= head_loss(
         scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
+    if settings.box_loss == "none":  # the box layer is trained nevertheless, and the loop wants a gradient for it: 0
+        losses["softmax"] = losses["softmax"] + 0 * moves.sum()
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
 
 

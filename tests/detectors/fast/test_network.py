@@ -63,7 +63,7 @@ def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, image
     _, _, probabilities, deltas = plain(folder / "one.pt", image, BOXES, 96)
     for batch in (1, 3, 100):
         detector = fast.Detector([folder / "one.pt"], DETECT.model_copy(update={"batch": batch}), CPU, Clock())
-        boxes, scores, refine = detector(detector.prepare(image, BOXES))
+        boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
         np.testing.assert_array_equal(boxes, BOXES)
         np.testing.assert_allclose(scores, probabilities[:, 1:], atol=1e-4)
         rows, labels = np.array([0, 2, 4]), np.array([0, 1, 1])
@@ -78,7 +78,7 @@ def test_each_region_at_the_level_nearest_to_224(folder, image):
     detector = fast.Detector([folder / "two.pt"], DETECT, CPU, Clock())
     prepared = detector.prepare(image, BOXES)
     assert [one.shape[:2] for one in prepared.images] == [(96, 128), (288, 384)]
-    _, scores, _ = detector(prepared)
+    scores = detector(prepared).scores
     expected = plain(folder / "one.pt", image, BOXES, 288)[2][:, 1:]
     expected[1] = plain(folder / "one.pt", image, BOXES, 96)[2][1, 1:]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
@@ -90,7 +90,7 @@ def test_regions_with_the_same_cells_are_computed_once_and_keep_their_own_box(fo
     detector = fast.Detector([folder / "one.pt"], DETECT, CPU, Clock())
     prepared = detector.prepare(image, BOXES)
     assert sum(map(len, prepared.rois)) == 5
-    boxes, scores, refine = detector(prepared)
+    boxes, scores, refine = detector(prepared)[:3]
     np.testing.assert_array_equal(scores[0], scores[5])
     rows, labels = np.array([0, 5]), np.array([0, 0])
     moved = refine(rows, labels, boxes[rows])
@@ -116,19 +116,19 @@ def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
 def test_no_regions_and_regions_without_area(folder, image):
     """Cases 36 and 43: rows stay with their regions."""
     detector = fast.Detector([folder / "one.pt"], DETECT, CPU, Clock())
-    _, scores, _ = detector(detector.prepare(image, BOXES[:0]))
+    scores = detector(detector.prepare(image, BOXES[:0])).scores
     assert scores.shape == (0, 2)
     odd = np.concatenate([np.float32([[20, 20, 20, 40], [300, 300, 400, 400]]), BOXES[:1]])
-    boxes, scores, _ = detector(detector.prepare(image, odd))
+    boxes, scores = detector(detector.prepare(image, odd))[:2]
     assert np.isfinite(scores).all()
     assert boxes.max() <= 160
-    _, alone, _ = detector(detector.prepare(image, BOXES[:1]))
+    alone = detector(detector.prepare(image, BOXES[:1])).scores
     np.testing.assert_allclose(scores[2:], alone, atol=1e-5)
 
 
 def test_boxes_stay_without_regression(folder, image):
     detector = fast.Detector([folder / "one.pt"], DETECT.model_copy(update={"regress": False}), CPU, Clock())
-    boxes, _, refine = detector(detector.prepare(image, BOXES))
+    boxes, _, refine = detector(detector.prepare(image, BOXES))[:3]
     np.testing.assert_array_equal(refine(np.array([1]), np.array([0]), boxes[1:2]), BOXES[1:2])
 
 
@@ -141,7 +141,7 @@ def test_features_and_svm_scores_by_hand(folder, image):
     assert extractor.widths == {"fc7": 16}
     models = [folder / "one.pt", folder / "svm.pt"]
     detector = fast.Detector(models, DETECT.model_copy(update={"scores": "svm"}), CPU, Clock())
-    _, scores, _ = detector(detector.prepare(image, BOXES))
+    scores = detector(detector.prepare(image, BOXES)).scores
     weights = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
     np.testing.assert_allclose(scores[:, 0], fc7 * 0.5 @ weights[0] + 1, atol=1e-3)
     assert np.isneginf(scores[:, 1]).all()

@@ -84,7 +84,7 @@ def detect(scores, regress):
 
 def test_svm_scores_and_regressors_by_hand(models, image):
     detector = rcnn.Detector([models], detect("svm", True), CPU, Clock())
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     extractor = rcnn.Extractor(models / "cnn.pt", CPU, 64)
     rows = extractor.features(extractor.prepare(image, BOXES))
     weights = np.random.default_rng(0).normal(size=(3, 512)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_svm_scores_and_regressors_by_hand(models, image):
 
 def test_softmax_scores_drop_the_background(models, image):
     detector = rcnn.Detector([models], detect("softmax", False), CPU, Clock())
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     assert scores.shape == (5, 3)
     assert (scores.sum(1) < 1).all()
     assert refine(np.array([0]), np.array([0]), BOXES[:1]) is not None

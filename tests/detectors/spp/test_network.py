@@ -148,7 +148,7 @@ def test_image_without_regions(models, image):
 def test_detector_scores_with_the_svms_and_moves_with_the_regressors(models, image):
     clock = Clock()
     detector = spp.Detector([models], SETTINGS, CPU, clock)
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     np.testing.assert_array_equal(boxes, BOXES)
     rows = spp.Extractor(models / "cnn.pt", CPU, 256).features(detector.prepare(image, BOXES))
     weights = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
@@ -163,7 +163,7 @@ def test_softmax_without_regression_needs_one_file(models, image, tmp_path):
     (tmp_path / "cnn.pt").write_bytes((models / "cnn.pt").read_bytes())
     softmax = SETTINGS.model_copy(update={"scores": "softmax", "regress": False, "floor": None})
     detector = spp.Detector([tmp_path], softmax, CPU, Clock())
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     assert scores.shape == (5, 3)
     assert (scores.sum(1) < 1).all()
     np.testing.assert_array_equal(refine(np.array([0]), np.array([0]), BOXES[:1]), BOXES[:1])
