@@ -1,8 +1,8 @@
 """The networks that all methods start from, cut at the same places.
 
 A backbone is three parts: `trunk` (image or crop -> stride-16 map, shared by SPPnet, Fast and Faster R-CNN),
-`crop_map` (trunk map of a crop -> the last map before pooling: R-CNN's pool5) and `crop_fc` (that map -> fc7). One-stage
-methods take the maps of several strides instead: the last one of a stride in the trunk, and at 32 what `deepest` makes.
+`crop_map` (trunk map of a crop -> the last map before pooling: R-CNN's pool5) and `crop_fc` (that map -> fc7).
+One-stage methods take the maps of several strides: the last of a stride in the trunk, at 32 what `deepest` makes.
 
 N crops or images, S side of a crop in pixels, D features.
 """
@@ -64,7 +64,7 @@ class Backbone(FrozenNorm):
         self, name: str, recipe: Recipe, trunk: nn.Sequential, crop_map: nn.Module, crop_fc: nn.Module,
         channels: int, grid: int, fc7_features: int, levels: Mapping[int, tuple[int, int]],
     ) -> None:
-        """levels : stride -> how many parts of the trunk end at its map, and the map's channels; 32: `deepest` comes after."""
+        """levels : stride -> parts of the trunk up to its map, and the map's channels; 32: `deepest` comes after."""
         super().__init__()
         self.name, self.recipe = name, recipe
         self.trunk, self.crop_map, self.crop_fc = trunk, crop_map, crop_fc
@@ -80,7 +80,8 @@ class Backbone(FrozenNorm):
     @property
     def deepest(self) -> nn.Module:
         """The layers from the trunk's map to that of stride 32: `crop_map`, less the pooling to a fixed size."""
-        return self.crop_map[0] if self.name in ("alexnet", "vgg16") else self.crop_map  # type: ignore[index,no-any-return]
+        pooled = isinstance(self.crop_map, nn.Sequential) and isinstance(self.crop_map[-1], nn.AdaptiveAvgPool2d)
+        return self.crop_map.get_submodule("0") if pooled else self.crop_map
 
     def levels(self, strides: Sequence[int]) -> Levels:
         """What gives the maps of these strides and runs nothing behind the last; its layers are the backbone's own.

@@ -1,4 +1,4 @@
-"""The maps of several strides from one pass of a backbone, for detectors that look at more than one (SSD, RetinaNet)."""
+"""The maps of several strides from one pass of a backbone, for detectors that look at many (SSD, RetinaNet)."""
 
 from collections.abc import Mapping
 

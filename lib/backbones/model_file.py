@@ -2,8 +2,8 @@
 
     backbone, recipe : name and input recipe;  trunk : its tensors, batch norm's buffers among them
     classes, scale   : what the model was trained for, and how large it sees its images: a `Scale` or a `Square`
-    head, rpn, ...   : one dict of tensors and plain types each, by whoever owns the section: every trained layer behind the
-                       trunk stands in one (SSD's extra maps, RetinaNet's pyramid)
+    head, rpn, ...   : one dict of tensors and plain types each, by whoever owns the section: every trained layer behind
+                       the trunk stands in one (SSD's extra maps, RetinaNet's pyramid)
     deepest          : the section of a model that uses the map of stride 32: `backbone.deepest.state_dict()`
 
 M0 (`backbones.save_m0`) is read as well: it has `tensors`, the whole network, instead of `trunk`, and nothing else.
@@ -27,8 +27,8 @@ RESERVED = ("backbone", "recipe", "trunk", "tensors", "classes", "scale")
 class Model:
     """What a file holds.
 
-    backbone : its `trunk` has the file's weights and symmetric padding (see `centring`), its `deepest` the padding, and the
-               weights where there is such a section; the rest of it has weights only where `whole` (M0)
+    backbone : its `trunk` has the file's weights and symmetric padding (see `centring`), its `deepest` the padding, and
+               the weights where there is such a section; the rest of it has weights only where `whole` (M0)
     whole    : True where the file has the layers behind the trunk too
     classes  : names without background; none in M0
     scale    : None in M0

@@ -45,7 +45,8 @@ class View:
         return np.asarray(boxes * self._factors(), np.float32)
 
     def original(self, boxes: Boxes) -> Boxes:
-        """float32 (R, 4) in pixels of the scaled image -> in pixels of the image, not clipped: its scaled sides are rounded."""
+        """float32 (R, 4) in pixels of the scaled image -> in pixels of the image, not clipped, though its
+        scaled sides were rounded."""
         return np.asarray(boxes / self._factors(), np.float32)
 
     def _factors(self) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Grids of anchors: the same few reference boxes at every cell of a map, of one map (RPN) or of several (SSD, RetinaNet).
+"""Grids of anchors: the same few reference boxes at every cell of one map (RPN) or of several (SSD, RetinaNet).
 
-L levels, A anchors at a cell of a level, H W cells of its map, N anchors in all. Boxes are float32 x1 y1 x2 y2 in pixels of
-the resized image, 0-based, half-open.
+L levels, A anchors at a cell of a level, H W cells of its map, N anchors in all. Boxes are float32 x1 y1 x2 y2 in
+pixels of the resized image, 0-based, half-open.
 """
 
 from collections import OrderedDict
@@ -22,8 +22,8 @@ class Level:
     """The anchors of one map.
 
     stride : pixels of the resized image from a cell to the next (SSD's last maps: 100, 300)
-    first  : float32 (A, 4), those of the cell in the upper left corner, in the order of the network's channels; they may
-             lie across the border
+    first  : float32 (A, 4), those of the cell in the upper left corner, in the order of the network's channels; they
+             may lie across the border
     """
 
     stride: float
@@ -55,7 +55,7 @@ class AnchorGrid:
         return tuple(len(level.first) for level in self.levels)
 
     def sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """Height and width of each level's map for a resized image whose networks round up: ceil(side / stride) cells."""
+        """Height and width of each level's map of a resized image, where the network rounds up: ceil(side / stride)."""
         return [(int(-(-height // level.stride)), int(-(-width // level.stride))) for level in self.levels]
 
     def __call__(self, sizes: Sizes) -> Boxes:
@@ -82,7 +82,8 @@ class AnchorGrid:
 
     def counts(self, sizes: Sizes) -> list[int]:
         """Anchors of each level, by which outputs that stand level after level are split."""
-        return [height * width * count for (height, width), count in zip(self._checked(sizes), self.per_cell, strict=True)]
+        checked = self._checked(sizes)
+        return [height * width * count for (height, width), count in zip(checked, self.per_cell, strict=True)]
 
     def level_of(self, sizes: Sizes) -> NDArray[np.int64]:
         """int64 (N,): the level of each anchor, from 0."""

@@ -25,8 +25,8 @@ Best = Literal["none", "ties", "one"]
 @dataclass(frozen=True)
 class Assignment:
     """label   : int8 (R,) of POSITIVE, NEGATIVE, IGNORED
-    object  : int64 (R,) row of the object that the box belongs to, whatever its label: the nearest, the first of equals;
-              0 without objects, where no row exists
+    object  : int64 (R,) row of the object that the box belongs to, whatever its label: the nearest, the first of
+              equals; 0 without objects, where no row exists
     overlap : float64 (R,) IoU with that object, in [0, 1]; 0 without objects
     """
 

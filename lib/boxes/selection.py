@@ -26,7 +26,8 @@ class Scored(NamedTuple):
 
     boxes  : float32 (R, 4) x1 y1 x2 y2 in pixels of the image, half-open: its regions, its anchors, or final boxes
     scores : float32 (R, C), minus infinity for "no score"
-    refine : (rows int64 (K,), labels int64 (K,) from 0, boxes float32 (K, 4)) -> moved boxes float32 (K, 4), not clipped
+    refine : (rows int64 (K,), labels int64 (K,) from 0, boxes float32 (K, 4)) -> moved boxes float32 (K, 4), not
+             clipped
     level  : int64 (R,) the level of the map that each box comes from, from 0; None where there is one map
     """
 
@@ -44,8 +45,8 @@ class Selection(Settings):
     floor      : scores must be above this; null for none (R-CNN: none; SSD: 0.01; RetinaNet: 0.05)
     nms        : IoU above which a better box of the class suppresses (R-CNN: 0.3; SSD: 0.45)
     nms_before : the same among the boxes before they are moved; null for none (SPPnet: 0.3)
-    most       : most boxes of an image over all classes, the best after NMS; ties go to the first class, in it to the first
-                 box; null for no limit (R-CNN: none; SSD: 200; RetinaNet: 100)
+    most       : most boxes of an image over all classes, the best after NMS; ties go to the first class, in it to the
+                 first box; null for no limit (R-CNN: none; SSD: 200; RetinaNet: 100)
     """
 
     per_image: int = Field(ge=1)

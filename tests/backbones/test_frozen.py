@@ -15,7 +15,8 @@ from lib.detectors.faster.train_joint import Joint
 class Small(FrozenNorm):
     def __init__(self):
         super().__init__()
-        self.inner = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(BatchNormAct2d(4)), nn.Dropout())
+        activated = nn.Sequential(BatchNormAct2d(4))
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), activated, nn.Dropout())
 
 
 def test_batch_norm_stays_in_evaluation_mode_and_everything_else_follows():
@@ -41,7 +42,8 @@ def networks(name):
     torch.manual_seed(0)
     backbone = backbones.build(name)
     head = DetectionHead(*region_layers(backbone, 8, 0.5), 2)
-    rpn = RPN(backbone.channels, Layers(width=8, score="softmax"), Anchors(scales=[32.0], ratios=[1.0], base=16.0, centre=8.0), 16)
+    anchors = Anchors(scales=[32.0], ratios=[1.0], base=16.0, centre=8.0)
+    rpn = RPN(backbone.channels, Layers(width=8, score="softmax"), anchors, 16)
     return [backbone, Network(backbone, head), Proposer(backbone, rpn), Joint(backbone, rpn, head)]
 
 

@@ -104,9 +104,8 @@ def test_extra_layers_and_a_square_there_and_back(tmp_path, backbone):
     again = Extra()
     again.load_state_dict(model.sections["extra"]["tensors"])
     assert all(torch.equal(a, b) for a, b in zip(extra.state_dict().values(), again.state_dict().values(), strict=True))
-    assert all(
-        torch.equal(value, model.backbone.deepest.state_dict()[name]) for name, value in backbone.deepest.state_dict().items()
-    )
+    found = model.backbone.deepest.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in backbone.deepest.state_dict().items())
     model_file.save(tmp_path / "two.pt", model.backbone, model.classes, model.scale, **model.sections)
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
 

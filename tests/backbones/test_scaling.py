@@ -99,7 +99,7 @@ def test_every_image_becomes_the_square(size):
 
 
 def test_square_bilinear_by_hand():
-    """One row of two pixels to 2 x 4 as a square of 4 would: along x as in `test_bilinear_by_hand`, along y constant."""
+    """One row of two pixels to three rows of four: along x as in `test_bilinear_by_hand`, along y constant."""
     image = np.repeat(np.uint8([[0, 100]])[..., None], 3, axis=2)
     found = View(2.0, 3.0, 4, 3).image(image)
     np.testing.assert_array_equal(found[..., 0], [[0, 25, 75, 100]] * 3)

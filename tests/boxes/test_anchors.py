@@ -37,7 +37,8 @@ def retinanet():
     """RetinaNet (facts, §4): strides 8 to 128, 3 octaves, 3 ratios, round the middle of the cell."""
     levels = []
     for stride in (8, 16, 32, 64, 128):
-        sides = [(4 * stride * 2**octave / r**0.5, 4 * stride * 2**octave * r**0.5) for octave in (0, 1 / 3, 2 / 3) for r in (0.5, 1, 2)]
+        sizes = [4 * stride * 2**octave for octave in (0, 1 / 3, 2 / 3)]
+        sides = [(size / ratio**0.5, size * ratio**0.5) for size in sizes for ratio in (0.5, 1, 2)]
         levels.append(Level(stride, centred(sides, stride / 2)))
     return AnchorGrid(levels)
 

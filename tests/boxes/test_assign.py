@@ -145,7 +145,7 @@ def test_ssd_paper_takes_only_more_than_one_half():
 
 
 def test_ssd_an_object_that_loses_its_favourite_takes_the_next_box():
-    """Facts of SSD §12.1: A has 0.8 with prior 0, B 0.7 with it. Matching by argmax alone leaves one of them nothing."""
+    """Facts of SSD §12.1: A has 0.8 with prior 0, B 0.7 with it. Matching by argmax leaves one of them nothing."""
     boxes = np.float32([[0, 0, 10, 10], [0, 8, 10, 30], [50, 0, 60, 10]])
     a, b = [0, 0, 10, 8], [0, 3, 10, 10]
     found = assign(boxes, np.float32([a, b]), 0.5, 0.5, "one")
@@ -173,7 +173,7 @@ def test_ssd_own_box_belongs_to_its_object_and_not_to_the_nearest():
 
 
 def test_retinanet_ignores_between_its_thresholds():
-    """Paper §4: foreground from 0.5, background in [0, 0.4), ignored in [0.4, 0.5); no best box, so a small object has none."""
+    """Paper §4: foreground from 0.5, background in [0, 0.4), ignored in [0.4, 0.5); a small object has no box."""
     objects = np.float32([[0, 0, 10, 10], [50, 50, 52, 52]])
     boxes = np.float32([[0, 0, 10, 5], [0, 0, 10, 4.5], [0, 0, 10, 4], [0, 0, 10, 3.9], [45, 45, 55, 55]])
     found = assign(boxes, objects, 0.5, 0.4, "none")

@@ -83,9 +83,12 @@ def test_the_first_kept_box_that_overlaps_is_named():
 
 
 def test_boxes_beyond_the_most_of_an_image_are_told_from_those_that_nms_removed():
-    boxes = np.float32([[0, 0, 100, 100], [5, 0, 105, 100], [0, 200, 100, 300], [300, 0, 400, 100], [300, 300, 300, 310]])
+    boxes = np.float32(
+        [[0, 0, 100, 100], [5, 0, 105, 100], [0, 200, 100, 300], [300, 0, 400, 100], [300, 300, 300, 310]]
+    )
     scores = np.float32([[0.9, 0.1], [0.8, -np.inf], [0.7, 0.7], [0.7, 0.2], [0.6, -np.inf]])
-    found = trace(Scored(boxes, scores, level=np.array([0, 0, 1, 1, 2])), (500, 500), RCNN.model_copy(update={"most": 3}))
+    given = Scored(boxes, scores, level=np.array([0, 0, 1, 1, 2]))
+    found = trace(given, (500, 500), RCNN.model_copy(update={"most": 3}))
     # By score: a0 .9, a1 .8, a2 .7, a3 .7, b2 .7, a4 .6, b3 .2, b0 .1; of the three at 0.7 the first class comes first.
     assert found.remover.tolist() == [KEPT, 0, KEPT, KEPT, SURPLUS, UNUSED, SURPLUS, SURPLUS]
     assert found.counts == {"scored": 8, "best of the image": 8, "nms": 6, "best of all classes": 3}
@@ -128,7 +131,8 @@ def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
     images = {f"{k}.jpg": np.full((20 + k, 30, 3), k, np.uint8) for k in range(7)}
     candidates = Candidates(tmp_path, CLASSES, len(images), SPP)
     place, clock = Device(torch.device("cpu"), torch.float32), Clock()
-    done = list(running.detect(Constant(wants_proposals), list(images), images.get, regions, candidates, clock, place, workers))
+    detector = Constant(wants_proposals)
+    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, place, workers))
     assert done == list(images)
     candidates.write(tmp_path / "d.parquet")
     found = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)

@@ -1,4 +1,4 @@
-"""Every trained parameter is in every part's graph: what a part has nothing of has a loss of 0 that hangs on all of them.
+"""Every trained parameter is in every part's graph: what a part has nothing of has a loss of 0 that hangs on them all.
 
 The loop asks for all gradients of each part; one that is missing ends the training.
 """
@@ -33,11 +33,12 @@ RPN_SETTINGS = dict(
     loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0},
 )
 REGIONS = dict(
-    regions=16, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=8, dropout=0.0, beta=1.0, box_weight=1.0,
+    regions=16, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=8, dropout=0.0, beta=1.0,
+    box_weight=1.0,
 )
 FAST_SETTINGS = dict(
-    **OPTIMISATION, **REGIONS, scale=Scale(short_side=[80], max_side=400), images=1, mirror=0.0, frozen=1, proposals_max=None,
-    head="fresh", stage_wise=False, statistics="fixed", std_floor=0.01, precision="float32",
+    **OPTIMISATION, **REGIONS, scale=Scale(short_side=[80], max_side=400), images=1, mirror=0.0, frozen=1,
+    proposals_max=None, head="fresh", stage_wise=False, statistics="fixed", std_floor=0.01, precision="float32",
 )
 TRUNKS = ("efficientnet_lite0", "resnet18")
 
@@ -55,7 +56,14 @@ def gradients(network, losses):
 def parts_of(name):
     torch.manual_seed(0)
     backbone = backbones.build(name)
-    return backbone, RPN(backbone.channels, Layers(width=8, score="softmax"), ANCHORS, 16), DetectionHead(*region_layers(backbone, 8, 0.0), 2)
+    rpn = RPN(backbone.channels, Layers(width=8, score="softmax"), ANCHORS, 16)
+    return backbone, rpn, DetectionHead(*region_layers(backbone, 8, 0.0), 2)
+
+
+def draw(rpn, size, objects, settings):
+    """The proposer's anchors of an image of this size."""
+    random = np.random.default_rng(0)
+    return rpn_targets.sample(rpn.anchors.of_image(*size), size, objects, ANCHORS.count, settings.targets, random)
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -64,8 +72,9 @@ def test_rpn(name, case):
     backbone, rpn, _ = parts_of(name)
     settings, network = train_rpn.Train(**RPN_SETTINGS), Proposer(backbone, rpn).train()
     size = SIZE if case == "no objects" else (20, 20)
-    drawn = rpn_targets.sample(rpn.anchors.of_image(*size), size, NONE, ANCHORS.count, settings.targets, np.random.default_rng(0))
-    item = train_rpn.Item(IMAGE[: size[1], : size[0]], (0, False), "a", drawn, rpn_targets.divisors([drawn], settings.loss, settings.targets))
+    drawn = draw(rpn, size, NONE, settings)
+    by = rpn_targets.divisors([drawn], settings.loss, settings.targets)
+    item = train_rpn.Item(IMAGE[: size[1], : size[0]], (0, False), "a", drawn, by)
     part = train_rpn.item_losses(network, TrainedTrunk(network.trunk, 1, CPU.place), item, settings, CPU)
     total, found = gradients(network, part.losses)
     assert part.losses["rpn_boxes"].item() == 0
@@ -85,7 +94,8 @@ def test_fast_without_foreground_and_without_regions(name, box_loss, boxes_only,
     settings, network = fast_training.Train(**FAST_SETTINGS, box_loss=box_loss), Network(backbone, head).train()
     fast_training.freeze(network, settings, boxes_only)
     rois = np.float32([[0, 0, 0, 40, 40]] * regions).reshape(-1, 5)
-    item = fast_training.Item(IMAGE, rois, np.zeros(regions, np.int64), np.zeros((regions, 4), np.float32), 16, ("a", False, 0))
+    label, target = np.zeros(regions, np.int64), np.zeros((regions, 4), np.float32)
+    item = fast_training.Item(IMAGE, rois, label, target, 16, ("a", False, 0))
     trunk = TrainedTrunk(network.trunk, None if boxes_only else 1, CPU.place)
     part = fast_training.item_losses(network, trunk, item, settings, CPU)
     total, _ = gradients(network, part.losses)
@@ -104,7 +114,7 @@ def test_joint(name, box_loss, case):
     size = (20, 20) if "neither" in case else SIZE
     objects = np.float32([[10, 10, 50, 60]]) if case == "no proposals" else NONE
     labels = np.zeros(len(objects), np.int64)
-    drawn = rpn_targets.sample(rpn.anchors.of_image(*size), size, objects, ANCHORS.count, settings.targets, np.random.default_rng(0))
+    drawn = draw(rpn, size, objects, settings)
     item = train_joint.Item(IMAGE[: size[1], : size[0]], (0, False), "a", 1.0, objects, labels, drawn, 3)
     trunk = TrainedTrunk(network.detector.trunk, 1, CPU.place)
     part = train_joint.item_losses(network, trunk, item, settings, CPU)

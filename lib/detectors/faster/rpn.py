@@ -41,8 +41,8 @@ class Anchors(Settings):
 def at_first_cell(settings: Anchors) -> Boxes:
     """float32 (A, 4): the anchors of the cell in the upper left corner, ratio by ratio, scales in their order in each.
 
-    Rounding comes before scaling, halves to even, as in the authors' code (generate_anchors.py): ratio 0.5 is 23 x 12, not
-    22.6 x 11.3.
+    Rounding comes before scaling, halves to even, as in the authors' code (generate_anchors.py): ratio 0.5 is 23 x 12,
+    not 22.6 x 11.3.
     """
     boxes = []
     for ratio in settings.ratios:

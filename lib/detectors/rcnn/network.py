@@ -190,7 +190,7 @@ class Detector:
             return boxes, self._extractor.prepare(image, boxes)
 
     def __call__(self, prepared: tuple[Boxes, Crops]) -> Scored:
-        """The regions of a prepared image, their scores, minus infinity where a class has no classifier, and how they move."""
+        """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
