@@ -102,7 +102,7 @@ def model_file(folder: Path, crop: rcnn.Crop, classes: list[str]) -> Path:
     if Path("data/models/rcnn/cnn.pt").exists():
         return Path("data/models/rcnn/cnn.pt")
     backbone = backbones.restore(checkpoint.load(Path("data/models/m0.pt"), "backbone", "recipe", "tensors"))
-    rcnn.save(folder / "cnn.pt", rcnn.Network(backbone, classes, crop))
+    checkpoint.save(folder / "cnn.pt", rcnn.describe(rcnn.Network(backbone, classes, crop)))
     return folder / "cnn.pt"
 
 

@@ -29,14 +29,13 @@ from torchvision.ops import MultiScaleRoIAlign
 from lib.backbones import backbones, device, model_file, weights
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale
-from lib.boxes.anchors import Anchors
 from lib.boxes.nms import nms_per_class
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
-from lib.detectors.faster import network as faster
+from lib.detectors.faster import detector as detector_module
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training
-from lib.detectors.faster.rpn import RPN, Layers, Proposing
+from lib.detectors.faster.rpn import RPN, Anchors, Layers, Proposing
 from lib.parallel.clock import Clock
 from lib.training import loop as training
 from lib.training.trunk import TrainedTrunk
@@ -113,12 +112,12 @@ def test_pair(place: device.Device, folder: Path) -> tuple[Callable[[np.ndarray]
     network = ours(backbone)
     head = fast.describe_head(network.detector.head, 1024, 0.0)
     model_file.save(folder / "m.pt", backbone, CLASSES, TRAIN.scale, rpn=network.rpn.describe(), head=head)
-    chosen = faster.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, regress=True, batch=1000, precision="auto")
-    detector = faster.Detector([folder / "m.pt"], chosen, REGIONS, place, Clock())
+    chosen = detector_module.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=1000, precision="auto")
+    detector = detector_module.Detector({"regions": folder / "m.pt", "model": folder / "m.pt"}, chosen, REGIONS, place, Clock())
     peer = theirs(place.place).eval()
 
     def run_ours(image: np.ndarray) -> Any:
-        boxes, scores, refine = detector(detector.prepare(image))
+        boxes, scores, refine = detector(detector.prepare(image))[:3]
         rows, labels = np.nonzero(scores > 0.05)
         return nms_per_class(refine(rows, labels, boxes[rows]), scores[rows, labels], labels, 0.3)
 

@@ -29,10 +29,10 @@ from lib.boxes.boxes import Boxes
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
 from lib.detectors.rcnn import network as rcnn
-from lib.detectors.spp import detector as spp
 from lib.detectors.spp import network as spp_network
 from lib.parallel.clock import Clock
 from lib.pooling.pyramid import Window
+from lib.storage import checkpoint
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/sharing.json"
 CLASSES = [str(number) for number in range(20)]
@@ -53,13 +53,13 @@ def write_models(folder: Path) -> None:
     backbone = backbones.build("efficientnet_lite0")
     for side in (224, 80):
         crop = rcnn.Crop(side=side, context=16, shape="warp", pool5_grid=4)
-        rcnn.save(folder / f"rcnn{side}.pt", rcnn.Network(backbone, CLASSES, crop))
+        checkpoint.save(folder / f"rcnn{side}.pt", rcnn.describe(rcnn.Network(backbone, CLASSES, crop)))
     head = DetectionHead(*region_layers(backbone, FC, 0.0), len(CLASSES))
     scale = Scale(short_side=[SIZE[1]], max_side=1000)
     model_file.save(folder / "fast.pt", backbone, CLASSES, scale, head=fast.describe_head(head, FC, 0.0))
     layers = spp_network.Layers(levels=[1, 2, 3, 6], fc=FC, dropout=0.0)
     window = Window(side=224, nearest="area", slack=0.0)
-    spp_network.save(folder / "spp.pt", spp_network.Network(backbone, layers, CLASSES, [SIZE[1]], window))
+    checkpoint.save(folder / "spp.pt", spp_network.describe(spp_network.Network(backbone, layers, CLASSES, [SIZE[1]], window)))
 
 
 def works(folder: Path, crops: int, place: device.Device) -> dict[str, tuple[float, Callable[[], Any]]]:
@@ -70,7 +70,7 @@ def works(folder: Path, crops: int, place: device.Device) -> dict[str, tuple[flo
         extractor = rcnn.Extractor(folder / f"rcnn{side}.pt", place, 64)
         cut = extractor.prepare(image, boxes[:crops])
         found[f"rcnn{side}"] = PROPOSALS / crops, lambda extractor=extractor, cut=cut: extractor.features(cut)
-    shared = spp.Extractor(folder / "spp.pt", place, BATCH)
+    shared = spp_network.Extractor(folder / "spp.pt", place, BATCH)
     found["spp"] = 1.0, lambda: shared.features(shared.prepare(image, boxes))
     run = fast.Pass(folder / "fast.pt", place, BATCH, Clock())
     found["fast"] = 1.0, lambda: run(run.prepare(image, boxes), ())

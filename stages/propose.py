@@ -9,7 +9,7 @@ from statistics import fmean
 
 from lib.images.image_set import Photographs
 from lib.proposals import cached, recall
-from lib.selective_search.search_images import search_images
+from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
 from lib.stage.params import Split
 from lib.stage.run import Life

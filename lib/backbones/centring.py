@@ -13,11 +13,13 @@ from lib.backbones.backbones import Backbone
 
 
 def centre(backbone: Backbone) -> Backbone:
-    """Gives the trunk's layers symmetric padding, in place; the tensors and their names stay. Returns the backbone.
+    """Gives the layers of the trunk, and of stride 32, symmetric padding, in place; the tensors and their names stay.
+
+    returns : the backbone, whose map of stride s has ceil(side / s) cells of an image's side
 
     Convolutions and poolings of odd kernel are padded by half of it, poolings of even kernel round up.
     """
-    for module in list(backbone.trunk.modules()):
+    for module in [*backbone.trunk.modules(), *backbone.crop_map.modules()]:
         for name, layer in module.named_children():
             if isinstance(layer, nn.Conv2d) and type(layer) is not nn.Conv2d:
                 layer = _plain(layer)

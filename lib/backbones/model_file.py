@@ -1,8 +1,10 @@
 """Models of the detectors with a shared trunk (SPPnet, Fast, Faster R-CNN): one `.pt` of sections, each readable alone.
 
     backbone, recipe : name and input recipe;  trunk : its tensors, batch norm's buffers among them
-    classes, scale   : what the model was trained for, and how large it sees its images
-    head, rpn, ...   : one dict of tensors and plain types each, by whoever owns the section
+    classes, scale   : what the model was trained for, and how large it sees its images: a `Scale` or a `Square`
+    head, rpn, ...   : one dict of tensors and plain types each, by whoever owns the section: every trained layer behind
+                       the trunk stands in one (SSD's extra feature maps, RetinaNet's pyramid)
+    deepest          : the section of a model that uses the feature map of stride 32: `backbone.deepest.state_dict()`
 
 M0 (`backbones.save_m0`) is read as well: it has `tensors`, the whole network, instead of `trunk`, and nothing else.
 """
@@ -14,7 +16,7 @@ from typing import Any
 
 from lib.backbones import backbones
 from lib.backbones.centring import centre
-from lib.backbones.scaling import Scale
+from lib.backbones.scaling import Sizing, restore
 from lib.stage.errors import Fault, InputError
 from lib.storage import checkpoint
 
@@ -25,7 +27,8 @@ RESERVED = ("backbone", "recipe", "trunk", "tensors", "classes", "scale")
 class Model:
     """What a file holds.
 
-    backbone : its `trunk` has the file's weights and symmetric padding (see `centring`); the rest of it only where `whole` (M0)
+    backbone : its `trunk` has the file's weights and symmetric padding (see `centring`), its `deepest` the padding, and
+               the weights where there is such a section; the rest of it has weights only where `whole` (M0)
     whole    : True where the file has the layers behind the trunk too
     classes  : names without background; none in M0
     scale    : None in M0
@@ -36,7 +39,7 @@ class Model:
     backbone: backbones.Backbone
     whole: bool
     classes: list[str]
-    scale: Scale | None
+    scale: Sizing | None
     sections: Mapping[str, dict[str, Any]]
 
     def require(self, classes: Sequence[str]) -> None:
@@ -49,9 +52,12 @@ class Model:
 
 
 def contents(
-    backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
+    backbone: backbones.Backbone, classes: Sequence[str], scale: Sizing, **sections: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a file holds: the trunk of `backbone` and the sections given; `checkpoint.save` writes it."""
+    """What a file holds: the trunk of `backbone` and the sections given; `checkpoint.save` writes it.
+
+    Raises ValueError for a section of a reserved name.
+    """
     taken = [name for name in sections if name in RESERVED]
     if taken:
         raise ValueError(f"sections {taken}: the names {RESERVED} are taken.")
@@ -63,9 +69,9 @@ def contents(
 
 
 def save(
-    path: Path, backbone: backbones.Backbone, classes: Sequence[str], scale: Scale, **sections: Mapping[str, Any]
+    path: Path, backbone: backbones.Backbone, classes: Sequence[str], scale: Sizing, **sections: Mapping[str, Any]
 ) -> None:
-    """Writes `contents`; the file is whole or not there."""
+    """Writes `contents`; the file is whole or not there. Raises TypeError for anything but tensors and plain types."""
     checkpoint.save(path, contents(backbone, classes, scale, **sections))
 
 
@@ -83,7 +89,9 @@ def read(path: Path, *sections: str) -> Model:
         found = checkpoint.load(path, "backbone", "recipe", "trunk", "classes", "scale", *sections)
         backbone = backbones.build(found["backbone"])
         backbone.trunk.load_state_dict(found["trunk"])
+        if "deepest" in found:
+            backbone.deepest.load_state_dict(found["deepest"])
         backbone.recipe = backbones.Recipe(*(tuple(found["recipe"][key]) for key in ("mean", "std")))
-    scale = Scale(**found["scale"]) if "scale" in found else None
+    scale = restore(found["scale"]) if "scale" in found else None
     others = {name: value for name, value in found.items() if name not in RESERVED}
     return Model(Path(path), centre(backbone).eval(), whole, found.get("classes", []), scale, others)

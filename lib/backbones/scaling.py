@@ -1,9 +1,11 @@
 """The image at the size that a detector looks at, as its trunk's input (SPPnet §4; Fast R-CNN §5.2, utils/blob.py).
 
-Boxes follow by the same factor and are not rounded. R boxes, L levels of a pyramid, H and W sides of a scaled image.
+Boxes follow by the same factors and are not rounded. R boxes, L levels of a pyramid, H and W sides of a scaled image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,37 @@ from lib.stage.params import Settings
 CANONICAL_SIDE = 224  # of ImageNet's crops: the region size that pre-trained layers know
 
 
+@dataclass(frozen=True)
+class View:
+    """How one image is seen at one size; made by `Scale.view` and `Square.view`.
+
+    x, y : what its axes are multiplied by;  width, height : of the scaled image, pixels, at least 1
+    """
+
+    x: float
+    y: float
+    width: int
+    height: int
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (H0, W0, 3) -> uint8 (height, width, 3), bilinear; the image itself where both factors are 1."""
+        if self.x == self.y:
+            return resize(image, self.x)
+        return np.asarray(cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    def boxes(self, boxes: Boxes) -> Boxes:
+        """float32 (R, 4) in pixels of the image -> the same boxes in pixels of the scaled image."""
+        return np.asarray(boxes * self._factors(), np.float32)
+
+    def original(self, boxes: Boxes) -> Boxes:
+        """float32 (R, 4) in pixels of the scaled image -> in pixels of the image, not clipped, though its
+        scaled sides were rounded."""
+        return np.asarray(boxes / self._factors(), np.float32)
+
+    def _factors(self) -> NDArray[np.float32]:
+        return np.array([self.x, self.y, self.x, self.y], np.float32)
+
+
 class Scale(Settings):
     """How large a detector sees its images.
 
@@ -33,6 +66,34 @@ class Scale(Settings):
     def factors(self, width: int, height: int) -> list[float]:
         """`factor` of each level for one image."""
         return [factor(width, height, short, self.max_side) for short in self.short_side]
+
+    def view(self, width: int, height: int) -> View:
+        """How an image of this size is seen, by one factor. Raises ValueError where there are several sizes."""
+        if len(self.short_side) != 1:
+            raise ValueError(f"short_side is {self.short_side}, where one size is wanted")
+        by = self.factors(width, height)[0]
+        return View(by, by, max(round(width * by), 1), max(round(height * by), 1))
+
+
+class Square(Settings):
+    """A detector that sees every image as a square, its aspect ratio not kept, and so has maps of one size.
+
+    side : pixels (SSD: 300, 512; YOLO: 448)
+    """
+
+    side: int = Field(ge=16)
+
+    def view(self, width: int, height: int) -> View:
+        """How an image of this size is seen, by a factor for each axis."""
+        return View(self.side / width, self.side / height, self.side, self.side)
+
+
+Sizing = Scale | Square
+
+
+def restore(contents: Mapping[str, Any]) -> Sizing:
+    """The `Scale` or the `Square` whose `model_dump` a file holds; their keys tell which it is."""
+    return Square(**contents) if "side" in contents else Scale(**contents)
 
 
 def factor(width: int, height: int, short: int, max_side: int) -> float:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
-from lib.boxes.boxes import Boxes, iou
+from lib.boxes.assign import POSITIVE, assign
+from lib.boxes.boxes import Boxes
 from lib.boxes.coding import LARGEST_LOG, decode, encode
 from lib.linear.feature_norm import refuse_non_finite
 
@@ -30,11 +31,9 @@ def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int
     more_than : IoU with the best object must be above it: R-CNN 0.6, SPPnet 0.5
     returns   : int64 (n,) rows of boxes, ascending; int64 (n,) their objects: largest IoU, first of equals
     """
-    if len(objects) == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    overlaps = iou(boxes, objects)
-    rows = np.flatnonzero(overlaps.max(axis=1) > more_than)
-    return rows, overlaps[rows].argmax(axis=1)
+    found = assign(boxes, objects, more_than, more_than, best="none", strict=True)
+    rows = np.flatnonzero(found.label == POSITIVE)
+    return rows, found.object[rows]
 
 
 def ridge_bytes(samples: Sequence[int], features: int) -> int:

@@ -88,8 +88,6 @@ class Settings(params.Settings):
 
 @cache
 def _code() -> str:
-    """A hash of the modules that decide which boxes come out: all of this package, but for what shares out the images,
-    and how its kernels are compiled.
-    """
-    here = [path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name != "search_images.py"]
-    return hashlib.blake2b(b"".join(path.read_bytes() for path in [*here, Path(compiled.__file__)])).hexdigest()
+    """A hash of the modules that decide which boxes come out: all of this package, and how its kernels are compiled."""
+    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled.__file__)]
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in modules)).hexdigest()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.backbones.backbones import fold_batch_norm
+from lib.backbones.frozen import freeze_norms
 from lib.training.frozen_norm import through_frozen_norm
 
 
@@ -26,8 +27,9 @@ class TrainedTrunk:
     def __init__(self, trunk: nn.Sequential, frozen: int | None, place: torch.device, kept_bytes: int = 0) -> None:
         trunk.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         parts = list(trunk)[: len(trunk) if frozen is None else frozen]
-        for module in [*parts, *(one for one in trunk.modules() if isinstance(one, nn.BatchNorm2d))]:
-            module.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(False)
+        freeze_norms(trunk)
         self._frozen = fold_batch_norm(nn.Sequential(*parts))
         self._frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._trained = through_frozen_norm(nn.Sequential(*list(trunk)[len(parts) :]).eval())

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from lib.backbones import backbones, model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
+from lib.backbones.frozen import FrozenNorm
 from lib.backbones.low_rank import restore_ranks
 from lib.backbones.region_layers import region_layers
-from lib.backbones.scaling import choose_level, resize, to_input
+from lib.backbones.scaling import Scale, choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import decode
+from lib.boxes.selection import Refine
 from lib.images.decode import Image
-from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.pooling.roi import roi_pool
 
@@ -71,7 +72,7 @@ class DetectionHead(nn.Module):
         self.std.copy_(std)
 
 
-class Network(nn.Module):
+class Network(FrozenNorm):
     """A trunk with a detection head; it holds what is run and nothing else of the backbone.
 
     trunk, head : the backbone's own trunk, and the head;  stride, grid, recipe : the backbone's
@@ -81,14 +82,6 @@ class Network(nn.Module):
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
         self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
-
-    def train(self, mode: bool = True) -> "Network":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
@@ -150,7 +143,7 @@ class Pass:
 
     def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
         network, self.model = load(model)
-        assert self.model.scale is not None
+        assert isinstance(self.model.scale, Scale)
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch, self._clock = device, batch, clock
         folded = backbones.fold_batch_norm(network)
@@ -234,6 +227,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
-def refine(deltas: NDArray[np.float32]) -> linear.Refine:
+def refine(deltas: NDArray[np.float32]) -> Refine:
     """The function (rows, labels from 0, boxes) -> boxes moved by their row's deltas (R, C+1, 4) of their class."""
     return lambda rows, labels, boxes: decode(boxes, deltas[rows, labels + 1])

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones import model_file
 from lib.backbones.device import Device
+from lib.backbones.frozen import freeze_norms
 from lib.backbones.region_layers import LAST_BLOCK, PRETRAINED_FC, region_layers
 from lib.backbones.scaling import factor, resize, to_input
 from lib.boxes.boxes import flip
@@ -170,7 +170,7 @@ def start_head(
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
     if not others:
-        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and the stage has no model with one", "fresh", "Change it")])
+        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and no file has one", "fresh", "Change it")])
     previous = model_file.read(others[0], "head")
     previous.require(classes)
     if previous.backbone.name != model.backbone.name:
@@ -188,14 +188,14 @@ def start_head(
 def freeze(network: Network, settings: Train, boxes_only: bool) -> None:
     """Which weights are trained: never those of batch norm nor of the frozen parts; the box layer alone, or not at all.
 
-    boxes_only : everything but the box layer stands still (the second phase of `stage_wise`)
+    boxes_only : everything but the box layer is frozen (the second phase of `stage_wise`)
     """
     network.requires_grad_(not boxes_only)
     network.head.box.requires_grad_(boxes_only or settings.box_loss != "none")
-    parts = list(network.trunk)
-    still = parts if settings.frozen == "all" else parts[: settings.frozen]
-    for module in [*still, *(one for one in network.modules() if isinstance(one, nn.BatchNorm2d))]:
-        module.requires_grad_(False)
+    parts = None if settings.frozen == "all" else settings.frozen
+    for part in list(network.trunk)[:parts]:
+        part.requires_grad_(False)
+    freeze_norms(network)
 
 
 def item_losses(

@@ -14,12 +14,11 @@ from pydantic import Field
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
 from lib.detectors.faster.network import Prepared, Proposals, to_original
 from lib.detectors.faster.rpn import Proposing
 from lib.images.decode import Image
-from lib.linear import files as linear
 from lib.parallel.clock import Clock
 
 
@@ -59,8 +58,8 @@ class Detector:
         """The part that needs no network; may run in a thread ahead of the rest."""
         return self._proposals.prepare(image)
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4) of the original image, scores float32 (R, C), and the function that moves some boxes."""
+    def __call__(self, prepared: Prepared) -> Scored:
+        """The proposals in the original image, their scores, and how they move."""
         if self.shared:
             boxes, logits, deltas = self._one_pass(prepared)
         else:
@@ -69,7 +68,7 @@ class Detector:
             logits, deltas = rows["logits"], rows["deltas"]
         with self._clock("scores"):
             scores = fast.softmax(logits)[:, 1:]
-        return boxes, scores, fast.refine(deltas) if self._settings.regress else linear.unmoved
+        return Scored(boxes, scores, fast.refine(deltas) if self._settings.regress else unmoved)
 
     def _one_pass(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
         network = self._regions.network

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone, fold_batch_norm
 from lib.backbones.device import Device
-from lib.backbones.scaling import Scale, resize, to_input
+from lib.backbones.frozen import FrozenNorm
+from lib.backbones.scaling import Scale, Sizing, resize, to_input
 from lib.boxes.boxes import Boxes
 from lib.detectors.faster import rpn as rpn_net
 from lib.detectors.faster.rpn import RPN, Proposing
@@ -23,7 +24,7 @@ from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
 
 
-class Proposer(nn.Module):
+class Proposer(FrozenNorm):
     """A trunk with a region proposal network; it holds what is run and nothing else of the backbone.
 
     trunk, rpn : the backbone's own trunk, and the layers on it;  recipe : the backbone's
@@ -33,24 +34,16 @@ class Proposer(nn.Module):
         super().__init__()
         self.trunk, self.rpn, self.recipe = backbone.trunk, rpn, backbone.recipe
 
-    def train(self, mode: bool = True) -> "Proposer":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""
         logits, deltas = self.rpn(self.trunk(image))
         return logits, deltas
 
 
-def one_size(scale: Scale | None, where: str) -> Scale:
+def one_size(scale: Sizing | None, where: str) -> Scale:
     """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
-    if scale is None or len(scale.short_side) != 1:
-        sizes = None if scale is None else scale.short_side
+    if not isinstance(scale, Scale) or len(scale.short_side) != 1:
+        sizes = scale.short_side if isinstance(scale, Scale) else None
         raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", "Give one; the anchors are the scales")])
     return scale
 

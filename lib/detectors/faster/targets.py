@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from lib.backbones.scaling import Scale, resize
 from lib.boxes.anchors import inside
-from lib.boxes.boxes import Boxes, flip, iou
+from lib.boxes.assign import NEGATIVE, POSITIVE, assign
+from lib.boxes.boxes import Boxes, flip
 from lib.boxes.coding import encode
 from lib.images.image_set import Photographs
 from lib.stage.params import Settings
-
-IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
 
 
 class Targets(Settings):
@@ -63,28 +62,6 @@ class Sample:
     positions: int
 
 
-def label(anchors: Boxes, objects: Boxes, settings: Targets) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Positive, negative or ignored, and the object that each anchor would be moved onto.
-
-    anchors : float32 (I, 4), those inside the image;  objects : float32 (K, 4) in the same pixels
-    returns : int8 (I,) of POSITIVE, NEGATIVE, IGNORED; int64 (I,) rows of `objects`, the nearest, the first of equals
-
-    Positive are the anchors at or above the threshold and, for each object, those that overlap it most, all ties. That
-    must be more than 0: an object that no anchor touches would otherwise make every anchor positive that overlaps
-    nothing (a fault of all public codes). Positive wins over negative. Without objects all are negative.
-    """
-    if not len(objects):
-        return np.full(len(anchors), NEGATIVE, np.int8), np.zeros(len(anchors), np.int64)
-    overlaps = iou(anchors, objects)
-    best = overlaps.max(axis=1)
-    labels = np.full(len(anchors), IGNORED, np.int8)
-    labels[best < settings.negative] = NEGATIVE
-    most = overlaps.max(axis=0, initial=0)
-    labels[((overlaps == most) & (most > 0)).any(axis=1)] = POSITIVE
-    labels[best >= settings.positive] = POSITIVE
-    return labels, overlaps.argmax(axis=1)
-
-
 def sample(
     anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: Targets, random: np.random.Generator
 ) -> Sample:
@@ -97,11 +74,12 @@ def sample(
     exactly 0: anchors across the border are never trained, whatever the image.
     """
     usable = inside(anchors, *size)
-    labels, matched = label(anchors[usable], objects, settings)
-    positives, negatives = np.flatnonzero(labels == POSITIVE), np.flatnonzero(labels == NEGATIVE)
+    # Positive are the anchors at or above the threshold and, for each object, those that overlap it most, all ties.
+    found = assign(anchors[usable], objects, settings.positive, settings.negative, best="ties")
+    positives, negatives = np.flatnonzero(found.label == POSITIVE), np.flatnonzero(found.label == NEGATIVE)
     positives = _draw(positives, int(settings.anchors * settings.positive_share), random)
     negatives = _draw(negatives, settings.anchors - len(positives), random)
-    targets = encode(anchors[usable[positives]], objects[matched[positives]])
+    targets = encode(anchors[usable[positives]], objects[found.object[positives]])
     return Sample(usable[np.concatenate([positives, negatives])], targets, len(anchors) // per_cell)
 
 

@@ -11,21 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
+from lib.backbones.frozen import FrozenNorm, freeze_norms
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import to_input
-from lib.boxes.anchors import AnchorMaps, Anchors
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, Network, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Layers, Proposing, propose
+from lib.detectors.faster.rpn import RPN, Anchors, Layers, ProposerGrid, Proposing, propose
 from lib.detectors.faster.targets import view
 from lib.images.image_set import Photographs
 from lib.training import loop as training
@@ -51,15 +50,13 @@ class Train(HeadTraining):
     proposing: Proposing
 
 
-class Joint(nn.Module):
+class Joint(FrozenNorm):
     """A trunk, a proposer and a detector on it: `detector` is a Fast R-CNN network, whose trunk it is."""
 
     def __init__(self, backbone: Backbone, rpn: RPN, head: DetectionHead) -> None:
         super().__init__()
         self.detector, self.rpn = Network(backbone, head), rpn
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        freeze_norms(self)
         mean, std = region_sampling.fixed_statistics(len(head.std) - 1)
         head.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
 
@@ -86,7 +83,7 @@ class Item:
 class Batches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
+    def __init__(self, photographs: Photographs, anchors: ProposerGrid, settings: Train, seed: int, stage: str) -> None:
         self._photographs, self._anchors, self._settings = photographs, anchors, settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
@@ -124,6 +121,8 @@ def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train
     losses |= head_loss(
         scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
+    if settings.box_loss == "none":  # the box layer is trained nevertheless, and the loop wants a gradient for it: 0
+        losses["classification"] = losses["classification"] + 0 * moves.sum()
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
 
 

@@ -15,11 +15,11 @@ from pydantic import Field
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.backbones.scaling import Scale, to_input
-from lib.boxes.anchors import AnchorMaps, Anchors, inside
+from lib.boxes.anchors import inside
 from lib.boxes.boxes import iou
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import Proposer, one_size
-from lib.detectors.faster.rpn import RPN, Layers
+from lib.detectors.faster.rpn import RPN, Anchors, Layers, ProposerGrid
 from lib.images.image_set import Photographs
 from lib.training import loop as training
 from lib.training.order import images_of
@@ -64,7 +64,7 @@ class Item:
 class Batches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
+    def __init__(self, photographs: Photographs, anchors: ProposerGrid, settings: Train, seed: int, stage: str) -> None:
         self._photographs, self._anchors, self._settings = photographs, anchors, settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
@@ -103,7 +103,7 @@ class Fit:
     unused: list[str]
 
 
-def anchor_fit(photographs: Photographs, anchors: AnchorMaps, settings: Train) -> Fit:
+def anchor_fit(photographs: Photographs, anchors: ProposerGrid, settings: Train) -> Fit:
     """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored."""
     best: dict[str, list[float]] = {name: [] for name in photographs.classes}
     used, unused = np.zeros(anchors.settings.count, np.int64), []
@@ -129,7 +129,7 @@ def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[st
 
 
 def _cautions(
-    anchors: AnchorMaps, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
+    anchors: ProposerGrid, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
 ) -> list[str]:
     scales, found = anchors.settings.scales, []
     for place, scale in enumerate(scales):

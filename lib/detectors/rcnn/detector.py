@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.rcnn.network import Extractor
 from lib.images.warp import Crops
 from lib.linear import files as linear
@@ -55,15 +55,11 @@ class Detector:
         with self._clock("crop"):
             return boxes, self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: tuple[Boxes, Crops]) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The regions of a prepared image, their scores, and the function that moves some of them.
-
-        returns : float32 (R, 4); float32 (R, C), minus infinity where a class has no classifier;
-                  `refine(rows, labels, boxes)`
-        """
+    def __call__(self, prepared: tuple[Boxes, Crops]) -> Scored:
+        """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return Scored(boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.spp.network import Extractor, Prepared
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
@@ -52,10 +52,9 @@ class Detector:
         """As `Extractor.prepare`."""
         return self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The boxes float32 (R, 4), their scores float32 (R, C), minus infinity where a class has no classifier, and the
-        function `refine(rows, labels, boxes)` that moves some of them."""
+    def __call__(self, prepared: Prepared) -> Scored:
+        """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         rows = self._extractor.features(prepared)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return prepared.boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return Scored(prepared.boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

@@ -4,75 +4,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.boxes.anchors import AnchorMaps, Anchors, inside
+from lib.boxes.anchors import inside
+from lib.boxes.assign import NEGATIVE, POSITIVE, assign
 from lib.boxes.boxes import iou
 from lib.boxes.coding import decode
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.targets import IGNORED, NEGATIVE, POSITIVE, Divisors, Loss, Sample, Targets, label, sample
+from lib.detectors.faster.rpn import Anchors, ProposerGrid
+from lib.detectors.faster.targets import Divisors, Loss, Sample, Targets, sample
 
 PAPER = Targets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
 AUTHORS_LOSS = Loss(normaliser="sampled", box_weight=1.0, sigma=3.0)
-MAPS = AnchorMaps(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0), 16)
-
-
-def slow_iou(a, b):
-    wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - wide * high
-    return wide * high / union
-
-
-def slow_label(anchors, objects):
-    """The rule as the paper words it, anchor by anchor; thresholds 0.7 and 0.3."""
-    if not len(objects):
-        return [0] * len(anchors)
-    table = [[slow_iou(a, o) for o in objects] for a in anchors]
-    most = [max(row[k] for row in table) for k in range(len(objects))] if table else []
-    labels = []
-    for row in table:
-        best_of_some = any(row[k] == most[k] > 0 for k in range(len(objects)))
-        labels.append(1 if best_of_some or max(row) >= 0.7 else 0 if max(row) < 0.3 else -1)
-    return labels
+MAPS = ProposerGrid(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0), 16)
 
 
 boxes = st.builds(
     lambda x, y, w, h: (x, y, x + w, y + h), st.integers(0, 40), st.integers(0, 40), st.integers(1, 30), st.integers(1, 30)
 )
-
-
-@given(st.lists(boxes, max_size=12), st.lists(boxes, max_size=5))
-def test_labels_equal_the_slow_twin(anchors, objects):
-    labels, matched = label(np.float32(anchors).reshape(-1, 4), np.float32(objects).reshape(-1, 4), PAPER)
-    assert labels.tolist() == slow_label([tuple(map(float, a)) for a in anchors], [tuple(map(float, o)) for o in objects])
-    for a, row in zip(anchors, matched, strict=True):
-        if objects:
-            overlaps = [slow_iou(a, o) for o in objects]
-            assert row == overlaps.index(max(overlaps))
-
-
-def test_best_of_an_object_is_positive_below_the_threshold_with_all_its_ties_and_wins_over_negative():
-    anchors = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [0, 40, 10, 50]])
-    objects = np.float32([[8, 0, 22, 10]])  # 2 of 14 + 10 - 2 pixels with each of the first two
-    assert label(anchors, objects, PAPER)[0].tolist() == [POSITIVE, POSITIVE, NEGATIVE]
-
-
-def test_exact_thresholds():
-    objects = np.float32([[0, 0, 10, 10], [100, 0, 110, 10]])
-    anchors = np.float32([[0, 0, 10, 10], [0, 0, 7, 10], [0, 0, 3, 10], [100, 0, 110, 10], [100, 0, 106, 10]])
-    assert label(anchors, objects, PAPER)[0].tolist() == [POSITIVE, POSITIVE, IGNORED, POSITIVE, IGNORED]
-
-
-def test_an_object_that_no_anchor_touches_makes_none_positive():
-    anchors = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
-    labels, _ = label(anchors, np.float32([[0, 0, 10, 10], [80, 80, 90, 90]]), PAPER)
-    assert labels.tolist() == [POSITIVE, NEGATIVE, NEGATIVE]
-
-
-def test_target_is_that_of_the_nearest_object_even_where_another_made_it_positive():
-    anchors = np.float32([[0, 0, 10, 10]])
-    objects = np.float32([[0, 0, 10, 14], [9, 0, 30, 10]])  # IoU 0.714 and 0.033, both at their most
-    labels, matched = label(anchors, objects, PAPER)
-    assert (labels.tolist(), matched.tolist()) == ([POSITIVE], [0])
 
 
 @given(
@@ -84,7 +31,7 @@ def test_samples_keep_the_rules(objects, width, height, wanted, seed):
     anchors = MAPS.of_image(width, height)
     drawn = sample(anchors, (width, height), objects, 9, settings, np.random.default_rng(seed))
     usable = inside(anchors, width, height)
-    labels, _ = label(anchors[usable], objects, settings)
+    labels = assign(anchors[usable], objects, settings.positive, settings.negative, best="ties").label
     of = dict(zip(usable.tolist(), labels.tolist(), strict=True))
     positives = min((labels == POSITIVE).sum(), wanted // 2)
     assert len(drawn.targets) == positives

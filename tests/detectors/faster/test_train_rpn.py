@@ -8,13 +8,12 @@ import torch
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
 from lib.backbones.region_layers import region_layers
-from lib.boxes.anchors import AnchorMaps, Anchors
 from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import network as faster
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training
 from lib.detectors.faster import train_rpn as faster_training
-from lib.detectors.faster.rpn import RPN, Layers
+from lib.detectors.faster.rpn import RPN, Anchors, Layers, ProposerGrid
 from lib.stage.errors import InputError
 from lib.training import loop as training
 from lib.training.trunk import TrainedTrunk
@@ -52,7 +51,7 @@ def proposer(seed=0):
 
 def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_path):
     pictures = photographs(tmp_path, OBJECTS)
-    batches = [faster_training.Batches(pictures, AnchorMaps(ANCHORS, 16), settings(), 3, "m1") for _ in "ab"]
+    batches = [faster_training.Batches(pictures, ProposerGrid(ANCHORS, 16), settings(), 3, "m1") for _ in "ab"]
     seen = set()
     for i in range(12):
         for one, other in zip(batches[0](i), batches[1](i), strict=True):
@@ -63,8 +62,8 @@ def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_p
             assert one.image_id == pictures.ids[one.key[0]]
             seen.add(one.key)
     assert seen == {(position, mirrored) for position in range(3) for mirrored in (False, True)}
-    plain, boxes = faster_training.view(pictures, pictures.ids[0], settings().scale, False)
-    turned, moved = faster_training.view(pictures, pictures.ids[0], settings().scale, True)
+    plain, boxes = rpn_targets.view(pictures, pictures.ids[0], settings().scale, False)
+    turned, moved = rpn_targets.view(pictures, pictures.ids[0], settings().scale, True)
     assert plain.shape == (150, 200, 3)
     np.testing.assert_allclose(boxes, np.float32(OBJECTS[0]) * 1.25)
     np.testing.assert_allclose(moved[:, [2, 0]], 200 - boxes[:, [0, 2]])
@@ -75,9 +74,9 @@ def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_p
 
 
 def test_positives_of_a_batch_cover_the_objects_in_the_picture_shown(tmp_path):
-    pictures, maps = photographs(tmp_path, OBJECTS), AnchorMaps(ANCHORS, 16)
+    pictures, maps = photographs(tmp_path, OBJECTS), ProposerGrid(ANCHORS, 16)
     for item in faster_training.Batches(pictures, maps, settings(mirror=1.0), 3, "m1")(0):
-        _, objects = faster_training.view(pictures, item.image_id, settings().scale, True)
+        _, objects = rpn_targets.view(pictures, item.image_id, settings().scale, True)
         anchors = maps.of_image(item.image.shape[1], item.image.shape[0])[item.drawn.rows[: len(item.drawn.targets)]]
         moved = faster_training_decode(anchors, item.drawn.targets)
         assert len(objects) == 0 or len(moved)
@@ -158,7 +157,7 @@ def test_images_without_objects_alone_train_and_have_no_box_loss(tmp_path):
 def test_images_too_small_for_any_anchor_give_a_loss_of_zero_and_are_reported(tmp_path):
     pictures = photographs(tmp_path, OBJECTS)
     small = dict(scale={"short_side": [30], "max_side": 400}, weight_decay=0.0)
-    fit = faster_training.anchor_fit(pictures, AnchorMaps(ANCHORS, 16), settings(**small))
+    fit = faster_training.anchor_fit(pictures, ProposerGrid(ANCHORS, 16), settings(**small))
     assert fit.unused == pictures.ids
     assert sum("scale" in one and "untrained" in one for one in fit.cautions) == 2
     assert [row["untouched"] for row in fit.classes] == [1, 1]
@@ -169,7 +168,7 @@ def test_images_too_small_for_any_anchor_give_a_loss_of_zero_and_are_reported(tm
 def test_anchor_fit_by_hand(tmp_path):
     # Short side 120 is the picture as it is. Anchor of ratio 1 and scale 64 at cell (3, 3): 24..88 both ways.
     pictures = photographs(tmp_path, [[(24, 24, 88, 88), (24, 24, 88, 56)]])
-    fit = faster_training.anchor_fit(pictures, AnchorMaps(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400}))
+    fit = faster_training.anchor_fit(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400}))
     cat, dog = fit.classes
     assert (cat["class"], cat["objects"], cat["best_iou"], cat["reached"], cat["untouched"]) == ("cat", 1, 1.0, 1.0, 0.0)
     assert 0.5 < dog["best_iou"] < 0.7
@@ -180,7 +179,7 @@ def test_anchor_fit_by_hand(tmp_path):
 def test_a_pyramid_is_refused(tmp_path):
     pictures = photographs(tmp_path, OBJECTS)
     with pytest.raises(InputError, match="one size"):
-        faster_training.Batches(pictures, AnchorMaps(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1")
+        faster_training.Batches(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1")
 
 
 def joint_network(seed=0):
@@ -211,7 +210,7 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
 
 def test_joint_regions_follow_the_rules_and_depend_on_the_item_alone(tmp_path):
     pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**JOINT)
-    items = joint_training.Batches(pictures, AnchorMaps(ANCHORS, 16), chosen, 3, "joint")(0)
+    items = joint_training.Batches(pictures, ProposerGrid(ANCHORS, 16), chosen, 3, "joint")(0)
     item = next(one for one in items if len(one.objects))
     size = item.image.shape[1], item.image.shape[0]
     proposals = np.concatenate([item.objects + shift for shift in range(-60, 60, 3)]).astype(np.float32)

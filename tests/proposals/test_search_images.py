@@ -9,7 +9,7 @@ import pytest
 
 from lib.images.decode import content_of
 from lib.proposals import cached
-from lib.selective_search.search_images import search_images
+from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
 from lib.stage.errors import InputError
 from lib.stage.params import Compute
