@@ -17,17 +17,17 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 class Device:
     """A torch device and the precision of its matrix products.
 
-    place : the device;  kind : float32, bfloat16 or float16 (float16 on a GPU only, with loss scaling)
+    torch_device : where;  dtype : float32, bfloat16 or float16 (float16 on a GPU only, with loss scaling)
     """
 
-    place: torch.device
-    kind: torch.dtype
+    torch_device: torch.device
+    dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which forward passes run."""
-        if self.kind == torch.float32:
+        if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self.place.type, dtype=self.kind)
+        return torch.autocast(self.torch_device.type, dtype=self.dtype)
 
     def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
         """How many threads should use the network at once, and what each of them calls first.
@@ -35,14 +35,14 @@ class Device:
         On a CPU each computes on one core, since several small problems side by side waste less than one that is
         spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
         """
-        return (workers, lambda: torch.set_num_threads(1)) if self.place.type == "cpu" else (1, lambda: None)
+        return (workers, lambda: torch.set_num_threads(1)) if self.torch_device.type == "cpu" else (1, lambda: None)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling; does nothing unless gradients are float16."""
-        return torch.amp.GradScaler(self.place.type, enabled=self.kind == torch.float16)
+        return torch.amp.GradScaler(self.torch_device.type, enabled=self.dtype == torch.float16)
 
 
-def pick(device: str, precision: Precision, training: bool = False) -> Device:
+def pick_device(device: str, precision: Precision, training: bool = False) -> Device:
     """The device that `compute.device` and a `precision` param ask for.
 
     `auto` precision is float32 in training on a CPU; elsewhere bfloat16 where the processor computes in it (on

@@ -121,7 +121,7 @@ def resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 
 def to_input(image: NDArray[np.uint8], recipe: Recipe, device: Device) -> Tensor:
     """uint8 (H, W, 3) RGB -> float32 (1, 3, H, W) as the weights want it, channels-last, on the device."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device.place)
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device.torch_device)
     return recipe(pixels.permute(2, 0, 1)[None])
 
 

@@ -41,7 +41,7 @@ def detect(
     regions: Callable[[str, Image], Boxes] | None,
     candidates: Candidates,
     clock: Clock,
-    place: Device,
+    device: Device,
     workers: int,
 ) -> Iterator[str]:
     """Gives the candidates of the images `todo`, in order, to `candidates`; yields each image's key when it is done.
@@ -64,7 +64,7 @@ def detect(
     if todo:
         scored(todo[0])
         clock.reset()
-    for image_id, size, found in ahead(scored, todo, *place.side_by_side(workers)):
+    for image_id, size, found in ahead(scored, todo, *device.side_by_side(workers)):
         with clock("select"):
             candidates.add(image_id, size, found)
         yield image_id

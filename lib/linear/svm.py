@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from lib.linear.feature_norm import refuse_non_finite
-from lib.linear.negative_pool import NegativePool
+from lib.linear.negative_cache import NegativeCache
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 
@@ -150,7 +150,7 @@ class Miner:
         self.bias = np.zeros(len(classes), np.float32)
         self.trained = np.zeros(len(classes), bool)
         self.log = np.empty((0, len(LOG_COLUMNS)), np.int64)
-        self.pool = NegativePool(features, len(classes))
+        self.pool = NegativeCache(features, len(classes))
         self._added = np.zeros(len(classes), np.int64)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.boxes.boxes import Boxes, iou
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 
@@ -71,12 +71,12 @@ class Recall:
         self._boxes.append(len(boxes))
 
     @classmethod
-    def of(cls, photographs: Photographs, table: ByImage) -> "Recall":
+    def of(cls, image_set: ImageSet, table: ByImage) -> "Recall":
         """What a table of proposals covers of the objects of all images of `photographs`."""
         measured = cls()
-        for image_id in photographs.ids:
-            objects, labels = photographs.objects(image_id)
-            measured.add(tables.boxes(table[image_id]), objects, [photographs.classes[label] for label in labels])
+        for image_id in image_set.ids:
+            objects, labels = image_set.objects(image_id)
+            measured.add(tables.boxes(table[image_id]), objects, [image_set.classes[label] for label in labels])
         return measured
 
     def files(self, name: str) -> dict[str, Any]:

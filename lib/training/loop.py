@@ -126,7 +126,7 @@ def train(
     Raises InputError at the first loss that is not finite; no state with such weights is ever saved.
     """
     # Inputs are channels-last; a network in the other order would be converted at every layer, at thrice the time.
-    network.to(device.place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network.to(device.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = _optimiser(network, head, settings)
     scaler = device.scaler()
     state = scratch / "state.pt"
@@ -134,7 +134,7 @@ def train(
     todo = range(start, settings.iterations)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     # Threads would draw from the one generator of dropout in no fixed order.
-    alone = device.place.type != "cpu" or any(isinstance(module, nn.Dropout) for module in network.modules())
+    alone = device.torch_device.type != "cpu" or any(isinstance(module, nn.Dropout) for module in network.modules())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(min(settings.parts, cores), initializer=lambda: torch.set_num_threads(1))
     parallel: Callable[..., Iterable[Any]] = map if alone else pool.map

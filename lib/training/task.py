@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lib.backbones.device import Device
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training.loop import Optimisation, Part
@@ -34,7 +34,7 @@ class Given:
     method: str
     params: Mapping[str, Any]
     seed: int
-    images: Photographs
+    images: ImageSet
     path: Callable[[str], Path]
     device: Device
     memory: int

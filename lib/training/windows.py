@@ -31,7 +31,7 @@ class Windows:
 
 
 @dataclass
-class Pools:
+class WindowSets:
     """Two pools of windows over all images and classes, foreground and background, filled image by image.
 
     foreground : IoU at or above which a window takes the class of its best object (ties: the first class)
@@ -80,7 +80,7 @@ class Pools:
         return first, second
 
 
-def draw(
+def sample_windows(
     pools: tuple[Windows, Windows], size: int, foreground_share: float, mirror: float, random: np.random.Generator
 ) -> tuple[Windows, NDArray[np.bool_]]:
     """One batch: background first, then floor(size · share) foreground windows, uniform with replacement.

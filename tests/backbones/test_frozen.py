@@ -6,10 +6,10 @@ from torch import nn
 from lib.backbones import backbones
 from lib.backbones.frozen import FrozenNorm, freeze_norms, norms
 from lib.backbones.region_layers import region_layers
-from lib.detectors.fast.network import DetectionHead, Network
-from lib.detectors.faster.network import Proposer
-from lib.detectors.faster.rpn import RPN, Anchors, Layers
-from lib.detectors.faster.train_joint import Joint
+from lib.detectors.fast.network import DetectionHead, FastNetwork
+from lib.detectors.faster.network import ProposalNetwork
+from lib.detectors.faster.rpn import RPN, Anchors, RpnLayers
+from lib.detectors.faster.train_joint import JointNetwork
 
 
 class Small(FrozenNorm):
@@ -43,8 +43,8 @@ def networks(name):
     backbone = backbones.build(name)
     head = DetectionHead(*region_layers(backbone, 8, 0.5), 2)
     anchors = Anchors(scales=[32.0], ratios=[1.0], base=16.0, centre=8.0)
-    rpn = RPN(backbone.channels, Layers(width=8, score="softmax"), anchors, 16)
-    return [backbone, Network(backbone, head), Proposer(backbone, rpn), Joint(backbone, rpn, head)]
+    rpn = RPN(backbone.channels, RpnLayers(width=8, score="softmax"), anchors, 16)
+    return [backbone, FastNetwork(backbone, head), ProposalNetwork(backbone, rpn), JointNetwork(backbone, rpn, head)]
 
 
 def old_train(network):

@@ -130,9 +130,9 @@ def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
 
     images = {f"{k}.jpg": np.full((20 + k, 30, 3), k, np.uint8) for k in range(7)}
     candidates = Candidates(tmp_path, CLASSES, len(images), SPP)
-    place, clock = Device(torch.device("cpu"), torch.float32), Clock()
+    device, clock = Device(torch.device("cpu"), torch.float32), Clock()
     detector = Constant(wants_proposals)
-    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, place, workers))
+    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, device, workers))
     assert done == list(images)
     candidates.write(tmp_path / "d.parquet")
     found = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)

@@ -12,11 +12,11 @@ from lib.backbones.device import Device
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale
 from lib.detectors.fast import training as fast_training
-from lib.detectors.fast.network import DetectionHead, Network
+from lib.detectors.fast.network import DetectionHead, FastNetwork
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint, train_rpn
-from lib.detectors.faster.network import Proposer
-from lib.detectors.faster.rpn import RPN, Anchors, Layers, Proposing
+from lib.detectors.faster.network import ProposalNetwork
+from lib.detectors.faster.rpn import RPN, Anchors, Proposing, RpnLayers
 from lib.training.trunk import TrainedTrunk
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -56,7 +56,7 @@ def gradients(network, losses):
 def parts_of(name):
     torch.manual_seed(0)
     backbone = backbones.build(name)
-    rpn = RPN(backbone.channels, Layers(width=8, score="softmax"), ANCHORS, 16)
+    rpn = RPN(backbone.channels, RpnLayers(width=8, score="softmax"), ANCHORS, 16)
     return backbone, rpn, DetectionHead(*region_layers(backbone, 8, 0.0), 2)
 
 
@@ -70,12 +70,12 @@ def draw(rpn, size, objects, settings):
 @pytest.mark.parametrize("case", ["no objects", "no anchor inside"])
 def test_rpn(name, case):
     backbone, rpn, _ = parts_of(name)
-    settings, network = train_rpn.Train(**RPN_SETTINGS), Proposer(backbone, rpn).train()
+    settings, network = train_rpn.RpnTraining(**RPN_SETTINGS), ProposalNetwork(backbone, rpn).train()
     size = SIZE if case == "no objects" else (20, 20)
     drawn = draw(rpn, size, NONE, settings)
     by = rpn_targets.divisors([drawn], settings.loss, settings.targets)
-    item = train_rpn.Item(IMAGE[: size[1], : size[0]], (0, False), "a", drawn, by)
-    part = train_rpn.item_losses(network, TrainedTrunk(network.trunk, 1, CPU.place), item, settings, CPU)
+    item = train_rpn.RpnExample(IMAGE[: size[1], : size[0]], (0, False), "a", drawn, by)
+    part = train_rpn.item_losses(network, TrainedTrunk(network.trunk, 1, CPU.torch_device), item, settings, CPU)
     total, found = gradients(network, part.losses)
     assert part.losses["rpn_boxes"].item() == 0
     if case == "no anchor inside":
@@ -91,12 +91,12 @@ def test_fast_without_foreground_and_without_regions(name, box_loss, boxes_only,
     if boxes_only and box_loss == "none":
         pytest.skip("phases() refuses it")
     backbone, _, head = parts_of(name)
-    settings, network = fast_training.Train(**FAST_SETTINGS, box_loss=box_loss), Network(backbone, head).train()
+    settings, network = fast_training.FastTraining(**FAST_SETTINGS, box_loss=box_loss), FastNetwork(backbone, head).train()
     fast_training.freeze(network, settings, boxes_only)
     rois = np.float32([[0, 0, 0, 40, 40]] * regions).reshape(-1, 5)
     label, target = np.zeros(regions, np.int64), np.zeros((regions, 4), np.float32)
-    item = fast_training.Item(IMAGE, rois, label, target, 16, ("a", False, 0))
-    trunk = TrainedTrunk(network.trunk, None if boxes_only else 1, CPU.place)
+    item = fast_training.FastExample(IMAGE, rois, label, target, 16, ("a", False, 0))
+    trunk = TrainedTrunk(network.trunk, None if boxes_only else 1, CPU.torch_device)
     part = fast_training.item_losses(network, trunk, item, settings, CPU)
     total, _ = gradients(network, part.losses)
     assert (total == 0) == (regions == 0)
@@ -109,14 +109,14 @@ def test_joint(name, box_loss, case):
     backbone, rpn, head = parts_of(name)
     least = 0.0 if case == "no objects" else 1000.0  # pixels of a proposal
     proposing = Proposing(pre_nms=None, post_nms=20, nms=0.7, min_size=least)
-    settings = train_joint.Train(**RPN_SETTINGS, **REGIONS, box_loss=box_loss, proposing=proposing)
-    network = train_joint.Joint(backbone, rpn, head).train()
+    settings = train_joint.JointTraining(**RPN_SETTINGS, **REGIONS, box_loss=box_loss, proposing=proposing)
+    network = train_joint.JointNetwork(backbone, rpn, head).train()
     size = (20, 20) if "neither" in case else SIZE
     objects = np.float32([[10, 10, 50, 60]]) if case == "no proposals" else NONE
     labels = np.zeros(len(objects), np.int64)
     drawn = draw(rpn, size, objects, settings)
-    item = train_joint.Item(IMAGE[: size[1], : size[0]], (0, False), "a", 1.0, objects, labels, drawn, 3)
-    trunk = TrainedTrunk(network.detector.trunk, 1, CPU.place)
+    item = train_joint.JointExample(IMAGE[: size[1], : size[0]], (0, False), "a", 1.0, objects, labels, drawn, 3)
+    trunk = TrainedTrunk(network.detector.trunk, 1, CPU.torch_device)
     part = train_joint.item_losses(network, trunk, item, settings, CPU)
     total, _ = gradients(network, part.losses)
     assert (total == 0) == ("neither" in case)

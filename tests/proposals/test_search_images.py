@@ -34,11 +34,11 @@ def pictures(tmp_path: Path) -> dict[str, tuple[str, str, str, bool]]:
 
 def run(pictures: dict[str, tuple[str, str, str, bool]], folder: Path, earlier: Path | None = None) -> list[str]:
     """The stage's loop; returns the images that were searched."""
-    photographs, searched = SimpleNamespace(address=pictures.__getitem__), []
+    image_set, searched = SimpleNamespace(address=pictures.__getitem__), []
 
     def search(missing):
         searched.extend(missing)
-        return search_images(photographs, missing, FAST, HERE)
+        return search_images(image_set, missing, FAST, HERE)
 
     keys = {name: cached.key(address[2], FAST.fingerprint()) for name, address in pictures.items()}
     cached.update(folder / "table.parquet", keys, earlier, folder / "scratch", search)

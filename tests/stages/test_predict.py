@@ -45,7 +45,7 @@ def method(request, monkeypatch):
     values["fake"] = {"detect": block}
     row = SimpleNamespace(
         settings="fake.detect", reads=lambda: {"fake.detect": Detect},
-        detector=lambda files, params, place, clock: Detector(request.param == "a table of proposals"),
+        detector=lambda files, params, device, clock: Detector(request.param == "a table of proposals"),
     )
     monkeypatch.setattr(predict.params, "load", lambda: values)
     monkeypatch.setattr(pipeline, "entries", dict)

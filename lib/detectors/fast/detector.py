@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.selection import Scored, Selection, unmoved
-from lib.detectors.fast.network import Pass, Prepared, refine, softmax
+from lib.detectors.fast.network import RegionInput, RegionScorer, refine, softmax
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
@@ -40,15 +40,15 @@ class Detector:
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._run, self._settings, self._clock = Pass(files["model"], place, settings.batch, clock), settings, clock
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._run, self._settings, self._clock = RegionScorer(files["model"], device, settings.batch, clock), settings, clock
         self.classes, self.prepare = self._run.classes, self._run.prepare
         if settings.scores == "svm" and files["scores"] == files["model"]:
             raise InputError([Fault("no SVMs", str(files["scores"]), "has a softmax, and the block says scores: svm",
                                     "softmax", "Set scores: softmax, or give the row SVMs as scores in dvc.yaml")])
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
 
-    def __call__(self, prepared: Prepared) -> Scored:
+    def __call__(self, prepared: RegionInput) -> Scored:
         """The regions, cut to the image, their scores, and how they move."""
         rows = self._run(prepared, ("fc7",) if self._svm else ())
         with self._clock("scores"):

@@ -65,7 +65,7 @@ class ProposerGrid(AnchorGrid):
         self.settings, self.stride = settings, stride
 
 
-class Layers(Settings):
+class RpnLayers(Settings):
     """Block `faster.rpn`: the layers.
 
     width : channels of the 3 x 3 convolution (paper: 512 for VGG-16, 256 for ZF)
@@ -98,7 +98,7 @@ class RPN(nn.Module):
     (softmax), or A scores of objects (logistic); deltas anchor by anchor, dx dy dw dh.
     """
 
-    def __init__(self, channels: int, layers: Layers, anchors: Anchors, stride: int) -> None:
+    def __init__(self, channels: int, layers: RpnLayers, anchors: Anchors, stride: int) -> None:
         super().__init__()
         self.settings, self.anchors = layers, ProposerGrid(anchors, stride)
         scores = 2 if layers.score == "softmax" else 1
@@ -137,7 +137,7 @@ class RPN(nn.Module):
 def restore(section: dict[str, Any]) -> RPN:
     """The layers that `RPN.describe` described."""
     tensors = section["tensors"]
-    layers, anchors = Layers(**section["layers"]), Anchors(**section["anchors"])
+    layers, anchors = RpnLayers(**section["layers"]), Anchors(**section["anchors"])
     rpn = RPN(tensors["conv.weight"].shape[1], layers, anchors, section["stride"])
     rpn.load_state_dict(tensors)
     return rpn.eval()

@@ -39,13 +39,13 @@ class Detector:
     """Scores and refines the proposals of an image with the trained models of R-CNN.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : block `rcnn.detect`;  place : where to run;  clock : takes the time of each part
+    settings : block `rcnn.detect`;  device : where to run;  clock : takes the time of each part
     """
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._extractor, self._clock = Extractor(files["model"], place, settings.batch), clock
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._extractor, self._clock = Extractor(files["model"], device, settings.batch), clock
         self.classes = self._extractor.classes
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
         self._boxes = linear.Regressors(files["boxes"], self.classes) if settings.regress else None

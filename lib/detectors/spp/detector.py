@@ -15,7 +15,7 @@ from pydantic import Field
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection, unmoved
-from lib.detectors.spp.network import Extractor, Prepared
+from lib.detectors.spp.network import Extractor, SppInput
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 
@@ -37,22 +37,22 @@ class Detector:
     """Scores and refines the proposals of an image.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : the block `spp.detect`;  place : where to run;  clock : takes the time of each part
+    settings : the block `spp.detect`;  device : where to run;  clock : takes the time of each part
     """
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._extractor = Extractor(files["model"], place, settings.batch, clock=clock)
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._extractor = Extractor(files["model"], device, settings.batch, clock=clock)
         self._clock, self.classes = clock, self._extractor.classes
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
         self._boxes = linear.Regressors(files["boxes"], self.classes) if settings.regress else None
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> SppInput:
         """As `Extractor.prepare`."""
         return self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: Prepared) -> Scored:
+    def __call__(self, prepared: SppInput) -> Scored:
         """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         rows = self._extractor.features(prepared)
         with self._clock("scores"):

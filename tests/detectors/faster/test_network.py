@@ -14,7 +14,7 @@ from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import detector as detector_module
 from lib.detectors.faster import network as faster
-from lib.detectors.faster.rpn import RPN, Anchors, Layers, Proposing
+from lib.detectors.faster.rpn import RPN, Anchors, Proposing, RpnLayers
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
 
@@ -31,7 +31,7 @@ def parts(seed):
     torch.manual_seed(seed)
     backbone = backbones.build("efficientnet_lite0")
     anchors = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
-    rpn = RPN(backbone.channels, Layers(width=16, score="softmax"), anchors, 16)
+    rpn = RPN(backbone.channels, RpnLayers(width=16, score="softmax"), anchors, 16)
     head = DetectionHead(*region_layers(backbone, 16, 0.0), len(CLASSES))
     for module in (rpn.scores, rpn.deltas, head.score, head.box):
         nn.init.normal_(module.weight, std=0.1)
@@ -130,7 +130,7 @@ def test_other_trunks_scales_and_recipes_are_not_shared(files, tmp_path):
 
 
 def test_proposals_lie_in_the_image_best_first_and_at_least_one(files, image):
-    proposals = faster.Proposals(files / "m1.pt", CPU, Clock())
+    proposals = faster.ImageProposer(files / "m1.pt", CPU, Clock())
     boxes, scores = proposals(proposals.prepare(image), REGIONS)
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     assert (np.diff(scores) <= 0).all()
@@ -182,6 +182,6 @@ def test_a_pyramid_or_a_file_without_proposer_is_refused(files, tmp_path):
     backbone, rpn, _ = parts(0)
     model_file.save(tmp_path / "p.pt", backbone, CLASSES, Scale(short_side=[100, 150], max_side=400), rpn=rpn.describe())
     with pytest.raises(InputError, match="one size"):
-        faster.Proposals(tmp_path / "p.pt", CPU, Clock())
+        faster.ImageProposer(tmp_path / "p.pt", CPU, Clock())
     with pytest.raises(InputError, match="rpn"):
-        faster.Proposals(files / "m2.pt", CPU, Clock())
+        faster.ImageProposer(files / "m2.pt", CPU, Clock())

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from lib.boxes.anchors import inside
 from lib.boxes.coding import decode
 from lib.detectors.faster import rpn
-from lib.detectors.faster.rpn import Anchors, Layers, ProposerGrid, Proposing
+from lib.detectors.faster.rpn import Anchors, ProposerGrid, Proposing, RpnLayers
 from lib.storage import checkpoint
 
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
@@ -17,7 +17,7 @@ TEST = Proposing(pre_nms=6000, post_nms=300, nms=0.7, min_size=16.0)
 
 def network(score="softmax", channels=8):
     torch.manual_seed(0)
-    return rpn.RPN(channels, Layers(width=12, score=score), ANCHORS, 16)
+    return rpn.RPN(channels, RpnLayers(width=12, score=score), ANCHORS, 16)
 
 
 PAPER = Anchors(scales=[128.0, 256.0, 512.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
@@ -61,7 +61,7 @@ def test_nonsense_is_refused():
 
 
 def test_initialised_as_in_the_authors_prototxt():
-    net = rpn.RPN(64, Layers(width=64, score="softmax"), ANCHORS, 16)
+    net = rpn.RPN(64, RpnLayers(width=64, score="softmax"), ANCHORS, 16)
     for layer, outputs in ((net.conv, 64), (net.scores, 12), (net.deltas, 24)):
         assert layer.out_channels == outputs
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)

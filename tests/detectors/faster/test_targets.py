@@ -10,10 +10,10 @@ from lib.boxes.boxes import iou
 from lib.boxes.coding import decode
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.rpn import Anchors, ProposerGrid
-from lib.detectors.faster.targets import Divisors, Loss, Sample, Targets, sample
+from lib.detectors.faster.targets import AnchorSample, AnchorTargets, Divisors, RpnLoss, sample
 
-PAPER = Targets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
-AUTHORS_LOSS = Loss(normaliser="sampled", box_weight=1.0, sigma=3.0)
+PAPER = AnchorTargets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
+AUTHORS_LOSS = RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0)
 MAPS = ProposerGrid(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0), 16)
 
 
@@ -27,7 +27,7 @@ boxes = st.builds(
 )
 def test_samples_keep_the_rules(objects, width, height, wanted, seed):
     objects = np.float32(objects).reshape(-1, 4) * 2
-    settings = Targets(**{**PAPER.model_dump(), "anchors": wanted})
+    settings = AnchorTargets(**{**PAPER.model_dump(), "anchors": wanted})
     anchors = MAPS.of_image(width, height)
     drawn = sample(anchors, (width, height), objects, 9, settings, np.random.default_rng(seed))
     usable = inside(anchors, width, height)
@@ -51,7 +51,7 @@ def test_sampling_is_uniform_and_depends_on_the_generator_alone():
     assert draws[0].rows.tolist() == draws[1].rows.tolist() != draws[2].rows.tolist()
     usable = inside(anchors, 200, 200)
     random = np.random.default_rng(0)
-    few = Targets(**{**PAPER.model_dump(), "anchors": 20})
+    few = AnchorTargets(**{**PAPER.model_dump(), "anchors": 20})
     counts = np.zeros(len(anchors))
     for _ in range(2000):
         counts[sample(anchors, (200, 200), np.zeros((0, 4), np.float32), 9, few, random).rows] += 1
@@ -86,11 +86,11 @@ def test_an_image_without_objects_has_no_box_loss():
     [
         # Two sampled: a positive of log-odds 0, a negative of ln 3: ln 2 + ln 4. Errors 0.05 (quadratic at σ 3) and 1.
         (AUTHORS_LOSS, (np.log(2) + np.log(4)) / 2, (4.5 * 0.0025 + 1 - 1 / 18) / 2),
-        (Loss(normaliser="paper", box_weight=10.0, sigma=1.0), (np.log(2) + np.log(4)) / 256, 10 * (0.5 * 0.0025 + 0.5) / 6),
+        (RpnLoss(normaliser="paper", box_weight=10.0, sigma=1.0), (np.log(2) + np.log(4)) / 256, 10 * (0.5 * 0.0025 + 0.5) / 6),
     ],
 )
 def test_losses_by_hand(loss, objectness, boxes):
-    drawn = Sample(np.array([4, 1]), np.float32([[0, 0, 0.05, 0]]), positions=6)
+    drawn = AnchorSample(np.array([4, 1]), np.float32([[0, 0, 0.05, 0]]), positions=6)
     logits = torch.tensor([9.0, np.log(3), 9, 9, 0, 9])
     deltas = torch.zeros(6, 4)
     deltas[4, 0] = -1
@@ -118,7 +118,7 @@ def test_losses_of_a_batch_are_the_sums_of_its_parts():
 
 
 def test_gradient_of_the_losses_by_finite_differences():
-    drawn = Sample(np.array([2, 0, 3]), np.float32([[0.1, -0.5, 0.02, 2]]), positions=4)
+    drawn = AnchorSample(np.array([2, 0, 3]), np.float32([[0.1, -0.5, 0.02, 2]]), positions=4)
     by = Divisors(3, 5)
     logits, deltas = torch.randn(4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
 

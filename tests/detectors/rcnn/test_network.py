@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lib.backbones import backbones
-from lib.backbones.device import Device, pick
+from lib.backbones.device import Device, pick_device
 from lib.detectors.rcnn import detector as detector_module
 from lib.detectors.rcnn import network as rcnn
 from lib.detectors.rcnn import training
@@ -30,7 +30,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     crop = rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=1)
-    network = rcnn.Network(backbones.build("resnet18"), CLASSES, crop)
+    network = rcnn.RcnnNetwork(backbones.build("resnet18"), CLASSES, crop)
     checkpoint.save(folder / "cnn.pt", rcnn.describe(network))
     random = np.random.default_rng(0)
     weights = random.normal(size=(3, 512)).astype(np.float32)
@@ -51,7 +51,7 @@ BOXES = np.array([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5
 
 def test_fresh_classifier_as_in_the_authors_prototxt():
     torch.manual_seed(0)
-    network = rcnn.Network(backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6))
+    network = rcnn.RcnnNetwork(backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6))
     assert network.classifier.out_features == 4
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not network.classifier.bias.any()
@@ -138,10 +138,10 @@ def test_loss_is_the_mean_over_the_batch_in_parts(models):
 
 
 def test_devices():
-    assert pick("cpu", "auto", training=True).kind == torch.float32
-    assert pick("auto", "float32").kind == torch.float32
+    assert pick_device("cpu", "auto", training=True).dtype == torch.float32
+    assert pick_device("auto", "float32").dtype == torch.float32
     with pytest.raises(InputError, match="float16"):
-        pick("cpu", "float16")
+        pick_device("cpu", "float16")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match=r"is 'cuda', and torch finds no GPU.*compute.device: auto"):
-            pick("cuda", "auto")
+            pick_device("cuda", "auto")

@@ -7,7 +7,7 @@ from lib.backbones import backbones
 from lib.backbones.device import Device
 from lib.detectors.spp import detector as spp
 from lib.detectors.spp import network as spp_network
-from lib.detectors.spp.network import Layers
+from lib.detectors.spp.network import SppLayers
 from lib.linear import files as linear
 from lib.linear.box_ridge import BoxRegressors
 from lib.parallel.clock import Clock
@@ -28,7 +28,7 @@ SETTINGS = spp.Detect(
 
 def make_network(levels=(1, 2), scales=None):
     torch.manual_seed(0)
-    classifier = spp_network.Network(backbones.build("resnet18"), Layers(levels=list(levels), fc=32, dropout=0), ["a", "b"])
+    classifier = spp_network.SppNetwork(backbones.build("resnet18"), SppLayers(levels=list(levels), fc=32, dropout=0), ["a", "b"])
     window = Window(side=64, nearest="area", slack=1.5)
     return spp_network.for_detection(classifier, CLASSES, scales or SCALES, window)
 
@@ -63,7 +63,7 @@ def store(models, image, tmp_path_factory):
     folder, network = tmp_path_factory.mktemp("maps"), spp_network.load(models / "cnn.pt")
     table = pd.DataFrame({"image_id": ["a.jpg"], "width": [160], "height": [120]})
     layout = map_store.layout(network.backbone.trunk, table, SCALES)
-    trunk = spp_network.inference_trunk(network, CPU.place)
+    trunk = spp_network.inference_trunk(network, CPU.torch_device)
     for form in map_store.variants(SCALES, mirrored=True):
         writer = map_store.writer(folder, layout, form, 256, 2**20)
         assert writer.todo == ["a.jpg"]
@@ -83,13 +83,13 @@ def test_network_round_trip_and_fresh_softmax(models):
     assert again.head.classifier.out_features == 4
     assert not again.head.classifier.bias.any()
     torch.manual_seed(0)
-    wide = spp_network.Head(50, Layers(levels=[1], fc=2000, dropout=0), 21)
+    wide = spp_network.SppHead(50, SppLayers(levels=[1], fc=2000, dropout=0), 21)
     assert wide.classifier.weight.std().item() == pytest.approx(0.01, rel=0.03)
 
 
 def test_dropout_is_a_layer_only_where_it_is_asked_for():
     def drops(share):
-        head = spp_network.Head(10, Layers(levels=[1], fc=4, dropout=share), 2)
+        head = spp_network.SppHead(10, SppLayers(levels=[1], fc=4, dropout=share), 2)
         return sum(isinstance(module, torch.nn.Dropout) for module in head.modules())
 
     assert (drops(0.0), drops(0.5)) == (0, 1)
@@ -98,10 +98,10 @@ def test_dropout_is_a_layer_only_where_it_is_asked_for():
 def test_pretrained_fc_layers_are_taken_where_they_fit():
     torch.manual_seed(0)
     m0 = backbones.describe(backbones.build("alexnet"))
-    plain = spp_network.from_m0(m0, Layers(levels=[6], fc=4096, dropout=0), ["x"])
+    plain = spp_network.from_m0(m0, SppLayers(levels=[6], fc=4096, dropout=0), ["x"])
     assert torch.equal(plain.head.fc6.weight, m0["tensors"]["crop_fc.1.weight"])
     assert torch.equal(plain.head.fc7.weight, m0["tensors"]["crop_fc.4.weight"])
-    pyramid = spp_network.from_m0(m0, Layers(levels=[1, 2, 3, 6], fc=4096, dropout=0), ["x"])
+    pyramid = spp_network.from_m0(m0, SppLayers(levels=[1, 2, 3, 6], fc=4096, dropout=0), ["x"])
     assert pyramid.head.fc6.in_features == 12800  # facts: 256 · 50
     assert torch.equal(pyramid.head.fc7.weight, m0["tensors"]["crop_fc.4.weight"])
 
@@ -188,7 +188,7 @@ def test_store_keeps_mirrored_maps_apart(models, image, store):
     assert maps.mirrored
     assert "a.jpg" in maps
     assert "b.jpg" not in maps
-    trunk = spp_network.inference_trunk(network, CPU.place)
+    trunk = spp_network.inference_trunk(network, CPU.torch_device)
     mirrored = compute_map(trunk, np.ascontiguousarray(image[:, ::-1]), 128, network.backbone.recipe, CPU)
     found = maps.map("a.jpg", 128, mirrored=True)
     np.testing.assert_array_equal(found.values, mirrored.values)

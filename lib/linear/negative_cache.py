@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class NegativePool:
+class NegativeCache:
     """Feature rows with their keys (image, box) and the classes that hold them as a negative.
 
     `held` bool (M, C) says which class holds which row. Order is that of arrival.
