@@ -16,12 +16,13 @@ PITFALLS = re.findall(r"`([\w/]+\.py)::(\w+)`", Path("docs/pitfalls.md").read_te
 @pytest.mark.parametrize("file", sorted({file for file, _ in PITFALLS}))
 def test_every_pitfall_is_held_by_a_test(file):
     """Fails with the file that has the test now, where it was moved."""
-    path = Path("tests") / file
+    path, faults = Path("tests") / file, []
     text = path.read_text() if path.exists() else ""
-    for other, name in PITFALLS:
-        if other == file and not defines(text, name):
-            moved = [f"`{one.relative_to('tests')}::{name}`" for one in Path("tests").rglob("*.py") if defines(one.read_text(), name)]
-            pytest.fail(f"{file} has no {name}; {' or '.join(moved) or 'nor has any other file'}")
+    for name in [name for other, name in PITFALLS if other == file and not defines(text, name)]:
+        moved = [one for one in sorted(Path("tests").rglob("*.py")) if defines(one.read_text(), name)]
+        places = " or ".join(f"`{one.relative_to('tests')}::{name}`" for one in moved)
+        faults.append(f"{file} has no {name}; {places or 'nor has any other file'}")
+    assert not faults, "\n".join(faults)
 
 
 def defines(text, name):

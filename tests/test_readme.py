@@ -46,6 +46,7 @@ def in_the_paper(method):
 def test_readme_is_read_in_a_minute():
     text = README.read_text()
     assert len(text.splitlines()) <= 90
+    assert all(len(line) <= 100 for line in text.splitlines())
     assert len(re.findall(r"^\|-", text, re.MULTILINE)) == 1, "one table; the others are in docs/results.md"
 
 
