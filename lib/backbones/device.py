@@ -33,7 +33,7 @@ class Device:
         """How many threads should use the network at once, and what each of them calls first.
 
         On a CPU each computes on one core: several small problems side by side waste less than a single one
-        spread over the cores, and the result does not depend on the number of threads. A GPU takes one at a time.
+        spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
         """
         return (workers, lambda: torch.set_num_threads(1)) if self.torch_device.type == "cpu" else (1, lambda: None)
 
@@ -55,7 +55,8 @@ def pick_device(device: str, precision: Precision, training: bool = False) -> De
             [Fault("no device", "params.yaml: compute.device", f"is {device!r}, and torch finds no GPU", "auto, cpu",
                    "Set compute.device: auto")]
         )
-    torch_device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    automatic_device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device = torch.device(automatic_device if device == "auto" else device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Deterministic mode would also fill each new tensor before it is computed, a tenth of a training step's time.

@@ -12,7 +12,7 @@ def truncate(layer: nn.Linear, rank: int) -> nn.Sequential:
     layer   : weight float32 (out, in);  rank : t, at most the smaller of the two
     returns : Linear (in -> t) with Σ Vᵀ and Linear (t -> out) with U, for the t largest singular values
 
-    U holds the eigenvectors of W Wᵀ, and Σ Vᵀ = Uᵀ W: the product that an SVD of W gives, in a tenth of the time.
+    U holds the eigenvectors of W Wᵀ, and Σ Vᵀ = Uᵀ W: the product of an SVD of W, in a tenth of its time.
     """
     thin, wide = pair = _pair(layer, rank)
     weight = layer.weight.detach().double()

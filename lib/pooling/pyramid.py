@@ -41,7 +41,7 @@ class Window(Settings):
 
 @dataclass(frozen=True)
 class Axis:
-    """The cells of a map along x or y: `cells`, the first centred at pixel `first` (0-based), then one every `stride`."""
+    """A map's cells along x or y: `cells` of them, the first centred at pixel `first` (0-based), then every `stride`."""
 
     cells: int
     first: float

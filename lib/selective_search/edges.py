@@ -77,7 +77,10 @@ def position_count(shape: tuple[int, int]) -> int:
 
 
 def steps(width: int) -> NDArray[np.uint64]:
-    """From the position of an edge's first pixel to that of its second: uint64 (64,), added modulo 2**64, by the edge's number modulo 64."""
+    """From the position of an edge's first pixel to that of its second, by the edge's number modulo 64.
+
+    returns : uint64 (64,), to be added modulo 2**64
+    """
     tiles = -(-width // 4)
     y, x = np.divmod(np.arange(16), 4)
     down, right = np.array([0, 1, 1, 1]), np.array([1, 0, 1, -1])
@@ -148,7 +151,7 @@ def _weigh(smoothed, gain, keys):  # type: ignore[no-untyped-def]
 def _sort(keys, order, ordered_keys):  # type: ignore[no-untyped-def]
     """Stable, by counting. Indices are unsigned, which saves a check for negative ones."""
     directions, height, width = keys.shape
-    offset = np.zeros(65536, np.uint32)  # of each key: first its number of edges, then where the next one goes
+    offset = np.zeros(65536, np.uint32)  # of each key: first its number of edges, then the index of its next edge
     for y in range(height):
         for d in range(directions):
             line = keys[d, y]

@@ -1,6 +1,6 @@
 """The settings of selective search, and the three modes of the authors' code.
 
-Fast and quality are the settings of the IJCV code that R-CNN's authors ran; single is the single strategy of the paper's
+Fast and quality are the settings of the IJCV code that R-CNN's authors ran; single is the one strategy of the paper's
 table 5. OpenCV's "fast" differs: k 150, 300 and 450, and no minimum box size.
 """
 

@@ -110,11 +110,11 @@ def test_the_view_of_a_scale_has_the_bytes_of_its_factor(size):
     scale, (width, height) = Scale(short_side=[600], max_side=1000), size
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     boxes = np.random.default_rng(1).uniform(0, 500, (20, 4)).astype(np.float32)
-    view, by = scale.view(width, height), scale.factors(width, height)[0]
-    assert view.image(image).tobytes() == resize(image, by).tobytes()
+    view, ratio = scale.view(width, height), scale.factors(width, height)[0]
+    assert view.image(image).tobytes() == resize(image, ratio).tobytes()
     assert view.image(image).shape[:2] == (view.height, view.width)
-    assert view.boxes(boxes).tobytes() == (boxes * np.float32(by)).tobytes()
-    assert view.original(boxes).tobytes() == (boxes / np.float32(by)).tobytes()
+    assert view.boxes(boxes).tobytes() == (boxes * np.float32(ratio)).tobytes()
+    assert view.original(boxes).tobytes() == (boxes / np.float32(ratio)).tobytes()
 
 
 def test_a_pyramid_has_no_one_view():

@@ -65,7 +65,7 @@ def test_equals_the_twin() -> None:
         w, b, cache = twin(positives[name], images, label, QUICK)
         np.testing.assert_array_equal(miner.weights[label], w)
         assert miner.bias[label] == b
-        assert [tuple(key) for key in miner.pool.keys(label)] == list(cache)
+        assert [tuple(key) for key in miner.cache.keys(label)] == list(cache)
     assert len(miner.log) > 9, "several trainings a class, or the test shows little"
     assert miner.log[:, LOG_COLUMNS.index("evicted")].sum() > 0
 
@@ -126,7 +126,7 @@ def test_a_class_without_objects_is_skipped(absent: bool) -> None:
     np.testing.assert_array_equal(miner.trained, [True, False, True])
     np.testing.assert_array_equal(miner.weights[[0, 2]], alone.weights)
     np.testing.assert_array_equal(miner.weights[1], np.zeros(12))
-    assert len(miner.pool.keys(1)) == 0
+    assert len(miner.cache.keys(1)) == 0
     assert (miner.scores(images[0][0])[:, 1] == -np.inf).all()
     assert np.isfinite(miner.scores(images[0][0])[:, [0, 2]]).all()
     assert miner.notes == ["b: no object to learn from, so it has no SVM and no scores."]
