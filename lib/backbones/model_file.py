@@ -54,7 +54,7 @@ class Model:
 def contents(
     backbone: backbones.Backbone, classes: Sequence[str], scale: Sizing, **sections: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a file holds: the trunk of `backbone` and the sections given; `checkpoint.save` writes it.
+    """What a file holds: the trunk of `backbone` and the `sections`; `checkpoint.save` writes it.
 
     Raises ValueError for a section of a reserved name.
     """

@@ -41,7 +41,7 @@ class Window(Settings):
 
 @dataclass(frozen=True)
 class Axis:
-    """A map's cells along x or y: `cells` of them, the first centred at pixel `first` (0-based), then every `stride`."""
+    """A map's cells along x or y: `cells` of them, the first centred at pixel `first` (0-based), `stride` apart."""
 
     cells: int
     first: float

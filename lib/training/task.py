@@ -20,7 +20,7 @@ from lib.training.loop import Optimisation, Part
 
 @dataclass(frozen=True)
 class Given:
-    """What a training is given.
+    """The input of a training.
 
     stage         : address of the stage; its random numbers are a function of (seed, stage, iteration)
     block, method : keys of params.yaml: the training's settings, and what all trainings of the method share

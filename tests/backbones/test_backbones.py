@@ -132,7 +132,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
 
 
 def test_random_images_are_not_enough_for_a_folded_net_to_lie():
-    """fold_batch_norm leaves the network it was given as it was."""
+    """fold_batch_norm leaves its argument as it was."""
     net = backbones.build("resnet18").eval()
     crops = torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))
     with torch.no_grad():

@@ -106,7 +106,7 @@ def test_measure_by_hand(tmp_path: Path) -> None:
     features, sample = store(tmp_path, images), NormSample(target=20, images=200, boxes=200)
     assert measure(features, "fc7", list(images), sample, seed=3) == pytest.approx(2.5)
     assert measure(features, "pool5", list(images), sample, seed=3) == pytest.approx(0.25)
-    # Images outside the list asked for, test images for example, do not count.
+    # Images outside the list, test images for example, do not count.
     assert measure(features, "fc7", ["c"], sample, seed=3) == pytest.approx(20 / 6)
 
 

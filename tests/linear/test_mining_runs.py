@@ -44,11 +44,13 @@ def twin(
 ) -> tuple[Rows, float, dict[tuple, Rows]]:
     """One class by the book: a cache by key, a count, trainings, evictions."""
     cache: dict[tuple[int, int], Rows] = {}
-    w, b, added = np.zeros(positives.shape[1], np.float32), np.float32(0), 0
+    w, b = np.zeros(positives.shape[1], np.float32), np.float32(0)
+    added = 0
     for number, (features, overlaps) in enumerate(images):
         for row in range(len(features)):
             hard = number == 0 or features[row] @ w + b > s.hard_threshold
-            if hard and (overlaps[row, label] < s.negative_iou or overlaps[row, label] == 0) and (number, row) not in cache:
+            negative = overlaps[row, label] < s.negative_iou or overlaps[row, label] == 0
+            if hard and negative and (number, row) not in cache:
                 cache[number, row] = features[row]
                 added += 1
         if cache and (number == 0 or added > s.retrain_after or number == len(images) - 1):

@@ -49,8 +49,8 @@ def test_no_slack_is_the_papers_rule():
     ((3, 3, 3, 3), [480, 1200], CODE, 1200),  # no area: the largest, not a division by zero
 ])
 def test_scale_of_a_window(box, scales, window, expected):
-    chosen = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
-    assert scales[chosen[0]] == expected
+    scale = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
+    assert scales[scale[0]] == expected
 
 
 def test_equal_distances_take_the_first_scale():
@@ -61,7 +61,7 @@ def test_equal_distances_take_the_first_scale():
 
 
 def test_both_axes_are_stretched_by_the_shorter_side():
-    """First pixel to first, last to last: x' = (x - 1) (s - 1) / (m - 1) + 1. Boxes outside or empty keep their rows."""
+    """First pixel to first, last to last: x' = (x - 1) (s - 1) / (m - 1) + 1. Boxes outside or empty keep rows."""
     x, y = Axis(40, 15.0, 16), Axis(30, 15.0, 16)
     boxes = np.array(
         [[0, 0, 320, 240], [0, 0, 160, 240], [50, 50, 50, 50], [-90, -90, -10, -10], [900, 900, 950, 990]], np.float32

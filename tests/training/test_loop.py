@@ -31,7 +31,7 @@ def network():
 
 def run(tmp_path, stop=None, net=None, poison=None, **changes):
     net = net or network()
-    chosen = settings(**changes)
+    optimisation = settings(**changes)
 
     def batch(i):
         random = training.generator(3, "test", i)
@@ -39,7 +39,7 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
         labels = torch.from_numpy(random.integers(3, size=8))
         if i == poison:
             images[0] = torch.nan
-        return [(images[part :: chosen.parts], labels[part :: chosen.parts]) for part in range(chosen.parts)]
+        return [(images[part :: optimisation.parts], labels[part :: optimisation.parts]) for part in range(optimisation.parts)]
 
     def losses(part):
         loss = nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8
@@ -51,7 +51,7 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
                 raise KeyboardInterrupt
             yield i
 
-    log = training.train(net, [net[2]], batch, losses, chosen, CPU, 3, "test", tmp_path, progress)
+    log = training.train(net, [net[2]], batch, losses, optimisation, CPU, 3, "test", tmp_path, progress)
     checkpoint.save(tmp_path / "final.pt", {"net": net.state_dict(), "log": log})
     return net, log, hashlib.md5((tmp_path / "final.pt").read_bytes()).hexdigest()
 
@@ -124,8 +124,8 @@ def test_two_sgd_steps_keep_the_momentum():
     """Gradients of 1: the first step is the rate, the second the rate times 1 + momentum."""
     net = nn.Linear(1, 1, bias=False)
     before = net.weight.item()
-    chosen = settings(optimiser={"name": "sgd", "momentum": 0.5}, learning_rate=0.25, weight_decay=0.0)
-    optimiser = training._optimiser(net, [], chosen)
+    optimisation = settings(optimiser={"name": "sgd", "momentum": 0.5}, learning_rate=0.25, weight_decay=0.0)
+    optimiser = training._optimiser(net, [], optimisation)
     for _ in range(2):
         net.weight.grad = torch.ones(1, 1)
         optimiser.step()
@@ -142,7 +142,8 @@ def test_two_sgd_steps_keep_the_momentum():
     ({"schedule": {"name": "step", "every": 0, "gamma": 0.1}},
      r"train.schedule.every: is 0. Allowed: greater than or equal to 1"),
     ({"schedule": {"name": "cosin", "warmup": 0.1}},
-     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Did you mean cosine\?"),
+     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. "
+     r"Did you mean cosine\?"),
     ({"schedule": {"warmup": 0.1}},
      r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Add it."),
     ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
