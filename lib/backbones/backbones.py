@@ -196,7 +196,7 @@ def restore(contents: Mapping[str, Any]) -> Backbone:
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy for inference, in which each batch norm is folded into the convolution registered right before it.
+    """A copy for inference, in which a batch norm registered right after a convolution is folded into it.
 
     The same function up to rounding, in fewer passes over memory. Works for timm's norm-plus-activation layers too.
     """

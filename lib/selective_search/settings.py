@@ -28,7 +28,7 @@ MODES: dict[str, Mode] = {
 class Settings(params.Settings):
     """Every number of selective search.
 
-    mode            : "single", "fast" or "quality"; the value of each of the next three that is left empty
+    mode            : "single", "fast" or "quality"; it sets those of the next three that are left empty
     colour_spaces   : names out of `colour.SPACES`
     k               : grey levels, the scale of the first segmentation; also its smallest region, in pixels
     strategies      : sums of similarities, letters out of "CTSF"

@@ -31,7 +31,7 @@ class _Folded(nn.Module):
 
 
 def through_frozen_norm(network: nn.Module) -> nn.Module:
-    """A copy in which each batch norm is folded into the convolution registered right before it.
+    """A copy in which a batch norm registered right after a convolution is folded into it.
 
     Its parameters are the network's own: training the copy trains the network. Convolutions with a bias of their own,
     and those that pad in their forward pass, are left as they are.

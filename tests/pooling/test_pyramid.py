@@ -49,8 +49,8 @@ def test_no_slack_is_the_papers_rule():
     ((3, 3, 3, 3), [480, 1200], CODE, 1200),  # no area: the largest, not a division by zero
 ])
 def test_scale_of_a_window(box, scales, window, expected):
-    scale = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
-    assert scales[scale[0]] == expected
+    index = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
+    assert scales[index[0]] == expected
 
 
 def test_equal_distances_take_the_first_scale():

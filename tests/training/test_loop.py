@@ -39,7 +39,8 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
         labels = torch.from_numpy(random.integers(3, size=8))
         if i == poison:
             images[0] = torch.nan
-        return [(images[part :: optimisation.parts], labels[part :: optimisation.parts]) for part in range(optimisation.parts)]
+        parts = optimisation.parts
+        return [(images[part::parts], labels[part::parts]) for part in range(parts)]
 
     def losses(part):
         loss = nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8
