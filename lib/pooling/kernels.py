@@ -28,15 +28,22 @@ def _edge(start, size, grid, part, limit):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _region(roi, scale):  # type: ignore[no-untyped-def]
+    """First column and row of a region (image, x1 y1 x2 y2) in cells, and how many it has; turned inside out it has one."""
+    last = np.float32(1)  # the last pixel lies one before the half-open end
+    x1, y1 = _cell(roi[1], scale), _cell(roi[2], scale)
+    across = max(_cell(roi[3] - last, scale) - x1 + 1, 1)
+    down = max(_cell(roi[4] - last, scale) - y1 + 1, 1)
+    return x1, y1, across, down
+
+
+@kernel
 def grid_max(maps, rois, scale, pooled):  # type: ignore[no-untyped-def]
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
-    one = np.float32(1)
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
-        across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
-        down = max(_cell(rois[r, 4] - one, scale) - y1 + 1, 1)
+        x1, y1, across, down = _region(rois[r], scale)
         for i in range(grid):
             top, bottom = _edge(y1, down, grid, i, height)
             for j in range(grid):
@@ -58,12 +65,9 @@ def grid_argmax(maps, rois, scale, pooled, winners):  # type: ignore[no-untyped-
     """As `grid_max`, with the cell (row-major, -1: none) that each value came from; ties go to the first."""
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
-    one = np.float32(1)
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
-        across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
-        down = max(_cell(rois[r, 4] - one, scale) - y1 + 1, 1)
+        x1, y1, across, down = _region(rois[r], scale)
         for i in range(grid):
             top, bottom = _edge(y1, down, grid, i, height)
             for j in range(grid):
