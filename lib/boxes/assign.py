@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import Boxes, iou
 
-IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
+IGNORED, NEGATIVE = -1, 0
+POSITIVE = 1
 Best = Literal["none", "ties", "one"]
 
 
@@ -66,7 +67,8 @@ def assign(
         labels[((pairs == most) & (most > 0)).any(axis=1)] = POSITIVE
     elif best == "one":
         rows, owners = _one_each(pairs)
-        labels[rows], nearest[rows], overlap[rows] = POSITIVE, owners, pairs[rows, owners]
+        labels[rows], nearest[rows] = POSITIVE, owners
+        overlap[rows] = pairs[rows, owners]
     return Assignment(labels, nearest, overlap)
 
 

@@ -27,7 +27,8 @@ class Candidates:
     """Collects image by image, in a fixed order; `done` images are already in the scratch folder."""
 
     def __init__(self, scratch: Path, classes: Sequence[str], images: int, selection: Selection) -> None:
-        self._scratch, self._classes, self._selection = scratch, list(classes), selection
+        self._scratch, self._classes = scratch, list(classes)
+        self._selection = selection
         per_set = selection.per_set * images if selection.per_set else None
         floor = -np.inf if selection.floor is None else selection.floor
         self._shortlist = Shortlist(len(classes), selection.per_image, per_set, floor)
@@ -84,7 +85,8 @@ class Candidates:
         good = np.zeros(len(rows), bool)
         for label in np.unique(labels):
             good[labels == label] = self._shortlist.survives(int(label), scores[labels == label])
-        rows, labels, scores = rows[good], labels[good], scores[good]
+        rows, labels = rows[good], labels[good]
+        scores = scores[good]
         rows = rows.assign(**{"class": [self._classes[label] for label in labels]})
         kept = nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)[: self._selection.most]
         return rows.iloc[kept][tables.DETECTIONS.names]

@@ -18,7 +18,9 @@ FILES = ("model", "scores", "boxes", "regions")  # the roles that files play
 
 @dataclass(frozen=True)
 class Row:
-    """The roles of a row's command: `detector`, `settings`, `proposing` (the same key where it has no such block), and `FILES`."""
+    """The roles of a row's command: `detector`, `settings`, `proposing` (`settings` again where a table holds the
+    regions), and `FILES`.
+    """
 
     roles: Mapping[str, str]
 
@@ -41,7 +43,8 @@ class Row:
     def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], device: Device, clock: Clock) -> Detector:
         """The detector, its models loaded.
 
-        files : by role;  params : checked values of `reads`;  device : where to run;  clock : takes the time of each part
+        files  : by role;  params : checked values of `reads`
+        device : where to run;  clock : takes the time of each part
         """
         blocks = [params[key] for key in self.reads()]
         made: Detector = self.module.Detector(files, *blocks, device, clock)
@@ -55,7 +58,8 @@ def row(method: str, entries: Mapping[str, Entry]) -> tuple[Row, dict[str, Path]
     known = [name.removeprefix("detect@") for name in entries if name.startswith("detect@")]
     if method not in known:
         raise InputError(
-            [Fault("unknown method", "--method", f"is {method!r}", ", ".join(known), suggestion(method, known) or "Choose one")]
+            [Fault("unknown method", "--method", f"is {method!r}", ", ".join(known),
+                   suggestion(method, known) or "Choose one")]
         )
     roles = entries[f"detect@{method}"].roles
     files = {role: Path(roles[role]) for role in FILES if Path(roles[role]).suffix == ".pt"}

@@ -29,7 +29,8 @@ class Shortlist:
     ) -> None:
         if per_image < 1 or (per_set is not None and per_set < 1):
             raise ValueError(f"per_image {per_image} and per_set {per_set} must be at least 1.")
-        self._per_image, self._per_set, self._floor = per_image, per_set, floor
+        self._per_image, self._per_set = per_image, per_set
+        self._floor = floor
         self.thresholds = np.full(classes, floor, np.float64)
         # The best scores so far, as heaps whose root is the smallest; a list would be sorted for every image.
         self._best: list[list[float]] = [[] for _ in range(classes)]

@@ -14,7 +14,8 @@ from lib.boxes.nms import nms, nms_per_class
 from lib.boxes.selection import Scored, Selection
 from lib.detection.shortlist import Shortlist
 
-KEPT, UNUSED, SURPLUS = -1, -2, -3
+KEPT, UNUSED = -1, -2
+SURPLUS = -3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
     rows = np.concatenate([np.empty(0, np.int64), *rows_of])
     boxes = clip(scored.refine(rows, labels, regions[rows]), *size)
     order = np.argsort(-scores[rows, labels], kind="stable")
-    rows, labels, boxes = rows[order], labels[order], boxes[order]
+    rows, labels = rows[order], labels[order]
+    boxes = boxes[order]
     remover = np.full(len(rows), UNUSED, np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
@@ -80,7 +82,7 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
 def _removers(
     boxes: Boxes, scores: NDArray[np.floating], threshold: float, names: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Who suppressed each box of one class, by `names`: the first kept one, in order of score, that overlaps it too much."""
+    """Who suppressed each box of one class, by `names`: the first kept one, by score, that overlaps it too much."""
     kept = nms(boxes, scores, threshold)
     remover = np.full(len(boxes), UNUSED, np.int64)
     remover[kept] = KEPT
@@ -95,7 +97,8 @@ def _removers(
 
 
 def describe(found: Trace, classes: list[str], most: int) -> dict[str, object]:
-    """The trace as plain values for a page: the `most` best detections, each with what led to it and what it removed."""
+    """The trace as plain values for a page: the `most` best detections, each with what led to it and what it removed.
+    """
     kept = np.flatnonzero(found.remover == KEPT)[:most]
     return {
         "classes": classes,

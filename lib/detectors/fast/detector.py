@@ -41,7 +41,8 @@ class Detector:
     wants_proposals = True
 
     def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
-        self._run, self._settings, self._clock = RegionScorer(files["model"], device, settings.batch, clock), settings, clock
+        self._run = RegionScorer(files["model"], device, settings.batch, clock)
+        self._settings, self._clock = settings, clock
         self.classes, self.prepare = self._run.classes, self._run.prepare
         if settings.scores == "svm" and files["scores"] == files["model"]:
             raise InputError([Fault("no SVMs", str(files["scores"]), "has a softmax, and the block says scores: svm",

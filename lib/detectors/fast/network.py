@@ -1,6 +1,7 @@
-"""Fast R-CNN (Girshick 2015): one trunk pass an image, RoI pooling, a head with class scores and boxes, trained at once.
+"""Fast R-CNN (Girshick 2015): one pass of the trunk per image, RoI pooling, a head of class scores and boxes.
 
-Faster R-CNN's detector is this network on other proposals. R regions of an image, C classes without background, D features.
+Faster R-CNN's detector is this network on other proposals. R regions of an image, C classes without background,
+D features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class DetectionHead(nn.Module):
             return self.score(fc7.float()), self.box(fc7.float()).unflatten(1, (-1, 4))
 
     def deltas(self, normalised: Tensor) -> Tensor:
-        """Normalised deltas (R, C+1, 4) as the network gives them -> dx dy dw dh (R, C+1, 4), for `box_coding.decode`."""
+        """Normalised deltas (R, C+1, 4) as the network gives them -> dx dy dw dh (R, C+1, 4), for `coding.decode`."""
         return normalised * self.std + self.mean
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -81,7 +82,8 @@ class FastNetwork(FrozenNorm):
     def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
-        self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
+        self.stride, self.grid = backbone.stride, backbone.grid
+        self.recipe = backbone.recipe
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
@@ -101,8 +103,10 @@ def describe_head(head: DetectionHead, fc: int, dropout: float, ranks: Sequence[
     return {"fc": fc, "dropout": dropout, "ranks": list(ranks), "tensors": head.state_dict()}
 
 
-def restore_head(backbone: Backbone, section: Mapping[str, Any], classes: int, dropout: float | None = None) -> DetectionHead:
-    """What `describe_head` described, on a backbone of the same name. `dropout` replaces the file's, for more training."""
+def restore_head(
+    backbone: Backbone, section: Mapping[str, Any], classes: int, dropout: float | None = None
+) -> DetectionHead:
+    """What `describe_head` described, on a backbone of the same name. `dropout` replaces the file's in training."""
     layers, features = region_layers(backbone, section["fc"], section["dropout"] if dropout is None else dropout)
     if section["ranks"]:
         restore_ranks(layers, section["ranks"])
@@ -145,9 +149,10 @@ class RegionScorer:
         network, self.model = load(model)
         assert isinstance(self.model.scale, Scale)
         self.scale, self.classes = self.model.scale, self.model.classes
-        self._device, self._batch, self._clock = device, batch, clock
-        folded = backbones.fold_batch_norm(network)
-        self.network: FastNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+        self._device, self._batch = device, batch
+        self._clock = clock
+        folded: Any = backbones.fold_batch_norm(network)
+        self.network: FastNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)
 
     def prepare(self, image: Image, boxes: Boxes) -> RegionInput:
         """Sizes the image and its regions (float32 (R, 4), R may be 0). Regions are cut to the image."""
@@ -156,7 +161,8 @@ class RegionScorer:
             boxes = clip(boxes, width, height)
             factors = self.scale.factors(width, height)
             levels = choose_level(boxes, factors)
-            images, rois, back, count = [], [], np.zeros(len(boxes), np.int64), 0
+            images, rois = [], []
+            back, count = np.zeros(len(boxes), np.int64), 0
             for level in np.unique(levels):
                 rows = np.flatnonzero(levels == level)
                 scaled = boxes[rows] * np.float32(factors[level])
@@ -168,8 +174,8 @@ class RegionScorer:
             return RegionInput(images, rois, back, boxes)
 
     def __call__(self, prepared: RegionInput, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and `fc7`
-        (R, D) where `layers` names it.
+        """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and
+        `fc7` (R, D) where `layers` names it.
         """
         names = [*layers, "logits", "deltas"]
         head = self.network.head
@@ -209,7 +215,7 @@ def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 class Extractor:
-    """Features of the regions of one image after another, for SVMs on a trained Fast R-CNN (paper §5.4; train_svms.py)."""
+    """Features of the regions of one image after another, for SVMs on a trained Fast R-CNN (§5.4; train_svms.py)."""
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
         self._run = RegionScorer(model, device, batch, Clock())

@@ -1,5 +1,7 @@
-"""Which regions of an image a detection head learns from, where to move them, and its multi-task loss (Fast R-CNN §2.3,
-equations 1 to 3; the authors' roidb.py, minibatch.py, smooth_L1_loss_layer.cu). R regions, C classes without background; labels are 0 for background and 1 to C.
+"""Which regions of an image a detection head learns from, where to move them, and its multi-task loss.
+
+Fast R-CNN §2.3, equations 1 to 3; the authors' roidb.py, minibatch.py, smooth_L1_loss_layer.cu. R regions, C classes
+without background; labels are 0 for background and 1 to C.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from lib.backbones.scaling import Scale
 from lib.boxes.assign import POSITIVE, assign
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import encode
+from lib.stage.errors import Fault, InputError
 from lib.training.loop import Optimisation
 
 BoxLoss = Literal["smooth_l1", "l2", "none"]
@@ -29,7 +32,7 @@ class Regions:
 
     boxes   : float32 (R, 4), the image's objects first
     overlap : float32 (R,)  largest IoU with an object, 1 for the objects, 0 in an image without
-    label   : int64 (R,)    class of that object (of equals the first) where `overlap` reaches the foreground's limit, else 0
+    label   : int64 (R,)    class of that object (ties go to the first) where `overlap` reaches `foreground`, else 0
     target  : float32 (R, 4)  deltas onto that object, not normalised; 0 where the label is 0
     """
 
@@ -83,15 +86,17 @@ def sample(
     bad = hard if len(hard) else np.flatnonzero(rest)
     foreground = min(round(count * foreground_share), len(good))
     chosen = random.choice(good, foreground, replace=False)
-    return np.concatenate([chosen, random.choice(bad, min(count - foreground, len(bad)), replace=False)]).astype(np.int64)
+    filling = random.choice(bad, min(count - foreground, len(bad)), replace=False)
+    return np.concatenate([chosen, filling]).astype(np.int64)
 
 
 class Statistics:
-    """Mean and deviation of the targets of each class, over all foreground regions of all images (paper §2.3: "zero mean
-    and unit variance"; roidb.py: not over the sampled ones, the objects themselves included).
+    """Mean and deviation of the targets of each class, over all foreground regions of all images (paper §2.3: "zero
+    mean and unit variance"; roidb.py: not over the sampled ones, the objects themselves included).
 
-    classes : C;  mirror : probability with which images are mirrored, which turns dx round: at 0.5 the figures are those
-    of the authors' set with every image in it twice
+    classes : C
+    mirror  : probability with which images are mirrored, which turns dx round: at 0.5 the figures are those of the
+              authors' set with every image in it twice
     """
 
     def __init__(self, classes: int, mirror: float) -> None:
@@ -136,7 +141,7 @@ class HeadTraining(Optimisation):
     images, regions  : of a batch (paper: 2, 128)
     foreground_share : largest share of foreground (paper: 0.25)
     foreground       : IoU from which a region is foreground (paper: 0.5)
-    background       : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn's Faster: 0, 0.5)
+    background       : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn: 0, 0.5)
     mirror           : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
     fc, dropout      : of the region layers, see `region_layers`
     box_loss, beta   : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
@@ -159,19 +164,49 @@ class HeadTraining(Optimisation):
     precision: Precision
 
 
+class FastTraining(HeadTraining):
+    """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
+
+    regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
+    proposals_max     : first so many proposals of an image; null for all
+    head              : fresh, or the file's whole in the role `head` (previous), or fresh outputs on that file's fc6
+                        and fc7 (outputs: py-faster-rcnn's step 4)
+    frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
+    stage_wise        : first without the box loss, then as many iterations of the box layer alone (§5.1)
+    statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
+    """
+
+    proposals_max: int | None = Field(ge=1)
+    head: Literal["fresh", "previous", "outputs"]
+    frozen: int | Literal["all"]
+    stage_wise: bool
+    statistics: Literal["per_class", "fixed"]
+    std_floor: float = Field(gt=0)
+
+    def phases(self) -> list["FastTraining"]:
+        """The trainings that follow each other: one, or two where it is stage-wise."""
+        if self.stage_wise and self.box_loss == "none":
+            problem = "is true, and box_loss: none leaves it nothing to do"
+            remedy = "Set one of them, or stage_wise: false"
+            raise InputError([Fault("bad setting", "params.yaml: stage_wise", problem, "smooth_l1, l2", remedy)])
+        return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
+
+
 def head_loss(
-    logits: Tensor, deltas: Tensor, label: Tensor, target: Tensor, total: int, box_loss: BoxLoss, beta: float, weight: float
+    logits: Tensor, deltas: Tensor, label: Tensor, target: Tensor, total: int, box_loss: BoxLoss, beta: float,
+    weight: float,
 ) -> dict[str, Tensor]:
     """One image's share of the loss of a batch. R regions of the image, C classes without background.
 
     logits   : float (R, C+1);  deltas : float (R, C+1, 4), normalised, of which those of the true class count
     label    : int64 (R,), 0 for background;  target : float32 (R, 4), normalised;  R may be 0
-    total    : regions of the whole batch, by which both sums are divided: of foreground **and** background, and not times
-               the four coordinates (a batch without regions: 1)
-    box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; 1 / σ² in py-faster-rcnn);
-               l2: d² / 2 (R-CNN, SPPnet); none
+    total    : regions of the whole batch, by which both sums are divided: of foreground **and** background, and not
+               times the four coordinates (a batch without regions: 1)
+    box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; py-faster-rcnn:
+               1 / σ²); l2: d² / 2 (R-CNN, SPPnet); none
     weight   : λ of the box loss
-    returns  : `classification`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without foreground
+    returns  : `classification`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without
+               foreground
     """
     count, kind = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
     losses = {"classification": functional.cross_entropy(logits.to(kind), label, reduction="sum") / count}

@@ -6,12 +6,11 @@ Paper §2.3; the authors' minibatch.py, roidb.py. R regions of an image, C class
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lib.backbones import model_file
 from lib.backbones.device import Device
@@ -21,7 +20,7 @@ from lib.backbones.scaling import factor, resize, to_input
 from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head, restore_head
-from lib.detectors.fast.targets import HeadTraining, Regions, head_loss
+from lib.detectors.fast.targets import FastTraining, Regions, head_loss
 from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
 from lib.storage import tables
@@ -32,33 +31,6 @@ from lib.training.task import Given, Phase, Task
 from lib.training.trunk import TrainedTrunk
 
 PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
-
-
-class FastTraining(HeadTraining):
-    """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
-
-    regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
-    proposals_max     : first so many proposals of an image; null for all
-    head              : fresh, or the file's whole in the role `head` (previous), or fresh outputs on that file's fc6 and fc7
-                        (outputs: py-faster-rcnn's step 4)
-    frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
-    stage_wise        : first without the box loss, then as many iterations of the box layer alone (§5.1)
-    statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
-    """
-
-    proposals_max: int | None = Field(ge=1)
-    head: Literal["fresh", "previous", "outputs"]
-    frozen: int | Literal["all"]
-    stage_wise: bool
-    statistics: Literal["per_class", "fixed"]
-    std_floor: float = Field(gt=0)
-
-    def phases(self) -> list["FastTraining"]:
-        """The trainings that follow each other: one, or two where it is stage-wise."""
-        if self.stage_wise and self.box_loss == "none":
-            raise InputError([Fault("bad setting", "params.yaml: stage_wise", "is true, and box_loss: none leaves it nothing to do",
-                                    "smooth_l1, l2", "Set one of them, or stage_wise: false")])
-        return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
 
 
 @dataclass(frozen=True)
@@ -86,7 +58,8 @@ class FastBatches:
     """
 
     def __init__(self, image_set: ImageSet, proposals: ByImage, settings: FastTraining, seed: int, stage: str) -> None:
-        self._image_set, self._proposals, self._settings = image_set, proposals, settings
+        self._image_set, self._proposals = image_set, proposals
+        self._settings = settings
         self._seed, self._stage = seed, stage
         classes = len(image_set.classes)
         statistics = region_sampling.Statistics(classes, settings.mirror)
@@ -130,7 +103,8 @@ class FastBatches:
         for image_id in self.images(i):
             regions = self.regions(image_id)
             regions = regions[self._draw(regions, random)]
-            mirrored, level = random.random() < self._settings.mirror, random.integers(len(self._settings.scale.short_side))
+            mirrored = random.random() < self._settings.mirror
+            level = random.integers(len(self._settings.scale.short_side))
             drawn.append((image_id, regions, bool(mirrored), int(level)))
         total = sum(len(regions) for _, regions, _, _ in drawn)
         return [self._item(*one, total) for one in drawn]
@@ -146,23 +120,27 @@ class FastBatches:
         target[regions.label == 0] = 0
         scaled = factor(width, height, scale.short_side[level], scale.max_side)
         rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaled)])
-        return FastExample(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, (image_id, mirrored, level))
+        seen, key = resize(np.ascontiguousarray(image), scaled), (image_id, mirrored, level)
+        return FastExample(seen, rois, regions.label, target, total, key)
 
 
 def start_head(
-    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: FastTraining, batches: FastBatches
+    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: FastTraining,
+    batches: FastBatches,
 ) -> DetectionHead:
     """The head that training starts from.
 
-    model   : whose backbone it fits on;  others : the file whose head is `previous`, with its weights and its statistics,
-    which `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there); fresh
-    outputs take the statistics of `batches`
+    model   : whose backbone it fits on
+    others  : the file whose head is `previous`, with its weights and its statistics, which `batches` takes over, so
+              that the loss goes on where it was (the authors' code normalises twice there); fresh outputs take the
+              statistics of `batches`
     Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
     """
     if settings.head == "fresh":
         if model.backbone.name in PRETRAINED and not model.whole:
             raise InputError(
-                [Fault("no layers", str(model.path), f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers",
+                [Fault("no layers", str(model.path),
+                       f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers",
                        "a whole network (m0.pt)", "Set head: previous in params.yaml")]
             )
         layers, features = region_layers(model.backbone, settings.fc, settings.dropout)
@@ -175,7 +153,8 @@ def start_head(
     previous.require(classes)
     if previous.backbone.name != model.backbone.name:
         raise InputError(
-            [Fault("other backbone", str(others[0]), f"is {previous.backbone.name}", model.backbone.name, "Run: dvc repro")]
+            [Fault("other backbone", str(others[0]), f"is {previous.backbone.name}", model.backbone.name,
+                   "Run: dvc repro")]
         )
     head = restore_head(model.backbone, previous.sections["head"], len(classes), settings.dropout)
     if settings.head == "outputs":
@@ -202,7 +181,8 @@ def item_losses(
     network: FastNetwork, trunk: TrainedTrunk, item: FastExample, settings: FastTraining, device: Device
 ) -> training.Part:
     """The losses of one image of a batch; `trunk` is the network's own as it runs in training."""
-    rois, label, target = (torch.from_numpy(array).to(device.torch_device) for array in (item.rois, item.label, item.target))
+    arrays = (item.rois, item.label, item.target)
+    rois, label, target = (torch.from_numpy(array).to(device.torch_device) for array in arrays)
     maps = trunk(to_input(item.image, network.recipe, device), item.key)
     logits, deltas = network.head(network.pool(maps, rois))
     found = head_loss(
@@ -217,8 +197,8 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """Fast R-CNN's network on proposals. Reads the roles `model`, whose trunk and further sections are in the result too,
-    unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block does not say `head: fresh`.
+    """Fast R-CNN's network on proposals. Reads the roles `model`, whose trunk and further sections are in the result
+    too, unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block is not `head: fresh`.
     """
     settings, images = given.settings, given.images
     batches = FastBatches(images, given.proposals(), settings, given.seed, given.stage)

@@ -37,8 +37,9 @@ class Detect(Selection):
 class Detector:
     """Regions, scores and boxes of one image after another.
 
-    files    : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), perhaps the same.
-               Where their trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs its own
+    files    : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), perhaps the
+               same. Where their trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs
+               its own
     settings : of what detects;  proposing : which boxes become regions (paper: 6000, 300, 0.7, 16)
     device, clock : where to run; takes the time of each part
     """
@@ -48,7 +49,8 @@ class Detector:
     def __init__(
         self, files: Mapping[str, Path], settings: Detect, proposing: Proposing, device: Device, clock: Clock
     ) -> None:
-        self._settings, self._proposing, self._device, self._clock = settings, proposing, device, clock
+        self._settings, self._proposing = settings, proposing
+        self._device, self._clock = device, clock
         self._proposals = ImageProposer(files["regions"], device, clock)
         self._regions = fast.RegionScorer(files["model"], device, settings.batch, clock)
         self.classes = self._regions.classes
@@ -85,7 +87,8 @@ class Detector:
 
 def same_trunk(first: model_file.Model, second: model_file.Model) -> bool:
     """True where two models see an image at the same size and their trunks and recipes are equal, bit for bit."""
-    if (first.backbone.name, first.backbone.recipe, first.scale) != (second.backbone.name, second.backbone.recipe, second.scale):
+    one, other = ((model.backbone.name, model.backbone.recipe, model.scale) for model in (first, second))
+    if one != other:
         return False
     pairs = zip(first.backbone.trunk.state_dict().values(), second.backbone.trunk.state_dict().values(), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)

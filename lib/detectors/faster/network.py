@@ -32,7 +32,8 @@ class ProposalNetwork(FrozenNorm):
 
     def __init__(self, backbone: Backbone, rpn: RPN) -> None:
         super().__init__()
-        self.trunk, self.rpn, self.recipe = backbone.trunk, rpn, backbone.recipe
+        self.trunk, self.rpn = backbone.trunk, rpn
+        self.recipe = backbone.recipe
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""
@@ -44,7 +45,8 @@ def one_size(scale: Sizing | None, where: str) -> Scale:
     """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
     if not isinstance(scale, Scale) or len(scale.short_side) != 1:
         sizes = scale.short_side if isinstance(scale, Scale) else None
-        raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", "Give one; the anchors are the scales")])
+        remedy = "Give one; the anchors are the scales"
+        raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", remedy)])
     return scale
 
 

@@ -1,4 +1,4 @@
-"""The region proposal network: its layers, and from their outputs to proposals (Faster R-CNN paper §3.1; proposal_layer.py).
+"""The region proposal network: its layers, and from their outputs to proposals (paper §3.1; proposal_layer.py).
 
 A anchors at a cell, H W cells of the map, R proposals. N is always 1: images of a batch are computed one by one.
 """
@@ -92,7 +92,7 @@ class Proposing(Settings):
 
 
 class RPN(nn.Module):
-    """A 3 x 3 convolution with ReLU, and two sibling 1 x 1 convolutions: scores and box deltas of A anchors at each cell.
+    """A 3 x 3 convolution with ReLU, and two sibling 1 x 1 convolutions: scores and deltas of A anchors at each cell.
 
     Weights N(0, 0.01²), biases 0 (authors' prototxts). Channels: the A scores of background, then the A of objects
     (softmax), or A scores of objects (logistic); deltas anchor by anchor, dx dy dw dh.
@@ -151,7 +151,8 @@ def propose(
     anchors : float32 (A, 4), all of the map, those across the border too
     logits  : float (A,);  deltas : float (A, 4);  size : width and height of the resized image
     factor  : resized / original
-    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object, in [0, 1]
+    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object,
+              in [0, 1]
 
     Boxes that are not finite are dropped. Equal scores keep the anchors' order, so that equal outputs give equal
     proposals. R may be 0.

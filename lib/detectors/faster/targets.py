@@ -63,7 +63,8 @@ class AnchorSample:
 
 
 def sample(
-    anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: AnchorTargets, random: np.random.Generator
+    anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: AnchorTargets,
+    random: np.random.Generator,
 ) -> AnchorSample:
     """Draws the anchors of an image: at most the share of positives, then negatives up to the number asked for.
 

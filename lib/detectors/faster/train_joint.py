@@ -1,7 +1,8 @@
 """Approximate joint training: proposer and detector on one trunk, all losses at once (Faster R-CNN paper §3.2).
 
-The authors' Python code only (models/…/faster_rcnn_end2end, proposal_target_layer.py). The proposals of the moment count as
-given: no gradient goes through their coordinates, which is what is approximate. R regions, C classes without background.
+The authors' Python code only (models/…/faster_rcnn_end2end, proposal_target_layer.py). The proposals of the moment
+count as given: no gradient goes through their coordinates, which is what is approximate. R regions, C classes without
+background.
 """
 
 from dataclasses import dataclass
@@ -83,8 +84,11 @@ class JointExample:
 class JointBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, image_set: ImageSet, anchors: ProposerGrid, settings: JointTraining, seed: int, stage: str) -> None:
-        self._image_set, self._anchors, self._settings = image_set, anchors, settings
+    def __init__(
+        self, image_set: ImageSet, anchors: ProposerGrid, settings: JointTraining, seed: int, stage: str
+    ) -> None:
+        self._image_set, self._anchors = image_set, anchors
+        self._settings = settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
 
@@ -97,13 +101,16 @@ class JointBatches:
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
             drawn = rpn_targets.sample(anchors, size, objects, per_cell, self._settings.targets, random)
-            factor, labels = self._scale.factors(*self._image_set.size(image_id))[0], self._image_set.objects(image_id)[1]
+            factor = self._scale.factors(*self._image_set.size(image_id))[0]
+            labels = self._image_set.objects(image_id)[1]
             seed = int(random.integers(2**31))
             found.append(JointExample(image, (position, mirrored), image_id, factor, objects, labels, drawn, seed))
         return found
 
 
-def item_losses(network: JointNetwork, trunk: TrainedTrunk, item: JointExample, settings: JointTraining, device: Device) -> training.Part:
+def item_losses(
+    network: JointNetwork, trunk: TrainedTrunk, item: JointExample, settings: JointTraining, device: Device
+) -> training.Part:
     """The four losses of one image of a batch, each its share of the mean over the images."""
     maps = trunk(to_input(item.image, network.detector.recipe, device), item.key)
     logits, deltas = network.rpn(maps)
@@ -126,7 +133,9 @@ def item_losses(network: JointNetwork, trunk: TrainedTrunk, item: JointExample, 
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
 
 
-def regions_of(item: JointExample, proposals: Boxes, size: tuple[int, int], settings: JointTraining) -> region_sampling.Regions:
+def regions_of(
+    item: JointExample, proposals: Boxes, size: tuple[int, int], settings: JointTraining
+) -> region_sampling.Regions:
     """The regions of an image that the detector learns from, the objects among those drawn from; in scaled pixels."""
     regions = region_sampling.label_regions(item.objects, item.labels, proposals, size, settings.foreground)
     lower, upper = settings.background

@@ -1,4 +1,4 @@
-"""What a region proposal network learns from: whole images, 256 anchors of each (Faster R-CNN paper §3.1.2 and §3.1.3).
+"""What a region proposal network learns from: whole images, 256 anchors of each (Faster R-CNN §3.1.2 and §3.1.3).
 
 K objects of an image, A anchors of it.
 """
@@ -33,7 +33,8 @@ class RpnTraining(training.Optimisation):
     scale     : of the images, one size
     images    : of a batch (paper: 1)
     mirror    : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
-    frozen    : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10 in step 1, all in step 3)
+    frozen    : leading parts of the trunk that are not trained, or all (paper: VGG-16's first 10 in step 1, all in
+                step 3)
     targets, loss : see `rpn_targets`;  precision : of the forward passes
     """
 
@@ -64,14 +65,18 @@ class RpnExample:
 class RpnBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining, seed: int, stage: str) -> None:
-        self._image_set, self._anchors, self._settings = image_set, anchors, settings
+    def __init__(
+        self, image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining, seed: int, stage: str
+    ) -> None:
+        self._image_set, self._anchors = image_set, anchors
+        self._settings = settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
 
     def __call__(self, i: int) -> list[RpnExample]:
         """The images of batch i with their anchors."""
-        chosen, random, found = self._settings, training.generator(self._seed, self._stage, i), []
+        chosen, random = self._settings, training.generator(self._seed, self._stage, i)
+        found = []
         for position in images_of(self._seed, self._stage, i, chosen.images, len(self._image_set)):
             mirrored = bool(random.random() < chosen.mirror)
             image, objects = rpn_targets.view(self._image_set, self._image_set.ids[position], self._scale, mirrored)
@@ -83,7 +88,9 @@ class RpnBatches:
         return [RpnExample(*one, by) for one in found]
 
 
-def item_losses(network: ProposalNetwork, trunk: TrainedTrunk, item: RpnExample, settings: RpnTraining, device: Device) -> training.Part:
+def item_losses(
+    network: ProposalNetwork, trunk: TrainedTrunk, item: RpnExample, settings: RpnTraining, device: Device
+) -> training.Part:
     """The losses of one image of a batch."""
     logits, deltas = network.rpn(trunk(to_input(item.image, network.recipe, device), item.key))
     return training.Part(rpn_targets.losses(logits, deltas, item.drawn, item.by, settings.loss), [item.image_id])
@@ -93,8 +100,8 @@ def item_losses(network: ProposalNetwork, trunk: TrainedTrunk, item: RpnExample,
 class AnchorFit:
     """How well the anchors fit the objects before anything is learnt.
 
-    classes  : rows of class, objects, mean best IoU, shares of the objects with a positive anchor by the threshold alone
-               (`reached`) and without any anchor that touches them (`untouched`)
+    classes  : rows of class, objects, mean best IoU, shares of the objects with a positive anchor by the threshold
+               alone (`reached`) and without any anchor that touches them (`untouched`)
     cautions : what to mind, each with a remedy;  unused : images in which no anchor lies inside
     """
 
@@ -152,7 +159,7 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned too (M1), or M2's, frozen (M3)."""
+    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned (M1), or M2's, frozen (M3)."""
     settings, images = given.settings, given.images
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)

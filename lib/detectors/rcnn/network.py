@@ -1,4 +1,4 @@
-"""R-CNN (Girshick et al. 2014): a network on one warped crop per proposal, linear SVMs and box regressors on its features.
+"""R-CNN (Girshick et al. 2014): a network on one warped crop per proposal; SVMs and regressors use its features.
 
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
@@ -45,7 +45,8 @@ class RcnnNetwork(nn.Module):
 
     def __init__(self, backbone: backbones.Backbone, classes: list[str], crop: Crop) -> None:
         super().__init__()
-        self.backbone, self.classes, self.crop = backbone, classes, crop
+        self.backbone, self.classes = backbone, classes
+        self.crop = crop
         self.reduce = nn.AdaptiveAvgPool2d(crop.pool5_grid)
         self.classifier = nn.Linear(backbone.fc7_features, len(classes) + 1)
         nn.init.normal_(self.classifier.weight, std=0.01)
@@ -59,7 +60,7 @@ class RcnnNetwork(nn.Module):
         return last.flatten(1), fc7, self.classifier(fc7)
 
     def prepare(self, crops: Crops, device: Device) -> Tensor:
-        """Crops -> normalised float32 (N, 3, S, S) in channels-last order on the device, gaps at exactly 0 (the mean)."""
+        """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0 (the mean)."""
         inputs = self.backbone.recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
         for crop, y1, y2, x1, x2 in crops.gaps():
             inputs[crop, :, y1:y2, x1:x2] = 0
@@ -98,8 +99,8 @@ class Extractor:
         self.network = load(model)
         self.classes = self.network.classes
         self._device, self._batch = device, batch
-        folded = backbones.fold_batch_norm(self.network)
-        self._fast: RcnnNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+        folded: Any = backbones.fold_batch_norm(self.network)
+        self._fast: RcnnNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)
         side = self.network.crop.side
         with torch.inference_mode():
             shapes = self._fast(torch.zeros(1, 3, side, side, device=device.torch_device))

@@ -49,7 +49,8 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 def task(given: Given) -> Task:
     """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
-    settings, images, proposals = given.settings, given.images, given.proposals()
+    settings, images = given.settings, given.images
+    proposals = given.proposals()
     pools = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)
@@ -63,7 +64,9 @@ def task(given: Given) -> Task:
 
     def batch(i: int) -> list[tuple[Crops, Windows]]:
         random = generator(given.seed, given.stage, i)
-        drawn, mirror = windows.sample_windows(all_windows, settings.batch, settings.foreground_share, settings.mirror, random)
+        drawn, mirror = windows.sample_windows(
+            all_windows, settings.batch, settings.foreground_share, settings.mirror, random
+        )
         pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
         return [(cut_windows(network, images, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
 
@@ -73,14 +76,15 @@ def task(given: Given) -> Task:
         return Part(losses(network, crops, drawn, settings.batch, given.device), names)
 
     return Task(
-        network, once(settings, [network.classifier], batch, part_losses), settings.iterations, lambda: describe(network),
+        network, once(settings, [network.classifier], batch, part_losses), settings.iterations,
+        lambda: describe(network),
         f"{settings.iterations} iterations of {settings.batch} crops; {len(all_windows[0])} foreground and "
         f"{len(all_windows[1])} background windows",
     )
 
 
 def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
-    """Softmax cross-entropy over C+1 classes (paper §2.3), its share of the mean over the `batch` of which this is a part."""
+    """Softmax cross-entropy over C+1 classes (paper §2.3): this part's share of the mean over the `batch`."""
     labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.torch_device)
     logits = network(network.prepare(crops, device))[2]
     return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}

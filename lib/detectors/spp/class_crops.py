@@ -1,6 +1,6 @@
-"""Pictures of one thing each, for training a classifier: the objects of a detection set, or a folder of images by class.
+"""Crops of one thing each, for training a classifier: the objects of a detection set, or a folder of images by class.
 
-Each is cut at any size asked for from the same region, as SPPnet's two input sizes see it (paper §2.3). S side of a crop.
+Each is cut at any size asked for from the same region, as SPPnet's two input sizes see it (§2.3). S side of a crop.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ class ObjectCrops:
     fixed = True
 
     def __init__(self, image_set: ImageSet, context: float) -> None:
-        self.classes, self._image_set, self._context = image_set.classes, image_set, context
+        self.classes, self._image_set = image_set.classes, image_set
+        self._context = context
         self.names: list[str] = []
         self.labels: list[int] = []
         self._boxes: list[Boxes] = []
@@ -77,7 +78,8 @@ class FolderCrops:
         if not files:
             raise InputError(
                 [Fault("no images", f"spp.pretrain.folder: {folder}", "has no images in folders of classes",
-                       f"CLASS/image, {', '.join(sorted(EXTENSIONS))}", "Name another folder, or null for the objects' crops")]
+                       f"CLASS/image, {', '.join(sorted(EXTENSIONS))}",
+                       "Name another folder, or null for the objects' crops")]
             )
         self.names, self.labels = map(list, zip(*files, strict=True))
 

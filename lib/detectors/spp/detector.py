@@ -1,7 +1,7 @@
 """SPPnet (He et al. 2014): one trunk map per image and scale, windows pooled from it, fc layers on the pooled rows.
 
-The classifiers and regressors on top are R-CNN's. R regions of an image, C classes without background, D pooled features,
-F features of fc7.
+The classifiers and regressors on top are R-CNN's. R regions of an image, C classes without background, D pooled
+features, F features of fc7.
 """
 
 from collections.abc import Mapping

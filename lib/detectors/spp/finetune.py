@@ -1,4 +1,4 @@
-"""The batches and the loss with which SPPnet's fc layers are fine-tuned for detection (paper §4.1; spp_finetune_voc.m).
+"""The batches and the loss with which SPPnet's fc layers are fine-tuned for detection (§4.1; spp_finetune_voc.m).
 
 D pooled features, N windows of a batch.
 """
@@ -29,7 +29,8 @@ class SppFineTuning(Optimisation):
     batch, foreground_share : windows a batch, and the share of them that is foreground (authors: 128; paper: 25 %)
     foreground              : IoU from which a window is foreground (paper: 0.5)
     background              : IoU from which on, below `foreground`, it is background (paper: 0.1)
-    mirror                  : probability with which a window is taken from the mirrored image (authors: each image twice)
+    mirror                  : probability with which a window is taken from the mirrored image (authors: each image
+                              twice)
     precision               : of the forward passes
     """
 
@@ -47,7 +48,7 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """SPPnet's classifier with a fresh softmax, on windows of the maps. Reads the roles `model`, `maps` and `proposals`.
+    """SPPnet's classifier with a fresh softmax, on windows of the maps. Reads the roles `model`, `maps`, `proposals`.
 
     With `iterations: 0` fc6 and fc7 stay as they were, which is the paper's row without fine-tuning.
     """
@@ -78,8 +79,8 @@ class WindowPart(NamedTuple):
 def labelled_windows(
     image_set: ImageSet, proposals: ByImage, settings: SppFineTuning
 ) -> tuple[sampling.Windows, sampling.Windows]:
-    """All foreground and all background windows, objects among them; below `background` a window is neither, unless that
-    leaves no background at all, as where no image has an object.
+    """All foreground and all background windows, objects among them; below `background` a window is neither, unless
+    that leaves no background at all, as where no image has an object.
     """
     for least in (settings.background, 0.0):
         made = sampling.WindowSets(settings.foreground, settings.foreground)
@@ -97,17 +98,20 @@ def labelled_windows(
 class FineTuningBatches:
     """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
 
-    Windows are drawn as R-CNN's, uniformly with replacement, each at a scale of its own, uniform too (the authors' code;
-    the paper does not say), and pooled from the cached map of its image.
+    Windows are sampled as R-CNN's, uniformly with replacement, each at a scale of its own, uniform too (the authors'
+    code; the paper does not say), and pooled from the cached map of its image.
     """
 
     def __init__(
         self, network: SppNetwork, maps: MapStore, image_set: ImageSet,
-        windows: tuple[sampling.Windows, sampling.Windows], settings: SppFineTuning, seed: int, stage: str, device: Device,
+        windows: tuple[sampling.Windows, sampling.Windows], settings: SppFineTuning, seed: int, stage: str,
+        device: Device,
     ) -> None:
-        self._network, self._maps, self._ids, self._windows = network, maps, image_set.ids, windows
+        self._network, self._maps = network, maps
+        self._ids, self._windows = image_set.ids, windows
         self._sides = [image_set.size(image_id) for image_id in image_set.ids]
-        self._settings, self._seed, self._stage, self._device = settings, seed, stage, device
+        self._settings, self._seed = settings, seed
+        self._stage, self._device = stage, device
 
     def __call__(self, i: int) -> list[WindowPart]:
         """The pieces of batch i."""
@@ -130,7 +134,8 @@ class FineTuningBatches:
         assert network.window is not None
         rows = np.empty((len(drawn), network.head.fc6.in_features), np.float16)
         for n, (image, level) in enumerate(zip(drawn.image.tolist(), levels.tolist(), strict=True)):
-            sides, scale, flipped = self._sides[image], self._maps.scales[level], bool(mirror[n])
+            sides, scale = self._sides[image], self._maps.scales[level]
+            flipped = bool(mirror[n])
             box = flip(drawn.boxes[n][None], sides[0]) if flipped else drawn.boxes[n][None]
             seen = self._maps.map(self._ids[image], scale, flipped)
             rows[n] = pool_windows([seen], box, sides, [scale], first, network.window, network.layers.levels)[0]

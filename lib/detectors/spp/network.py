@@ -26,7 +26,7 @@ from lib.storage import checkpoint
 class SppLayers(Settings):
     """Block `spp.layers`.
 
-    levels  : n of each pyramid level, pooled into n x n bins and joined in this order (paper §4.1: 1, 2, 3, 6: 50 bins)
+    levels  : n of each pyramid level, pooled into n x n bins and joined in this order (§4.1: 1, 2, 3, 6: 50 bins)
     fc      : width of fc6 and fc7 (paper: 4096)
     dropout : share dropped after fc6 and fc7 in training (authors: 0.5); at 0 there is no such layer
     """
@@ -67,8 +67,8 @@ class SppHead(nn.Module):
 class SppNetwork(nn.Module):
     """The whole network.
 
-    classes : of the classifier, behind background (index 0) once it is fine-tuned;  windows : None until then, the scales and
-    the window rule that the fc layers were fine-tuned for
+    classes : of the classifier, behind background (index 0) once it is fine-tuned;  windows : None until then, the
+    scales and the window rule that the fc layers were fine-tuned for
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class SppNetwork(nn.Module):
         window: Window | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.layers, self.classes, self.scales, self.window = backbone, layers, classes, scales, window
+        self.backbone, self.layers = backbone, layers
+        self.classes, self.scales = classes, scales
+        self.window = window
         features = backbone.channels * sum(n * n for n in layers.levels)
         self.head = SppHead(features, layers, len(classes) + (scales is not None))
 
@@ -95,7 +97,7 @@ class SppNetwork(nn.Module):
 
 
 def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> SppNetwork:
-    """M0's trunk, and its fc6 and fc7 where they fit: alexnet's and vgg16's fc7 at `fc` 4096, fc6 only at their own grid.
+    """M0's trunk, and its fc6 and fc7 where they fit: alexnet's and vgg16's fc7 at `fc` 4096, fc6 at their own grid.
 
     classes : what the classifier tells apart, without background
     """
@@ -108,7 +110,7 @@ def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> 
 
 
 def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int], window: Window) -> SppNetwork:
-    """The classifier with a fresh (C+1)-way softmax for windows at these scales; the other layers are the same objects."""
+    """The classifier with a fresh (C+1)-way softmax for windows at these scales; its other layers are shared."""
     network = SppNetwork(classifier.backbone, classifier.layers, classes, scales, window)
     network.head = classifier.head
     network.head.renew(len(classes) + 1)
@@ -116,9 +118,7 @@ def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int],
 
 
 def describe(network: SppNetwork) -> dict[str, Any]:
-    """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, and the windows' rule once there
-    is one.
-    """
+    """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, rule of the windows."""
     return {
         **backbones.describe(network.backbone),
         "classes": network.classes,
@@ -147,7 +147,7 @@ def inference_trunk(network: SppNetwork, place: torch.device) -> nn.Module:
 
 
 class SppInput(NamedTuple):
-    """What the network needs of an image: the pixels uint8 (H, W, 3) or its maps at all scales, and the boxes float32 (R, 4)."""
+    """What the network needs of an image: pixels uint8 (H, W, 3) or maps at all scales, and boxes float32 (R, 4)."""
 
     seen: NDArray[np.uint8] | list[Map]
     sides: tuple[int, int]
@@ -166,7 +166,8 @@ class Extractor:
     ) -> None:
         self.network = load(model)
         self.classes = self.network.classes
-        self._device, self._batch, self._clock = device, batch, clock or Clock()
+        self._device, self._batch = device, batch
+        self._clock = clock or Clock()
         self._scales, self._window = self.network.scales or [], self.network.window
         self._trunk = inference_trunk(self.network, device.torch_device)
         self._head = self.network.head.to(device.torch_device)

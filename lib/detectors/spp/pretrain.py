@@ -32,8 +32,8 @@ class SppPretraining(Optimisation):
     context     : border of context around an object, pixels of a crop of side 227
     mirror      : probability with which a crop is flipped (paper §3.1: yes)
     frozen      : leading parts of the trunk that are not trained, or all: the fc layers alone (paper: 0)
-    folder      : train on images FOLDER/CLASS/*.jpg instead of the objects' crops (paper: ImageNet). Not tracked: to have
-                  a change noticed, run `dvc repro --force spp_pretrain`
+    folder      : train on images FOLDER/CLASS/*.jpg instead of the objects' crops (paper: ImageNet). Not tracked: to
+                  have a change noticed, run `dvc repro --force spp_pretrain`
     crop_share  : side of the square cut out of such an image, share of its shorter side (paper: 224 of 256)
     precision   : of the forward passes
     """
@@ -75,8 +75,8 @@ def task(given: Given) -> Task:
     return Task(
         network, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
         lambda: describe(network),
-        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} pixels, "
-        f"{len(crops.classes)} classes",
+        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} "
+        f"pixels, {len(crops.classes)} classes",
         memory=2 * given.memory,
     )
 
@@ -100,17 +100,20 @@ class PretrainingBatches:
     Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
 
     sizes  : pixels;  batch : crops a batch;  mirror : probability of a flip;  parts : pieces of a batch
-    frozen : the trunk is not trained. Then the rows are pooled ahead, a crop at a time so that they do not depend on the
-             batch, and those of crops that never change are kept
+    frozen : the trunk is not trained. Then the rows are pooled ahead, a crop at a time so that they do not depend on
+             the batch, and those of crops that never change are kept
     budget : bytes of such rows that may be kept
     """
 
     def __init__(
-        self, network: SppNetwork, crops: ClassCrops, sizes: Sequence[int], batch: int, mirror: float, parts: int, seed: int,
-        stage: str, device: Device, frozen: bool, budget: int,
+        self, network: SppNetwork, crops: ClassCrops, sizes: Sequence[int], batch: int, mirror: float, parts: int,
+        seed: int, stage: str, device: Device, frozen: bool, budget: int,
     ) -> None:
-        self._network, self._crops, self._sizes, self._batch = network, crops, list(sizes), batch
-        self._mirror, self._parts, self._seed, self._stage, self._device = mirror, parts, seed, stage, device
+        self._network, self._crops = network, crops
+        self._sizes, self._batch = list(sizes), batch
+        self._mirror, self._parts = mirror, parts
+        self._seed, self._stage = seed, stage
+        self._device = device
         self._trunk = inference_trunk(network, device.torch_device) if frozen else None
         self._kept: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
         self._room = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
@@ -147,7 +150,8 @@ class PretrainingBatches:
             rows = torch.from_numpy(piece.given).to(self._device.torch_device)
         logits = self._network.head(rows)[1]
         labels = torch.from_numpy(piece.labels).to(self._device.torch_device)
-        return Part({"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch}, piece.names)
+        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch
+        return Part({"classification": loss}, piece.names)
 
     def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
         return self._crops.cut(crop, side, random).mirrored(np.array([flip]))
@@ -168,7 +172,7 @@ class PretrainingBatches:
 
 
 def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
-    """Crops -> float32 (N, 3, S, S) as the weights want them, channels-last, on the device; gaps at exactly 0, the mean."""
+    """Crops -> float32 (N, 3, S, S) as the weights want them, channels-last, on the device; gaps are 0, the mean."""
     inputs = recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
     for crop, y1, y2, x1, x2 in crops.gaps():
         inputs[crop, :, y1:y2, x1:x2] = 0
