@@ -173,7 +173,8 @@ def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable
     def run_theirs() -> Any:
         for _ in range(STEPS):
             images = [
-                torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255 for image, _, _ in examples
+                torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255
+                for image, _, _ in examples
             ]
             targets = [
                 {

@@ -160,7 +160,7 @@ class Peer:
 
 
 def serve_peer() -> int:
-    """Runs in the peer's environment: reads mode and image, writes boxes (x y w h) and seconds, until the stream ends."""
+    """Runs in the peer's environment: reads mode and image, writes boxes (x y w h) and seconds, until the end."""
     import cv2
 
     cv2.setNumThreads(1)

@@ -67,7 +67,8 @@ def compare(options: argparse.Namespace) -> None:
         records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": texts})
     for record in records:
         print(f"{record['image_id']} ({record['picture']}): {'; '.join(record['changes'])}")
-    tables.write_json(options.out / "changes.json", {"first": names[0], "second": names[1], **counts, "images": records})
+    summary = {"first": names[0], "second": names[1], **counts, "images": records}
+    tables.write_json(options.out / "changes.json", summary)
     print(f"Pictures and changes.json are in {options.out}")
 
 

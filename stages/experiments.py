@@ -1,7 +1,7 @@
 """The papers' ablations: queues a group with DVC, and prints the paper's table with our figures beside it.
 
 ``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: one experiment per row and
-seed, run by ``dvc queue start -j 1`` (two would compete for the cores); `table` writes `results/experiments/GROUP.json` and `.md`.
+seed, run by ``dvc queue start -j 1`` (two would compete for the cores); `table` writes `results/experiments/GROUP.*`.
 """
 
 import argparse

@@ -25,7 +25,8 @@ def main(life: Life) -> None:
     names = [name.removeprefix("evaluate@") for name in entries if name.startswith("evaluate@")]
     life.announce(f"{len(names)} methods, {settings.resamples} resamples")
     scored = {
-        name: inputs.read(life.dep(f"data/detections/{name}.parquet"), folder / "objects.parquet", test) for name in names
+        name: inputs.read(life.dep(f"data/detections/{name}.parquet"), folder / "objects.parquet", test)
+        for name in names
     }
     classified = {
         name: errors.classify(method_inputs, scoring.similar, scoring.iou, scoring.background)

@@ -30,7 +30,7 @@ class Change:
 
 
 def changes(root: Path, folders: Iterable[str]) -> list[Change]:
-    """Of every commit from HEAD back, newest first, below the folders. 30 % alike is a rename; -l0 compares all pairs."""
+    """Of every commit from HEAD back, newest first, below the folders. 30 % alike is a rename; -l0: all pairs."""
     return parse(git(root, "log", "-M30%", "-l0", "--name-status", "--format=@%H", "--", *folders))
 
 

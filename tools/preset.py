@@ -4,8 +4,8 @@
 
 The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write.
 Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stays, so a killed run resumes and a second
-run does only what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the copy's metrics,
-METHOD.json and proposals/, and the folders cost/ and speed/.
+run does only what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the
+copy's metrics, METHOD.json and proposals/, and the folders cost/ and speed/.
 """
 
 import argparse
@@ -49,9 +49,9 @@ def main() -> int:
 
 
 def environment() -> dict[str, str]:
-    """This process's, less what a surrounding dvc or git has set for its own repository, and a path that holds there."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-    return kept | {name: str(Path(kept[name]).resolve()) for name in ("RCNN_DATA",) if kept.get(name)}
+    """This process's, without what a surrounding dvc or git has set for its own repository; RCNN_DATA absolute."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    return variables | {name: str(Path(variables[name]).resolve()) for name in ("RCNN_DATA",) if variables.get(name)}
 
 
 def tracked(root: Path) -> list[str]:
@@ -67,7 +67,7 @@ def tracked(root: Path) -> list[str]:
 
 
 def bring(root: Path, copy: Path) -> None:
-    """Updates the copy's code to that of `root`: copies new and changed files, deletes removed ones, keeps made data."""
+    """Updates the copy's code to that of `root`: copies new and changed files, deletes removed ones, keeps data."""
     listing = copy.parent / f"{copy.name}.files"
     names = tracked(root)
     before = listing.read_text().split("\0") if listing.exists() else []

@@ -2,9 +2,9 @@
 
 The kind of a wrong detection is the first that fits: Loc, it overlaps an object of its class (duplicates included);
 Sim, the object of another class that it overlaps most is of a similar class; Oth, that object is of a class that is
-not similar; BG, it overlaps nothing. "Overlaps" is an IoU of at least `background` (0.1). Right is what the VOC protocol
-calls right (`matching`), so that these counts and the averages are of the same detections; the authors' tool would also
-let a detection take its second-best object. D detections, R objects, C classes, in the order of Inputs.
+not similar; BG, it overlaps nothing. "Overlaps" is an IoU of at least `background` (0.1). Right is what the VOC
+protocol calls right (`matching`), so that these counts and the averages are of the same detections; the authors' tool
+would also let a detection take its second-best object. D detections, R objects, C classes, in the order of Inputs.
 """
 
 from collections.abc import Mapping, Sequence

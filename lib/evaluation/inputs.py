@@ -104,7 +104,8 @@ def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
     problems: list[Fault] = []
     frames: list[pd.DataFrame] = []
     sources = (
-        (objects.with_name("images.parquet"), tables.IMAGES), (objects, tables.OBJECTS), (detections, tables.DETECTIONS),
+        (objects.with_name("images.parquet"), tables.IMAGES), (objects, tables.OBJECTS),
+        (detections, tables.DETECTIONS),
     )
     for path, schema in sources:
         try:

@@ -24,7 +24,7 @@ _CELLS = 4_000_000  # numbers held at once: a class's detections times some of t
 
 @dataclass(frozen=True)
 class Interval:
-    """value : on the images as they are;  low, high : percentiles of the resamples;  all None where there is nothing to average
+    """value : on the images as they are;  low, high : percentiles of the resamples;  None where there are no objects
     above : share of the resamples above 0, for a difference
     """
 

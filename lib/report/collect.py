@@ -27,7 +27,7 @@ class Files:
         return tables.read_json(self._dep(path))
 
     def folder(self, path: str, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-        """Every JSON file of a folder by its name without the suffix, sorted; of `wanted` only, where it is not None."""
+        """Every JSON file of a folder by its name without the suffix, sorted; only those in `wanted`, if given."""
         names = sorted(file.stem for file in self._dep(path).glob("*.json"))
         return {name: self.json(f"{path}/{name}.json") for name in names if wanted is None or name in wanted}
 
@@ -41,7 +41,7 @@ class Files:
         return self.folder("results/metrics/proposals", self.rows("results/metrics/proposals"))
 
     def rows(self, folder: str) -> list[str]:
-        """Names that the stages of dvc.yaml write below a folder: a file left by a row that was removed is not among them."""
+        """Names that the stages of dvc.yaml write below a folder: without files left by a row that was removed."""
         outs = [Path(out) for entry in self.entries.values() for out in entry.outs]
         return [out.stem for out in outs if out.parent.as_posix() == folder]
 

@@ -1,4 +1,4 @@
-"""Ablations: a folder per table of a paper, a file of params overrides per row, and the paper's table beside our figures.
+"""Ablations: a folder per table of a paper, a file of params overrides per row, and that table with our figures.
 
     experiments/GROUP/group.yaml   title, source, note, targets, metrics, measure
     experiments/GROUP/NN-ROW.yaml  row, paper, set: dotted params key -> value, and metrics where not those of the group

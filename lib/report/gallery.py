@@ -14,7 +14,7 @@ def describe(errors: Mapping[str, Errors], image_id: str, best: int) -> dict[str
     errors  : method -> what became of its detections; all on the same images and objects
     best    : most detections of a method, the best-scored of all classes
     returns : objects, rows [x1, y1, x2, y2, class, flag], flag "", "difficult" or "crowd"; detections, method -> rows
-              [x1, y1, x2, y2, class, score, kind, duplicate]; fates, method -> for each object one of errors.FATES, or ""
+              [x1, y1, x2, y2, class, score, kind, duplicate]; fates, method -> of each object, in errors.FATES or ""
     """
     first = next(iter(errors.values())).inputs
     image = first.images.index(image_id)

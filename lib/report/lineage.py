@@ -15,7 +15,8 @@ def before(name: str, entries: Mapping[str, Entry]) -> set[str]:
     while todo:
         deps = entries[todo.pop()].deps
         for other, entry in entries.items():
-            if other not in ancestors and other != name and any(_overlaps(dep, out) for dep in deps for out in entry.outs):
+            new = other not in ancestors and other != name
+            if new and any(_overlaps(dep, out) for dep in deps for out in entry.outs):
                 ancestors.add(other)
                 todo.append(other)
     return ancestors

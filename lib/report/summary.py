@@ -119,8 +119,8 @@ def _overview(methods: Sequence[Method], alone: Mapping[str, Interval], measure:
     return Table(
         "All methods", columns, rows,
         f"{first.get('images')} test images with {first.get('objects')} objects. Highest voc10 mAP here: {best}. The "
-        f"interval is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training is "
-        f"the time of all stages between the proposals and the models.{unmeasured}",
+        f"interval is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training "
+        f"is the time of all stages between the proposals and the models.{unmeasured}",
     )
 
 
