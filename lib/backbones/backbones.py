@@ -1,4 +1,4 @@
-"""The networks that all methods start from, cut at the same places.
+"""The networks that all methods start from, cut at the same points.
 
 A backbone is three parts: `trunk` (image or crop -> stride-16 map, shared by SPPnet, Fast and Faster R-CNN),
 `crop_map` (trunk map of a crop -> the last map before pooling: R-CNN's pool5) and `crop_fc` (that map -> fc7).
@@ -67,24 +67,27 @@ class Backbone(FrozenNorm):
         """levels : stride -> parts of the trunk up to its map, and the map's channels; 32: `deepest` comes after."""
         super().__init__()
         self.name, self.recipe = name, recipe
-        self.trunk, self.crop_map, self.crop_fc = trunk, crop_map, crop_fc
-        self.channels, self.grid, self.fc7_features = channels, grid, fc7_features
+        self.trunk = trunk  # before the other two: `weights` relies on the order of registration
+        self.crop_map = crop_map
+        self.crop_fc = crop_fc
+        self.channels, self.grid = channels, grid
+        self.fc7_features = fc7_features
         self._ends = {stride: end for stride, (end, _) in levels.items()}
         self.level_channels = {stride: count for stride, (_, count) in levels.items()}
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (N, 3, S, S) normalised crops -> (last map (N, C, h, w), fc7 (N, D) after ReLU where there is one)."""
+        """float32 (N, 3, S, S) normalised -> (last map (N, C, h, w), fc7 (N, D) after ReLU where there is one)."""
         last = self.crop_map(self.trunk(crops))
         return last, self.crop_fc(last)
 
     @property
     def deepest(self) -> nn.Module:
         """The layers from the trunk's map to that of stride 32: `crop_map`, less the pooling to a fixed size."""
-        pooled = isinstance(self.crop_map, nn.Sequential) and isinstance(self.crop_map[-1], nn.AdaptiveAvgPool2d)
-        return self.crop_map.get_submodule("0") if pooled else self.crop_map
+        fixed = isinstance(self.crop_map, nn.Sequential) and isinstance(self.crop_map[-1], nn.AdaptiveAvgPool2d)
+        return self.crop_map.get_submodule("0") if fixed else self.crop_map
 
     def levels(self, strides: Sequence[int]) -> Levels:
-        """What gives the maps of these strides and runs nothing behind the last; its layers are the backbone's own.
+        """A module that gives the maps of these strides and runs nothing behind the last; it shares our layers.
 
         Raises ValueError for a stride that is not in `level_channels`.
         """
@@ -100,8 +103,8 @@ class Backbone(FrozenNorm):
 
     def maps(self, images: Tensor, strides: Sequence[int]) -> dict[int, Tensor]:
         """float32 (N, 3, H, W) normalised -> stride -> map (N, C, h, w), C as in `level_channels`. See `levels`."""
-        found: dict[int, Tensor] = self.levels(strides)(images)
-        return found
+        maps: dict[int, Tensor] = self.levels(strides)(images)
+        return maps
 
     def freeze(self, parts: int) -> None:
         """No gradients for the first `parts` children of the trunk, nor for any batch norm's scale and shift."""
@@ -131,24 +134,24 @@ def _alexnet(name: str) -> Backbone:
     import torchvision
 
     net = torchvision.models.alexnet()
-    pool = nn.Sequential(net.features[12], net.avgpool)
+    pool5 = nn.Sequential(net.features[12], net.avgpool)
     levels = {4: (2, 64), 8: (5, 192), 16: (12, 256), 32: (12, 256)}
-    return Backbone(name, IMAGENET, net.features[:12], pool, _to_fc7(net.classifier), 256, 6, 4096, levels)
+    return Backbone(name, IMAGENET, net.features[:12], pool5, _to_fc7(net.classifier), 256, 6, 4096, levels)
 
 
 def _vgg16(name: str) -> Backbone:
     import torchvision
 
     net = torchvision.models.vgg16()
-    pool = nn.Sequential(net.features[30], net.avgpool)
+    pool5 = nn.Sequential(net.features[30], net.avgpool)
     levels = {1: (4, 64), 2: (9, 128), 4: (16, 256), 8: (23, 512), 16: (30, 512), 32: (30, 512)}
-    return Backbone(name, IMAGENET, net.features[:30], pool, _to_fc7(net.classifier), 512, 7, 4096, levels)
+    return Backbone(name, IMAGENET, net.features[:30], pool5, _to_fc7(net.classifier), 512, 7, 4096, levels)
 
 
 def _to_fc7(classifier: nn.Sequential) -> nn.Sequential:
-    """fc6 and fc7, fed by a map, each with its ReLU and half of it dropped after, as in Caffe's networks: torchvision's
-    AlexNet drops before them."""
-    fc6, fc7, _ = (layer for layer in classifier if isinstance(layer, nn.Linear))
+    """fc6 and fc7 on a map, each followed by its ReLU and a dropout of 0.5, as in Caffe's networks; torchvision's
+    AlexNet has its dropout before them."""
+    fc6, fc7 = [layer for layer in classifier if isinstance(layer, nn.Linear)][:2]
     return nn.Sequential(nn.Flatten(), fc6, nn.ReLU(True), nn.Dropout(), fc7, nn.ReLU(True), nn.Dropout())
 
 
@@ -193,7 +196,7 @@ def restore(contents: Mapping[str, Any]) -> Backbone:
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy for inference whose convolutions have taken in the batch norm registered right after them.
+    """A copy for inference, in which a batch norm registered right after a convolution is folded into it.
 
     The same function up to rounding, in fewer passes over memory. Works for timm's norm-plus-activation layers too.
     """

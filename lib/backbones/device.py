@@ -32,7 +32,7 @@ class Device:
     def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
         """How many threads should use the network at once, and what each of them calls first.
 
-        On a CPU each computes on one core, since several small problems side by side waste less than one that is
+        On a CPU each computes on one core: several small problems side by side waste less than a single one
         spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
         """
         return (workers, lambda: torch.set_num_threads(1)) if self.torch_device.type == "cpu" else (1, lambda: None)
@@ -55,12 +55,13 @@ def pick_device(device: str, precision: Precision, training: bool = False) -> De
             [Fault("no device", "params.yaml: compute.device", f"is {device!r}, and torch finds no GPU", "auto, cpu",
                    "Set compute.device: auto")]
         )
-    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    automatic_device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device = torch.device(automatic_device if device == "auto" else device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # It would also fill each new tensor before it is computed, a tenth of the time of a training step.
+    # Deterministic mode would also fill each new tensor before it is computed, a tenth of a training step's time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if place.type == "cpu":
+    if torch_device.type == "cpu":
         native = cpu_has_bfloat16()
         automatic = torch.bfloat16 if native and not training else torch.float32
         if precision == "float16":
@@ -69,7 +70,7 @@ def pick_device(device: str, precision: Precision, training: bool = False) -> De
             )
     else:
         automatic = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return Device(place, automatic if precision == "auto" else getattr(torch, precision))
+    return Device(torch_device, automatic if precision == "auto" else getattr(torch, precision))
 
 
 def cpu_has_bfloat16() -> bool:

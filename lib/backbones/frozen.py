@@ -1,4 +1,4 @@
-"""Batch norm that stands still: detectors see one or two images at a time, whose statistics would spoil it."""
+"""Frozen batch norm: detectors see one or two images at a time, too few for statistics of a batch."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -12,7 +12,7 @@ def norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
 
 
 def freeze_norms(network: nn.Module) -> None:
-    """No gradient for the scale and the shift of any batch norm; what they normalise is still trained."""
+    """No gradient for the scale and the shift of any batch norm; the layers before it are still trained."""
     for norm in norms(network):
         norm.requires_grad_(False)
 

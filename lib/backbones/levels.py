@@ -1,4 +1,4 @@
-"""The maps of several strides from one pass of a backbone, for detectors that look at many (SSD, RetinaNet)."""
+"""The maps of several strides from one pass of a backbone, for detectors that use several (SSD, RetinaNet)."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ class Levels(FrozenNorm):
 
     parts : stride -> the layers from the map of the stride before, ascending
 
-    It can be folded, moved and trained by itself; the tensors of a model file come from the backbone.
+    It can be folded, moved to a device and trained alone; the tensors of a model file come from the backbone.
     """
 
     def __init__(self, parts: Mapping[int, nn.Module]) -> None:

@@ -19,7 +19,7 @@ from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
 from lib.stage.params import Settings
 
-CANONICAL_SIDE = 224  # of ImageNet's crops: the region size that pre-trained layers know
+CANONICAL_SIDE = 224  # of ImageNet's crops: the region size that pre-trained layers were trained on
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class View:
         return np.asarray(boxes * self._factors(), np.float32)
 
     def original(self, boxes: Boxes) -> Boxes:
-        """float32 (R, 4) in pixels of the scaled image -> in pixels of the image, not clipped, though its
+        """float32 (R, 4) in pixels of the scaled image -> in pixels of the image. Not clipped, though the
         scaled sides were rounded."""
         return np.asarray(boxes / self._factors(), np.float32)
 
@@ -54,9 +54,9 @@ class View:
 
 
 class Scale(Settings):
-    """How large a detector sees its images.
+    """The size at which a detector sees its images.
 
-    short_side : pixels that the shorter side becomes; several make a pyramid (Fast R-CNN: 600; SPPnet and §5.2: 5 sizes)
+    short_side : pixels that the shorter side becomes; several make a pyramid (Fast R-CNN: 600; SPPnet, §5.2: 5 sizes)
     max_side   : pixels that the longer side may have; a longer one sets the factor (Fast R-CNN: 1000; pyramid 2000)
     """
 
@@ -71,8 +71,8 @@ class Scale(Settings):
         """How an image of this size is seen, by one factor. Raises ValueError where there are several sizes."""
         if len(self.short_side) != 1:
             raise ValueError(f"short_side is {self.short_side}, where one size is wanted")
-        by = self.factors(width, height)[0]
-        return View(by, by, max(round(width * by), 1), max(round(height * by), 1))
+        ratio = self.factors(width, height)[0]
+        return View(ratio, ratio, max(round(width * ratio), 1), max(round(height * ratio), 1))
 
 
 class Square(Settings):
@@ -102,12 +102,12 @@ def factor(width: int, height: int, short: int, max_side: int) -> float:
     width, height : of the image, pixels;  short : what its shorter side becomes, unless the longer one, rounded,
     would be above `max_side`; then that is what the longer side becomes (VOC's 500 x 375: 1.6 for 600 and 1000)
     """
-    chosen = short / min(width, height)
-    return max_side / max(width, height) if round(chosen * max(width, height)) > max_side else chosen
+    ratio = short / min(width, height)
+    return max_side / max(width, height) if round(ratio * max(width, height)) > max_side else ratio
 
 
 def resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """The image scaled bilinearly by OpenCV, which rounds the sides (torch's interpolate would cut them off).
+    """The image scaled bilinearly by OpenCV, which rounds the sides (torch's interpolate would round them down).
 
     image : uint8 (H0, W0, 3);  returns : uint8 (H, W, 3), each side at least 1 pixel
     """
@@ -126,7 +126,7 @@ def to_input(image: NDArray[np.uint8], recipe: Recipe, device: Device) -> Tensor
 
 
 def choose_level(boxes: Boxes, factors: Sequence[float]) -> NDArray[np.int64]:
-    """The level at which each box is nearest in area to 224 x 224 pixels; the first of equals (SPPnet §4.1).
+    """The level at which each box is nearest in area to 224 x 224 pixels; ties go to the first (SPPnet §4.1).
 
     boxes   : float32 (R, 4) in pixels of the image, half-open;  factors : L numbers
     returns : int64 (R,) in 0 .. L-1

@@ -63,7 +63,7 @@ class Regressors:
     def refine(self, rows: Rows) -> Refine:
         """The function (rows int64 (K,), labels int64 (K,) from 0, boxes (K, 4)) -> moved boxes (K, 4)."""
         features = rows[self._layer]
-        return lambda chosen, labels, boxes: self._fitted.predict(features[chosen] * self._scale, boxes, labels)
+        return lambda selected, labels, boxes: self._fitted.predict(features[selected] * self._scale, boxes, labels)
 
 
 def _tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -16,13 +16,13 @@ from lib.stage.params import Compute
 def search_images(
     image_set: ImageSet, image_ids: Sequence[str], settings: Settings, compute: Compute
 ) -> Iterator[Found]:
-    """`Found` of each image, in order. A failure comes back as text, so one bad image does not stop the others.
+    """`Found` of each image, in order. A failure is returned as text, so one bad image does not stop the others.
 
     Kernels are compiled here once, or every process of the pool would compile them for itself.
     """
     if image_ids:
         warm_up()
-    yield from in_order(_search, ((image_set.address(one), settings) for one in image_ids), compute)
+    yield from in_order(_search, ((image_set.address(image_id), settings) for image_id in image_ids), compute)
 
 
 def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:

@@ -34,12 +34,12 @@ def test_strides_and_channels_of_every_backbone(name, centred):
         for stride, found in maps.items():
             cells = (-(-height // stride), -(-width // stride))
             assert found.shape[1] == backbone.level_channels[stride]
-            off = max(abs(one - other) for one, other in zip(found.shape[2:], cells, strict=True))
+            off = max(abs(side - count) for side, count in zip(found.shape[2:], cells, strict=True))
             assert off <= (0 if centred else 2)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_maps_are_those_of_the_network_whatever_is_asked_for(name):
+def test_maps_are_those_of_the_network_for_any_strides(name):
     backbone, images = lively(name), torch.randn(2, 3, 96, 80)
     with torch.no_grad():
         trunk = backbone.trunk(images)

@@ -13,7 +13,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 @pytest.mark.parametrize(
     ("size", "short", "longest", "expected"),
     [
-        ((500, 375), 600, 1000, 1.6),  # VOC's usual photograph
+        ((500, 375), 600, 1000, 1.6),  # VOC's usual image
         ((375, 500), 600, 1000, 1.6),
         ((500, 333), 600, 1000, 600 / 333),  # 900.9 rounds to 901
         ((500, 300), 600, 1000, 2.0),  # exactly 1000
@@ -64,7 +64,9 @@ def test_input_follows_the_recipe():
 def test_levels():
     """A side of 224 at each factor: 224, 112, 56. Between two levels the nearer area wins; of equals the first."""
     factors = [1.0, 2.0, 4.0]
-    boxes = np.float32([[0, 0, 224, 224], [10, 10, 122, 122], [0, 0, 56, 56], [0, 0, 900, 900], [0, 0, 1, 1], [3, 3, 3, 9]])
+    boxes = np.float32(
+        [[0, 0, 224, 224], [10, 10, 122, 122], [0, 0, 56, 56], [0, 0, 900, 900], [0, 0, 1, 1], [3, 3, 3, 9]]
+    )
     np.testing.assert_array_equal(choose_level(boxes, factors), [0, 1, 2, 0, 2, 0])
     # 4 a - 224² = 224² - a where a = 2 · 224² / 5.
     side = (2 / 5) ** 0.5 * 224
@@ -81,7 +83,7 @@ def test_settings():
 
 
 def test_a_square_has_a_factor_for_each_axis():
-    """SSD300 on VOC's usual photograph: 0.6 and 0.8."""
+    """SSD300 on VOC's usual image: 0.6 and 0.8."""
     view = Square(side=300).view(500, 375)
     assert (view.x, view.y, view.width, view.height) == (0.6, 0.8, 300, 300)
     boxes = np.float32([[0, 0, 500, 375], [50, 75, 100, 150]])
@@ -110,11 +112,11 @@ def test_the_view_of_a_scale_has_the_bytes_of_its_factor(size):
     scale, (width, height) = Scale(short_side=[600], max_side=1000), size
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     boxes = np.random.default_rng(1).uniform(0, 500, (20, 4)).astype(np.float32)
-    view, by = scale.view(width, height), scale.factors(width, height)[0]
-    assert view.image(image).tobytes() == resize(image, by).tobytes()
+    view, ratio = scale.view(width, height), scale.factors(width, height)[0]
+    assert view.image(image).tobytes() == resize(image, ratio).tobytes()
     assert view.image(image).shape[:2] == (view.height, view.width)
-    assert view.boxes(boxes).tobytes() == (boxes * np.float32(by)).tobytes()
-    assert view.original(boxes).tobytes() == (boxes / np.float32(by)).tobytes()
+    assert view.boxes(boxes).tobytes() == (boxes * np.float32(ratio)).tobytes()
+    assert view.original(boxes).tobytes() == (boxes / np.float32(ratio)).tobytes()
 
 
 def test_a_pyramid_has_no_one_view():
