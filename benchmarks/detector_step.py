@@ -2,10 +2,10 @@
 
     python -m benchmarks.detector_step [--rounds 12] [--device cpu]
 
-Both have the trunk of efficientnet_lite0 with the same frozen parts, two pictures of 480 x 360, the same 200 proposals of
-each, 64 regions of which at most a quarter is foreground, fc6 and fc7 of 1024, 10 classes, and fused AdamW; both choose the
-regions, run forward and backward, and step. Ours also resizes its pictures and finds the labels anew; torchvision gets
-them resized. Two threads, one after the other in turns; prints the medians and the median of ours / torchvision's, and
+Both have the trunk of efficientnet_lite0 with the same frozen parts, two images of 480 x 360, the same 200 proposals
+of each, 64 regions of which at most a quarter is foreground, fc6 and fc7 of 1024, 10 classes, and fused AdamW; both
+sample the regions, run forward and backward, and step. Ours also resizes its images and computes the labels anew;
+torchvision gets them resized. Two threads, in turns; prints the medians and the median of ours / torchvision's, and
 writes results/benchmarks/detector_step.json.
 """
 
@@ -56,9 +56,11 @@ TRAIN = ft.FastTraining(
 
 
 def make_set(folder: Path) -> tuple[ImageSet, ByImage]:
-    """Noise with bright squares, three objects a picture, half of the proposals about them."""
+    """Noise with bright squares, three objects an image, half of the proposals around them."""
     random = np.random.default_rng(0)
-    images, objects, proposals = [], [], []
+    images: list[tuple] = []
+    objects: list[tuple] = []
+    proposals: list[tuple] = []
     for number in range(IMAGES):
         pixels, image_id = random.integers(0, 120, (SIZE[1], SIZE[0], 3), np.uint8), f"{number}.png"
         corners = random.integers(0, 140, (3, 2))
@@ -73,7 +75,8 @@ def make_set(folder: Path) -> tuple[ImageSet, ByImage]:
         objects += [(image_id, i, str(i), *box, False, False, False) for i, box in enumerate(boxes)]
         proposals += [(image_id, *box, 0.0) for box in np.concatenate([near, far])]
     for name, rows, schema in (
-        ("images", images, tables.IMAGES), ("objects", objects, tables.OBJECTS), ("proposals", proposals, tables.PROPOSALS)
+        ("images", images, tables.IMAGES), ("objects", objects, tables.OBJECTS),
+        ("proposals", proposals, tables.PROPOSALS),
     ):
         tables.write(folder / f"{name}.parquet", pd.DataFrame(rows, columns=schema.names), schema)
     tables.write_json(folder / "classes.json", CLASSES)
@@ -81,7 +84,7 @@ def make_set(folder: Path) -> tuple[ImageSet, ByImage]:
 
 
 def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[[list[str]], None]:
-    """One step of torchvision's on the pictures of a batch."""
+    """One step of torchvision's on the images of a batch."""
     torch.manual_seed(0)
     backbone = centre(backbones.build("efficientnet_lite0"))
     backbone.freeze(FROZEN)
@@ -97,13 +100,16 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
         ready[image_id] = (
             to_input(resize(image_set.image(image_id), scale), backbone.recipe, device),
             torch.from_numpy(tables.boxes(proposals[image_id]) * np.float32(scale)).to(device.torch_device),
-            {"boxes": torch.from_numpy(boxes * np.float32(scale)).to(device.torch_device), "labels": torch.from_numpy(labels + 1).to(device.torch_device)},
+            {
+                "boxes": torch.from_numpy(boxes * np.float32(scale)).to(device.torch_device),
+                "labels": torch.from_numpy(labels + 1).to(device.torch_device),
+            },
         )
-    learning = [one for module in (trunk, heads) for one in module.parameters() if one.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=1e-6, fused=True)
+    parameters = [value for module in (trunk, heads) for value in module.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-6, fused=True)
 
     def step(images: list[str]) -> None:
-        pixels, boxes, targets = zip(*(ready[one] for one in images), strict=True)
+        pixels, boxes, targets = zip(*(ready[image_id] for image_id in images), strict=True)
         batch = torch.cat(pixels).contiguous(memory_format=torch.channels_last)
         optimiser.zero_grad()
         _, losses = heads({"0": trunk(batch)}, list(boxes), [tuple(batch.shape[2:])] * len(images), list(targets))
@@ -117,11 +123,12 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
 def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], list[float]]:
     """Seconds of each step of ours, by the training loop of the stages, and of theirs in between."""
     image_set, proposals = make_set(folder)
-    peer, found = theirs(image_set, proposals, device), ft.FastBatches(image_set, proposals, TRAIN, 0, "benchmark")
+    peer = theirs(image_set, proposals, device)
+    batches = ft.FastBatches(image_set, proposals, TRAIN, 0, "benchmark")
     torch.manual_seed(0)
     backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
     model = model_file.read(folder / "m0.pt")
-    network = fast.FastNetwork(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, found))
+    network = fast.FastNetwork(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, batches))
     ft.freeze(network, TRAIN, False)
     # Nothing is kept from one visit of an image to the next: torchvision keeps nothing either.
     trunk = TrainedTrunk(network.trunk, FROZEN, device.torch_device)
@@ -132,15 +139,15 @@ def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], lis
             began = time.perf_counter()
             yield i
             between = time.perf_counter()
-            peer(found.images(i))
+            peer(batches.images(i))
             if i >= 3:
                 times[0].append(between - began)
                 times[1].append(time.perf_counter() - between)
 
-    chosen = TRAIN.model_copy(update={"iterations": rounds + 3})
+    settings = TRAIN.model_copy(update={"iterations": rounds + 3})
     training.train(
-        network, [], found, lambda item: ft.item_losses(network, trunk, item, chosen, device), chosen, device, 0, "benchmark",
-        folder, turns,
+        network, [], batches, lambda item: ft.item_losses(network, trunk, item, settings, device), settings, device, 0,
+        "benchmark", folder, turns,
     )
     return times
 
@@ -150,15 +157,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--device", default="cpu")
-    asked = parser.parse_args()
-    device = pick_device(asked.device, "float32", training=True)
+    options = parser.parse_args()
+    device = pick_device(options.device, "float32", training=True)
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        ours, peer = measure(asked.rounds, device, Path(folder))
-    ratios = [one / other for one, other in zip(ours, peer, strict=True)]
+        ours, peer = measure(options.rounds, device, Path(folder))
+    ratios = [our_seconds / peer_seconds for our_seconds, peer_seconds in zip(ours, peer, strict=True)]
     result = {
         "what": "One step of Fast R-CNN's training, ours / torchvision's RoIHeads on the same trunk",
-        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+        "machine": {
+            "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
         "ratio": statistics.median(ratios), "p90": float(np.percentile(ratios, 90)), "rounds": len(ratios),
         "ours_ms": 1000 * statistics.median(ours), "torchvision_ms": 1000 * statistics.median(peer),
     }

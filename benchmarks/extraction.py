@@ -4,7 +4,7 @@
 
 Ours is what stages.extract does with an image: read and decode it, warp its regions, normalise, run the network, write
 half-precision rows. The peer runs the network alone on crops that are normalised and in memory, in the same number of
-threads and the same batches. Both take turns, block by block of images, and the one that begins changes. `ratio` is the
+threads and the same batches. Both take turns, block by block of images, and who begins alternates. `ratio` is the
 median over the blocks of ours / bare, wall clock. Reads the finished default run in data/; without one it says so.
 Prints a line and writes results/benchmarks/extraction.json.
 """
@@ -41,29 +41,30 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = {"rcnn.extract": Extract, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "splits": Splits,
               "proposals.table": str, "data.root": str, "compute": params.Compute}
-    chosen = params.validate(params.load(), wanted)
-    settings, compute = chosen["rcnn.extract"], chosen["compute"]
-    if not Path("data/models/m0.pt").exists() or not Path(chosen["proposals.table"]).exists():
+    values = params.validate(params.load(), wanted)
+    settings, compute = values["rcnn.extract"], values["compute"]
+    if not Path("data/models/m0.pt").exists() or not Path(values["proposals.table"]).exists():
         print("data/ holds no run: dvc repro propose m0, then again.")
         return 0
-    image_set = ImageSet(chosen["data.root"], Path("data/tables"), chosen["splits"].train, chosen["rcnn.difficult"])
-    proposals = ByImage(Path(chosen["proposals.table"]), tables.PROPOSALS)
+    image_set = ImageSet(values["data.root"], Path("data/tables"), values["splits"].train, values["rcnn.difficult"])
+    proposals = ByImage(Path(values["proposals.table"]), tables.PROPOSALS)
     device = pick_device(compute.device, settings.precision)
     threads, start = device.side_by_side(workers(compute))
-    picked = np.linspace(0, len(image_set) - 1, min(arguments.images, len(image_set))).astype(int)
-    ids = [image_set.ids[position] for position in picked]
-    regions = {one: image_set.regions(one, proposals) for one in ids}
+    positions = np.linspace(0, len(image_set) - 1, min(arguments.images, len(image_set))).astype(int)
+    ids = [image_set.ids[position] for position in positions]
+    regions = {image_id: image_set.regions(image_id, proposals) for image_id in ids}
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
-        extractor = rcnn.Extractor(model_file(Path(folder), chosen["rcnn.crop"], image_set.classes), device, settings.batch)
+        model = model_file(Path(folder), values["rcnn.crop"], image_set.classes)
+        extractor = rcnn.Extractor(model, device, settings.batch)
         network = extractor.network.to(device.torch_device)
         fast = backbones.fold_batch_norm(network).to(device.torch_device, memory_format=torch.channels_last)
-        plan = shards.plan(ids, [len(regions[one]) for one in ids], 2 * sum(extractor.widths.values()),
+        plan = shards.plan(ids, [len(regions[image_id]) for image_id in ids], 2 * sum(extractor.widths.values()),
                            settings.shard_mib * 2**20)
         writer = shards.Writer(Path(folder) / "features", plan, extractor.widths)
 
-        def ours(one: str) -> dict[str, np.ndarray]:
-            return extractor.features(extractor.prepare(image_set.image(one), regions[one]))
+        def ours(image_id: str) -> dict[str, np.ndarray]:
+            return extractor.features(extractor.prepare(image_set.image(image_id), regions[image_id]))
 
         def bare(batches: list[Tensor]) -> None:
             with torch.inference_mode(), device.autocast():
@@ -78,8 +79,8 @@ def main() -> int:
 
         for turn, block in enumerate([ids[:2], *tables.chunks(ids, arguments.block)]):
             inputs = [
-                list(network.prepare(network.cut(image_set.image(one), regions[one]), device).split(settings.batch))
-                for one in block
+                list(network.prepare(crops, device).split(settings.batch))
+                for crops in (network.cut(image_set.image(image_id), regions[image_id]) for image_id in block)
             ]
             turns: list[tuple[str, Callable[[], object]]] = [
                 ("ours", lambda block=block: run_ours(block)),
@@ -94,7 +95,7 @@ def main() -> int:
                 work()
                 seconds[name].append(time.perf_counter() - began)
         writer.close()
-    report(seconds, sum(len(regions[one]) for one in ids), len(ids), arguments.block, threads, settings, device)
+    report(seconds, sum(map(len, regions.values())), len(ids), arguments.block, threads, settings, device)
     return 0
 
 

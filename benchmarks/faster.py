@@ -2,10 +2,10 @@
 
     python -m benchmarks.faster [--rounds 12] [--device cpu]
 
-Both have the ImageNet trunk of efficientnet_lite0, the same anchors, image size, numbers of proposals and regions, frozen
-parts and optimiser, and score backgrounds high, as trained ones do, so that few boxes reach the last NMS. Test: from the
-decoded picture to the detections, one thread. Step: two pictures on two threads. One after the other in turns; prints
-the medians and the median of ours / torchvision's, and writes results/benchmarks/faster.json.
+Both have the ImageNet trunk of efficientnet_lite0, the same anchors, image size, numbers of proposals and regions,
+frozen parts and optimiser, and score background high, as trained ones do, so that few boxes reach the last NMS. Test:
+from the decoded image to the detections, one thread. Step: two images on two threads. In turns; prints the medians and
+the median of ours / torchvision's, and writes results/benchmarks/faster.json.
 """
 
 import argparse
@@ -44,7 +44,10 @@ from lib.training.trunk import TrainedTrunk
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/faster.json"
 CLASSES = [str(digit) for digit in range(10)]
 ANCHORS = Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
-SIZE, SHORT, FROZEN, STEPS = (320, 240), 360, 3, 4
+SIZE = (320, 240)
+SHORT = 360
+FROZEN = 3
+STEPS = 4
 REGIONS = Proposing(pre_nms=2000, post_nms=300, nms=0.7, min_size=1.0)
 TRAIN = joint_training.JointTraining(
     iterations=STEPS, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
@@ -63,26 +66,26 @@ def trunk() -> backbones.Backbone:
     return weights.pretrained("efficientnet_lite0", "imagenet")
 
 
-def pictures(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def make_images(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Noise with bright squares: uint8 (H, W, 3), boxes float32 (3, 4), labels int64 (3,) from 0."""
-    random, found = np.random.default_rng(0), []
+    random, images = np.random.default_rng(0), []
     for _ in range(count):
         image = random.integers(0, 120, (SIZE[1], SIZE[0], 3), np.uint8)
         corners = random.integers(0, 140, (3, 2))
         boxes = np.hstack([corners, corners + random.integers(24, 96, (3, 2))]).astype(np.float32)
         for x1, y1, x2, y2 in boxes.astype(int):
             image[y1:y2, x1:x2] = 250
-        found.append((image, boxes, random.integers(0, 10, 3)))
-    return found
+        images.append((image, boxes, random.integers(0, 10, 3)))
+    return images
 
 
 def theirs(device: torch.device) -> FasterRCNN:
     """torchvision's detector on the same trunk."""
     backbone = trunk().trunk
     backbone.out_channels = 112
-    wide = AnchorGenerator((tuple(int(side) for side in ANCHORS.scales),), (tuple(ANCHORS.ratios),))
+    anchors = AnchorGenerator((tuple(int(side) for side in ANCHORS.scales),), (tuple(ANCHORS.ratios),))
     model = FasterRCNN(
-        backbone, len(CLASSES) + 1, min_size=SHORT, max_size=1000, rpn_anchor_generator=wide,
+        backbone, len(CLASSES) + 1, min_size=SHORT, max_size=1000, rpn_anchor_generator=anchors,
         box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2), box_batch_size_per_image=128, box_nms_thresh=0.3,
         rpn_pre_nms_top_n_train=REGIONS.pre_nms, rpn_pre_nms_top_n_test=REGIONS.pre_nms,
         rpn_post_nms_top_n_train=REGIONS.post_nms, rpn_post_nms_top_n_test=REGIONS.post_nms,
@@ -99,7 +102,7 @@ def theirs(device: torch.device) -> FasterRCNN:
 
 
 def ours(backbone: backbones.Backbone) -> joint_training.JointNetwork:
-    """Our networks: 112 hidden channels in the proposer, as torchvision's has."""
+    """Our networks: 112 hidden channels in the region proposal network, as torchvision's has."""
     rpn = RPN(backbone.channels, RpnLayers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
     head = DetectionHead(*region_layers(backbone, 1024, 0.0), len(CLASSES))
     with torch.no_grad():
@@ -108,13 +111,17 @@ def ours(backbone: backbones.Backbone) -> joint_training.JointNetwork:
 
 
 def test_pair(device: Device, folder: Path) -> tuple[Callable[[np.ndarray], Any], Callable[[np.ndarray], Any]]:
-    """From a picture to its detections, ours and theirs."""
+    """From an image to its detections, ours and theirs."""
     backbone = trunk()
     network = ours(backbone)
     head = fast.describe_head(network.detector.head, 1024, 0.0)
     model_file.save(folder / "m.pt", backbone, CLASSES, TRAIN.scale, rpn=network.rpn.describe(), head=head)
-    chosen = detector_module.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=1000, precision="auto")
-    detector = detector_module.Detector({"regions": folder / "m.pt", "model": folder / "m.pt"}, chosen, REGIONS, device, Clock())
+    settings = detector_module.Detect(
+        per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=1000,
+        precision="auto",
+    )
+    files = {"regions": folder / "m.pt", "model": folder / "m.pt"}
+    detector = detector_module.Detector(files, settings, REGIONS, device, Clock())
     peer = theirs(device.torch_device).eval()
 
     def run_ours(image: np.ndarray) -> Any:
@@ -132,40 +139,49 @@ def test_pair(device: Device, folder: Path) -> tuple[Callable[[np.ndarray], Any]
 
 def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """`STEPS` steps of joint training, ours by the training loop of the stages, theirs by a plain loop."""
-    network, set_of = ours(trunk()), pictures(2)
+    network, examples = ours(trunk()), make_images(2)
     running = TrainedTrunk(network.detector.trunk, FROZEN, device.torch_device)
     factor = TRAIN.scale.factors(*SIZE)[0]
     count = iter(range(10**6))
 
     def batch(i: int) -> list[joint_training.JointExample]:
-        random, found = np.random.default_rng(i), []
-        for number, (image, boxes, labels) in enumerate(set_of):
+        random, items = np.random.default_rng(i), []
+        for number, (image, boxes, labels) in enumerate(examples):
             scaled, objects = resize(image, factor), boxes * np.float32(factor)
             size = scaled.shape[1], scaled.shape[0]
-            drawn = rpn_targets.sample(network.rpn.anchors.of_image(*size), size, objects, ANCHORS.count, TRAIN.targets, random)
-            found.append(joint_training.JointExample(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
-        return found
+            anchors = network.rpn.anchors.of_image(*size)
+            sampled = rpn_targets.sample(anchors, size, objects, ANCHORS.count, TRAIN.targets, random)
+            items.append(joint_training.JointExample(
+                scaled, (number, False), str(number), factor, objects, labels, sampled, i
+            ))
+        return items
 
     def run_ours() -> Any:
         scratch = folder / str(next(count))
         scratch.mkdir()
         return training.train(
-            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, device), TRAIN, device,
-            0, "benchmark", scratch, lambda todo, done: iter(todo),
+            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, device), TRAIN,
+            device, 0, "benchmark", scratch, lambda todo, done: iter(todo),
         )
 
     peer = theirs(device.torch_device).train()
     for module in peer.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    optimiser = torch.optim.AdamW([one for one in peer.parameters() if one.requires_grad], lr=1e-6)
+    optimiser = torch.optim.AdamW([value for value in peer.parameters() if value.requires_grad], lr=1e-6)
 
     def run_theirs() -> Any:
         for _ in range(STEPS):
-            images = [torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255 for image, _, _ in set_of]
+            images = [
+                torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255
+                for image, _, _ in examples
+            ]
             targets = [
-                {"boxes": torch.from_numpy(boxes).to(device.torch_device), "labels": torch.from_numpy(labels + 1).to(device.torch_device)}
-                for _, boxes, labels in set_of
+                {
+                    "boxes": torch.from_numpy(boxes).to(device.torch_device),
+                    "labels": torch.from_numpy(labels + 1).to(device.torch_device),
+                }
+                for _, boxes, labels in examples
             ]
             optimiser.zero_grad()
             sum(peer(images, targets).values()).backward()
@@ -174,17 +190,19 @@ def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable
     return run_ours, run_theirs
 
 
-def interleaved(first: Callable[[], Any], second: Callable[[], Any], rounds: int, device: torch.device) -> dict[str, Any]:
-    """Milliseconds of both, one after the other in turns after a warm-up, and the median of their ratios."""
+def interleaved(
+    first: Callable[[], Any], second: Callable[[], Any], rounds: int, device: torch.device
+) -> dict[str, Any]:
+    """Milliseconds of both, in turns after a warm-up, and the median of their ratios."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds + 2):
-        for found, work in zip(times, (first, second), strict=True):
+        for milliseconds, work in zip(times, (first, second), strict=True):
             began = time.perf_counter()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            found.extend([1000 * (time.perf_counter() - began)] * (turn >= 2))
-    ratios = [mine / peer for mine, peer in zip(*times, strict=True)]
+            milliseconds.extend([1000 * (time.perf_counter() - began)] * (turn >= 2))
+    ratios = [our_ms / peer_ms for our_ms, peer_ms in zip(*times, strict=True)]
     return {
         "ratio": statistics.median(ratios), "ours_ms": statistics.median(times[0]),
         "torchvision_ms": statistics.median(times[1]), "rounds": rounds,
@@ -196,19 +214,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
-    asked = parser.parse_args()
-    device = pick_device(asked.device, "float32")
+    options = parser.parse_args()
+    device = pick_device(options.device, "float32")
     result: dict[str, Any] = {
         "what": "Faster R-CNN, ours / torchvision's: one image at test, one step of joint training with two images",
-        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+        "machine": {
+            "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
     }
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
         run_ours, run_theirs = test_pair(device, Path(folder))
-        image = pictures(1)[0][0]
-        result["test"] = interleaved(lambda: run_ours(image), lambda: run_theirs(image), 3 * asked.rounds, device.torch_device)
+        image = make_images(1)[0][0]
+        result["test"] = interleaved(
+            lambda: run_ours(image), lambda: run_theirs(image), 3 * options.rounds, device.torch_device
+        )
         torch.set_num_threads(2)
-        step = interleaved(*step_pair(device, Path(folder)), asked.rounds, device.torch_device)
+        step = interleaved(*step_pair(device, Path(folder)), options.rounds, device.torch_device)
         result["step"] = {**step, "ours_ms": step["ours_ms"] / STEPS, "torchvision_ms": step["torchvision_ms"] / STEPS}
     result |= {"ratio_test": result["test"]["ratio"], "ratio_step": result["step"]["ratio"]}
     RESULT.parent.mkdir(parents=True, exist_ok=True)

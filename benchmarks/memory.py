@@ -1,4 +1,4 @@
-"""Peak memory of the stages that handle every image, at one and at four times as many images: it must not grow with them.
+"""Peak memory of the stages that handle every image, at one and at four times as many images: it must not grow.
 
     python -m benchmarks.memory [--images 40] [--stages propose extract@rcnn detect@rcnn]
 
@@ -48,7 +48,7 @@ def main() -> int:
             write_params(copy, images)
             if images == sizes[0]:
                 run(copy, "propose")  # compiles its kernels, which takes memory once
-            (copy / PROPOSALS).unlink(missing_ok=True)  # none of an earlier run are to be taken over
+            (copy / PROPOSALS).unlink(missing_ok=True)  # so that nothing of an earlier run is reused
             for name in ("propose", "rcnn_finetune", "extract@rcnn", "svm@rcnn", "boxes@rcnn", "detect@rcnn"):
                 peak = run(copy, name)
                 if name in peaks:
@@ -56,10 +56,10 @@ def main() -> int:
                     print(f"{name}, {images} images: {peak / 2**20:.0f} MiB", flush=True)
     result: dict[str, Any] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "images": sizes,
-        "peak_mib": {name: [round(peak, 1) for peak in found] for name, found in peaks.items()},
+        "peak_mib": {name: [round(peak, 1) for peak in both] for name, both in peaks.items()},
     }
-    result |= {f"ratio_{name}": found[1] / found[0] for name, found in peaks.items()}
-    result["ratio"] = max(found[1] / found[0] for found in peaks.values())
+    result |= {f"ratio_{name}": large / small for name, (small, large) in peaks.items()}
+    result["ratio"] = max(large / small for small, large in peaks.values())
     tables.write_json(RESULT, result)
     print("  ".join(f"{key} {value:.3f}" for key, value in result.items() if key.startswith("ratio")))
     return 0
@@ -77,7 +77,7 @@ def write_params(copy: Path, images: int) -> None:
 
 
 def run(copy: Path, name: str) -> int:
-    """Bytes: the sum of the peak resident sizes of one stage's processes; what it needs has run before."""
+    """Bytes: the sum of the peak resident sizes of one stage's processes; the stages that it needs have run before."""
     needed = {"propose": ["prepare", "m0"]}.get(name, [])
     if needed:
         subprocess.run(["dvc", "repro", *needed], cwd=copy, env=environment(), stdout=subprocess.DEVNULL, check=True)
@@ -99,7 +99,10 @@ def stage_processes(dvc: int) -> list[int]:
     """The process `python -m stages.VERB` below dvc, and all below it."""
     try:
         below = psutil.Process(dvc).children(recursive=True)
-        stages = [process for process in below if "-m" in (words := process.cmdline())[1:2] and words[2].startswith("stages.")]
+        stages = [
+            process for process in below
+            if "-m" in (words := process.cmdline())[1:2] and words[2].startswith("stages.")
+        ]
         return [process.pid for stage in stages for process in (stage, *stage.children(recursive=True))]
     except psutil.Error:
         return []
@@ -108,10 +111,10 @@ def stage_processes(dvc: int) -> list[int]:
 def peak_of(pid: int) -> int:
     """Bytes, 0 where the process is gone."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+        line = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     except OSError:
         return 0
-    return 1024 * int(found[1]) if found else 0
+    return 1024 * int(line[1]) if line else 0
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.networks [--seconds 4]
 
-Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the VOC
-presets with random weights. From these come hours and gigabytes of each method's stages at the presets' numbers (about
-2,000 proposals an image). A training step counts as three forward passes, one where the trunk is frozen. Proposals, SVMs
-and regressors are not in it. Writes results/benchmarks/networks.json.
+Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the
+VOC presets with random weights. From these come hours and gigabytes of each method's stages at the presets' numbers
+(about 2,000 proposals an image). A training step counts as three forward passes, as one where the trunk is frozen.
+Proposals, SVMs and regressors are not included. Writes results/benchmarks/networks.json.
 """
 
 import argparse
@@ -21,7 +21,10 @@ from lib.backbones.region_layers import region_layers
 from lib.storage import tables
 
 RESULT = ROOT / "results/benchmarks/networks.json"
-TRAIN, TEST, PROPOSALS, STEP = 5011, 4952, 2000, 3
+TRAIN = 5011
+TEST = 4952
+PROPOSALS = 2000
+STEP = 3
 PYRAMID = sum((short / 600) ** 2 for short in (480, 576, 688, 864, 1200))  # of one image of 800 x 600
 CELLS = sum((short // 16) * (short * 4 // 3 // 16) for short in (480, 576, 688, 864, 1200))
 SIDES = {"alexnet": 227, "vgg16": 224}
@@ -48,7 +51,8 @@ def main() -> int:
 
 def measure(name: str, device: Device, seconds: float) -> dict[str, float]:
     """Milliseconds of a crop (in a batch of 16), of an image of 800 x 600, of a region (in a batch of 128)."""
-    network = backbones.build(name).eval().to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = backbones.build(name).eval()
+    network = network.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     layers, _ = region_layers(network, 4096, 0.0)
 
     def inputs(count: int, height: int, width: int) -> torch.Tensor:
@@ -79,7 +83,8 @@ def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
 
 def hours(name: str, ms: dict[str, float]) -> dict[str, dict[str, float]]:
     """Of training and of the whole test set, by method."""
-    crop, image, region = ms["crop"], ms["image"], ms["region"]
+    crop, region = ms["crop"], ms["region"]
+    image = ms["image"]
     head = STEP * 128 * region
     both = {
         "rcnn": (70_000 * BATCH[name] * STEP * crop + TRAIN * PROPOSALS * crop, TEST * PROPOSALS * crop),
@@ -93,10 +98,12 @@ def hours(name: str, ms: dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def gigabytes(name: str) -> dict[str, float]:
-    """Of the stored features in half precision: rows of all training regions; SPPnet's maps besides."""
+    """Of the stored features in half precision: rows of all training regions; for SPPnet the feature maps too."""
     channels, rows = {"alexnet": 256, "vgg16": 512}[name], TRAIN * PROPOSALS * 2 / 1e9
     maps = 2 * TRAIN * CELLS * channels * 2 / 1e9
-    return {"rcnn": rows * (POOL5[name] + 4096), "spp": rows * (50 * channels + 4096) + maps, "fast": 0.0, "faster": 0.0}
+    return {
+        "rcnn": rows * (POOL5[name] + 4096), "spp": rows * (50 * channels + 4096) + maps, "fast": 0.0, "faster": 0.0,
+    }
 
 
 if __name__ == "__main__":

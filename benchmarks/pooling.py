@@ -1,9 +1,9 @@
-"""Our RoI pooling against torchvision's, forward and backward, and pyramid pooling against adaptive pooling window by window.
+"""Our RoI pooling against torchvision's, forward and backward, and pyramid pooling against adaptive pooling by window.
 
     python -m benchmarks.pooling [--repeats 15]
 
-The same maps and regions, one after the other, torch in as many threads as it likes; torchvision and torch
-are given the memory order that they like best. Checks that both give the same numbers, prints a table and writes
+The same feature maps and regions, in turns, torch with its default number of threads; torchvision and torch
+get the memory order that is fastest for them. Checks that both give the same numbers, prints a table and writes
 results/benchmarks/pooling.json, whose ratios are ours / theirs (medians).
 """
 
@@ -24,8 +24,12 @@ from lib.pooling import roi as pooling
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/pooling.json"
 TRUNKS = {"efficientnet_lite0": (112, 7), "alexnet": (256, 6), "vgg16": (512, 7)}
-IMAGES, HEIGHT, WIDTH, STRIDE = 2, 38, 50, 16  # two images of 600 x 800 pixels, Fast R-CNN's batch
-REGIONS, WINDOWS, LEVELS = 256, 500, [1, 2, 3, 6]
+# Two images of 600 x 800 pixels, Fast R-CNN's batch.
+IMAGES = 2
+HEIGHT, WIDTH = 38, 50
+STRIDE = 16
+REGIONS, WINDOWS = 256, 500
+LEVELS = [1, 2, 3, 6]
 
 
 def main() -> int:
@@ -37,9 +41,9 @@ def main() -> int:
         "torch": torch.__version__, "torchvision": torchvision.__version__, "milliseconds": {},
     }
     for name, (channels, grid) in TRUNKS.items():
-        found = measure(channels, grid, repeats)
-        result["milliseconds"][name] = found
-        for part, (ours, theirs) in found.items():
+        milliseconds = measure(channels, grid, repeats)
+        result["milliseconds"][name] = milliseconds
+        for part, (ours, theirs) in milliseconds.items():
             result[f"ratio_{part}_{name}"] = round(ours / theirs, 4)
             print(f"{name:20} {part:16} ours {ours:8.2f} ms  theirs {theirs:8.2f} ms  ratio {ours / theirs:.3f}")
     RESULT.parent.mkdir(parents=True, exist_ok=True)
@@ -55,23 +59,23 @@ def measure(channels: int, grid: int, repeats: int) -> dict[str, tuple[float, fl
     boxes = random_boxes(random, REGIONS)
     rois = torch.from_numpy(np.hstack([random.integers(0, IMAGES, (REGIONS, 1)), boxes]).astype(np.float32))
     inclusive = rois - torch.tensor([0, 0, 0, 1, 1.0])
-    last = maps.contiguous(memory_format=torch.channels_last)
+    maps_last = maps.contiguous(memory_format=torch.channels_last)
     cells = (random_boxes(random, WINDOWS) / STRIDE).astype(np.int32)
     cells[:, 2:] = np.minimum(np.maximum(cells[:, 2:], cells[:, :2] + 1), [WIDTH, HEIGHT])
-    halves = last[0].permute(1, 2, 0).half().contiguous().numpy()
+    halves = maps_last[0].permute(1, 2, 0).half().contiguous().numpy()
     times: dict[str, tuple[list[float], list[float]]] = {
         part: ([], []) for part in ("forward", "forward_train", "backward", "pyramid")
     }
     gradient = torch.randn(REGIONS, channels, grid, grid)
-    mine = gradient.contiguous(memory_format=torch.channels_last)
+    gradient_last = gradient.contiguous(memory_format=torch.channels_last)
     for _ in range(repeats + 2):
         with torch.no_grad():
-            timed(times["forward"][0], lambda: pooling.roi_pool(last, rois, STRIDE, grid))
+            timed(times["forward"][0], lambda: pooling.roi_pool(maps_last, rois, STRIDE, grid))
             timed(times["forward"][1], lambda: torchvision.ops.roi_pool(maps, inclusive, grid, 1 / STRIDE))
-        a, b = last.clone().requires_grad_(), maps.clone().requires_grad_()
+        a, b = maps_last.clone().requires_grad_(), maps.clone().requires_grad_()
         ours = timed(times["forward_train"][0], lambda a=a: pooling.roi_pool(a, rois, STRIDE, grid))
         theirs = timed(times["forward_train"][1], lambda b=b: torchvision.ops.roi_pool(b, inclusive, grid, 1 / STRIDE))
-        timed(times["backward"][0], lambda ours=ours: ours.backward(mine))
+        timed(times["backward"][0], lambda ours=ours: ours.backward(gradient_last))
         timed(times["backward"][1], lambda theirs=theirs: theirs.backward(gradient))
         rows = timed(times["pyramid"][0], lambda: pooling.pyramid_pool(halves, cells, LEVELS))
         expected = timed(times["pyramid"][1], lambda: adaptive(maps[:1].half().float(), cells))

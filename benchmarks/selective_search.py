@@ -2,7 +2,7 @@
 
     python -m benchmarks.selective_search [--modes fast single quality] [--limit 85] [--skip-large]
 
-Both search the same pictures at a width of 500 pixels, one after the other, in two processes on the same core; OpenCV
+Both search the same images at a width of 500 pixels, in turns, in two processes on the same core; OpenCV
 with the settings that its modes come with. Prints a table and writes results/benchmarks/selective_search.json; modes
 that are not measured keep their figures there. OpenCV is installed into .venv-opencv on the first run.
 """
@@ -41,8 +41,8 @@ SWITCH = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", choices=list(SWITCH), default=list(SWITCH))
-    parser.add_argument("--limit", type=int, default=None, help="the first so many photographs only")
-    parser.add_argument("--skip-large", action="store_true", help="leave out the photograph of 3000 x 2000")
+    parser.add_argument("--limit", type=int, default=None, help="the first so many images only")
+    parser.add_argument("--skip-large", action="store_true", help="leave out the image of 3000 x 2000")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -71,13 +71,13 @@ def main() -> int:
         print(f"{mode:8} ratio {figures['ratio']:.3f} (p90 {figures['p90']:.3f})", end="")
         for name in ("ms", "boxes", "abo", "recall_50", "recall_70"):
             print(f"  {name} {figures[name]['ours']:.4g} / {figures[name]['opencv']:.4g}", end="")
-        print(f"  ({figures['images']} photographs, {figures['objects']} objects)")
+        print(f"  ({figures['images']} images, {figures['objects']} objects)")
     print("3000 x 2000:", result.get("large"))
     return 0
 
 
 def compare(mode: str, limit: int | None) -> dict[str, Any]:
-    """Times, boxes and recall of both in one mode. `ratio` is the median over the photographs of ours / OpenCV's."""
+    """Times, boxes and recall of both in one mode. `ratio` is the median over the images of ours / OpenCV's."""
     from lib.proposals.recall import Recall
     from lib.selective_search.selective_search import search, warm_up
 
@@ -92,9 +92,9 @@ def compare(mode: str, limit: int | None) -> dict[str, Any]:
             theirs, elapsed = peer.search(image, mode)
             seconds["opencv"].append(elapsed)
             in_voc = [i for i, name in enumerate(classes) if name in VOC]
-            for who, found in (("ours", ours), ("opencv", theirs)):
-                recall[who]["all"].add(found, boxes, classes)
-                recall[who]["voc"].add(found, boxes[in_voc], [classes[i] for i in in_voc])
+            for who, proposals in (("ours", ours), ("opencv", theirs)):
+                recall[who]["all"].add(proposals, boxes, classes)
+                recall[who]["voc"].add(proposals, boxes[in_voc], [classes[i] for i in in_voc])
     ratios = np.array(seconds["ours"]) / np.array(seconds["opencv"])
     metrics = {who: {what: r.metrics() for what, r in both.items()} for who, both in recall.items()}
     figures: dict[str, Any] = {
@@ -112,25 +112,25 @@ def compare(mode: str, limit: int | None) -> dict[str, Any]:
 
 
 def image_set(limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """uint8 RGB pictures of `WIDTH` pixels, float32 (S, 4) half-open boxes of their objects, S classes."""
+    """uint8 RGB images of `WIDTH` pixels, float32 (S, 4) half-open boxes of their objects, S classes."""
     import cv2
 
     for path in sorted((ROOMS / "Annotations").glob("*.xml"))[:limit]:
-        picture = cv2.imread(str(ROOMS / "JPEGImages" / f"{path.stem}.jpg"))
-        scale = WIDTH / picture.shape[1]
-        size = WIDTH, round(picture.shape[0] * scale)
+        original = cv2.imread(str(ROOMS / "JPEGImages" / f"{path.stem}.jpg"))
+        scale = WIDTH / original.shape[1]
+        size = WIDTH, round(original.shape[0] * scale)
         objects = list(ET.parse(path).getroot().iter("object"))
         corners = [
-            [float(thing.findtext(f"bndbox/{name}") or "nan") for name in ("xmin", "ymin", "xmax", "ymax")]
-            for thing in objects
+            [float(element.findtext(f"bndbox/{name}") or "nan") for name in ("xmin", "ymin", "xmax", "ymax")]
+            for element in objects
         ]
         boxes = np.array(corners, np.float32).reshape(-1, 4) - np.float32([1, 1, 0, 0])
-        image = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
-        yield image, boxes * np.float32(scale), [thing.findtext("name") or "" for thing in objects]
+        image = cv2.cvtColor(cv2.resize(original, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        yield image, boxes * np.float32(scale), [element.findtext("name") or "" for element in objects]
 
 
 class Peer:
-    """OpenCV's search in a process of its own environment, which reads pictures and answers with boxes."""
+    """OpenCV's search in a process of its own environment, which reads images and answers with boxes."""
 
     def __enter__(self) -> "Peer":
         python = PEER / "bin/python"
@@ -160,16 +160,16 @@ class Peer:
 
 
 def serve_peer() -> int:
-    """Runs in the peer's environment: reads mode and picture, writes boxes (x y w h) and seconds, to the end."""
+    """Runs in the peer's environment: reads mode and image, writes boxes (x y w h) and seconds, until the end."""
     import cv2
 
     cv2.setNumThreads(1)
     while message := receive(sys.stdin.buffer):
         mode, image = message
-        picture = np.ascontiguousarray(image[:, :, ::-1])
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
         began = time.perf_counter()
         searching = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-        searching.setBaseImage(picture)
+        searching.setBaseImage(bgr)
         getattr(searching, SWITCH[str(mode)])()
         boxes = searching.process()
         send(sys.stdout.buffer, boxes, np.array(time.perf_counter() - began))
@@ -191,7 +191,7 @@ def receive(stream: BinaryIO | Any) -> list[np.ndarray]:
 
 
 def measure_large() -> int:
-    """Fast mode at full size on 3000 x 2000 pixels of photographs laid side by side: seconds and peak memory."""
+    """Fast mode at full size on 3000 x 2000 pixels of images laid side by side: seconds and peak memory."""
     import cv2
 
     from lib.selective_search.selective_search import search, warm_up
@@ -211,8 +211,8 @@ def measure_large() -> int:
 
 
 def machine() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     model = next(names, platform.processor())
     return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

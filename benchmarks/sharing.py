@@ -1,12 +1,12 @@
-"""What sharing the convolutions saves: R-CNN's network against SPPnet's and Fast R-CNN's on the same image and proposals.
+"""What sharing the convolutions saves: R-CNN's network against SPPnet's and Fast R-CNN's, same image and proposals.
 
     python -m benchmarks.sharing [--rounds 5] [--crops 64] [--device cpu]
 
-One picture of 640 x 480 at its own size, 2000 proposals, the trunk of efficientnet_lite0 for all. Of R-CNN the network's
-pass over a sample of `--crops` warped proposals is measured and multiplied by 2000 / crops, at crops of 224 pixels and at
-the 80 of the default preset; cutting and SVMs are left out. Of the other two all of `trunk` and `regions`: resizing and
-normalising, trunk, pooling, fc6 and fc7 of 1024 (SPPnet's levels 1, 2, 3, 6; Fast's grid of 7), class scores and boxes.
-In turns; prints the medians and R-CNN's time over theirs, and writes results/benchmarks/sharing.json.
+One image of 640 x 480 at its own size, 2000 proposals, the trunk of efficientnet_lite0 for all. For R-CNN the network's
+pass over a sample of `--crops` warped proposals is measured and multiplied by 2000 / crops, at crops of 224 pixels and
+at the 80 of the default preset; cutting and SVMs are left out. For the other two, all of `trunk` and `regions`:
+resizing and normalising, trunk, pooling, fc6 and fc7 of 1024 (SPPnet's levels 1, 2, 3, 6; Fast's grid of 7), class
+scores and boxes. In turns; prints the medians and R-CNN's time over theirs, and writes results/benchmarks/sharing.json.
 """
 
 import argparse
@@ -37,7 +37,10 @@ from lib.storage import checkpoint
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/sharing.json"
 CLASSES = [str(number) for number in range(20)]
-SIZE, PROPOSALS, FC, BATCH = (640, 480), 2000, 1024, 2000
+SIZE = (640, 480)
+PROPOSALS = 2000
+FC = 1024
+BATCH = 2000
 
 
 def proposals() -> Boxes:
@@ -60,22 +63,23 @@ def write_models(folder: Path) -> None:
     model_file.save(folder / "fast.pt", backbone, CLASSES, scale, head=fast.describe_head(head, FC, 0.0))
     layers = spp_network.SppLayers(levels=[1, 2, 3, 6], fc=FC, dropout=0.0)
     window = Window(side=224, nearest="area", slack=0.0)
-    checkpoint.save(folder / "spp.pt", spp_network.describe(spp_network.SppNetwork(backbone, layers, CLASSES, [SIZE[1]], window)))
+    network = spp_network.SppNetwork(backbone, layers, CLASSES, [SIZE[1]], window)
+    checkpoint.save(folder / "spp.pt", spp_network.describe(network))
 
 
 def works(folder: Path, crops: int, device: Device) -> dict[str, tuple[float, Callable[[], Any]]]:
     """Name -> what its time is multiplied by, and the work."""
     image = np.random.default_rng(1).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
-    boxes, found = proposals(), {}
+    boxes, todo = proposals(), {}
     for side in (224, 80):
         extractor = rcnn.Extractor(folder / f"rcnn{side}.pt", device, 64)
         cut = extractor.prepare(image, boxes[:crops])
-        found[f"rcnn{side}"] = PROPOSALS / crops, lambda extractor=extractor, cut=cut: extractor.features(cut)
+        todo[f"rcnn{side}"] = PROPOSALS / crops, lambda extractor=extractor, cut=cut: extractor.features(cut)
     shared = spp_network.Extractor(folder / "spp.pt", device, BATCH)
-    found["spp"] = 1.0, lambda: shared.features(shared.prepare(image, boxes))
+    todo["spp"] = 1.0, lambda: shared.features(shared.prepare(image, boxes))
     run = fast.RegionScorer(folder / "fast.pt", device, BATCH, Clock())
-    found["fast"] = 1.0, lambda: run(run.prepare(image, boxes), ())
-    return found
+    todo["fast"] = 1.0, lambda: run(run.prepare(image, boxes), ())
+    return todo
 
 
 def main() -> None:
@@ -84,13 +88,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--device", default="cpu")
-    asked = parser.parse_args()
-    device = pick_device(asked.device, "auto")
+    options = parser.parse_args()
+    device = pick_device(options.device, "auto")
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder))
-        todo = works(Path(folder), asked.crops, device)
+        todo = works(Path(folder), options.crops, device)
         times: dict[str, list[float]] = {name: [] for name in todo}
-        for turn in range(asked.rounds + 1):
+        for turn in range(options.rounds + 1):
             for name, (factor, work) in todo.items():
                 began = time.perf_counter()
                 work()
@@ -98,8 +102,12 @@ def main() -> None:
     seconds = {name: statistics.median(values) for name, values in times.items()}
     result: dict[str, Any] = {
         "what": f"R-CNN's network / (trunk + regions) of SPPnet and of Fast R-CNN, {PROPOSALS} proposals of one image",
-        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "precision": str(device.dtype)},
-        "seconds": seconds, "rcnn_crops_measured": asked.crops, "rounds": asked.rounds, "threads": torch.get_num_threads(),
+        "machine": {
+            "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
+            "precision": str(device.dtype),
+        },
+        "seconds": seconds, "rcnn_crops_measured": options.crops, "rounds": options.rounds,
+        "threads": torch.get_num_threads(),
     }
     for side in (224, 80):
         for method in ("spp", "fast"):

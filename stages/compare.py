@@ -1,8 +1,8 @@
 """Two revisions of one method: the difference of their averages with an interval, and every object that changed.
 
 ``python -m stages.compare REV_A REV_B --method fast [--out DIR]``: a revision is what Git resolves, the name of an
-experiment, or `workspace`. Detections and tables come from DVC's cache, nothing is checked out. Writes `DIR/changes.json`
-and a picture of each changed image, on the left by A and on the right by B.
+experiment, or `workspace`. Detections and tables come from DVC's cache, nothing is checked out. Writes
+`DIR/changes.json` and a picture of each changed image, with A's boxes on the left and B's on the right.
 """
 
 import argparse
@@ -30,44 +30,46 @@ def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[
     return inputs.read(detections, folder / "objects.parquet", splits), folder
 
 
-def compare(asked: argparse.Namespace) -> None:
-    """Everything that the docstring of the module says."""
-    given = params.validate(
+def compare(options: argparse.Namespace) -> None:
+    """See the module's docstring."""
+    values = params.validate(
         params.load(), {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
     )
-    settings, iou, names = given["report"], given["evaluate"].iou, (asked.first, asked.second)
+    settings, iou = values["report"], values["evaluate"].iou
+    names = options.first, options.second
     with tempfile.TemporaryDirectory() as scratch:
         (first, _), (second, folder) = (
-            load(name, asked.method, given["splits"].test, Path(scratch) / str(k)) for k, name in enumerate(names)
+            load(name, options.method, values["splits"].test, Path(scratch) / str(k)) for k, name in enumerate(names)
         )
-        image_set = ImageSet(given["data.root"], folder)
+        image_set = ImageSet(values["data.root"], folder)
     try:
-        found = changes.changes(first, second, iou, asked.moved)
+        changed = changes.changes(first, second, iou, options.moved)
     except ValueError as error:
         remedy = "Compare revisions with the same data"
         raise InputError([Fault("other data", f"{names[0]}, {names[1]}", str(error), "", remedy)]) from error
-    both = {"B": second, "A": first}
-    alone, (pair,) = bootstrap.compare(
-        both, settings.resamples, settings.seed, settings.level, iou, settings.measure
+    intervals, (pair,) = bootstrap.compare(
+        {"B": second, "A": first}, settings.resamples, settings.seed, settings.level, iou, settings.measure
     )
     for letter, name in zip("AB", names, strict=True):
-        print(f"{letter} {name}: {settings.measure} {_number(alone[letter].value)}")
+        print(f"{letter} {name}: {settings.measure} {_number(intervals[letter].value)}")
     print(
         f"B - A: {_number(pair.difference.value, '+')}, {settings.level:.0%} confidence interval ({settings.resamples} "
         f"resamples) {_number(pair.difference.low, '+')} to {_number(pair.difference.high, '+')}, "
         f"{'significant' if pair.significant else 'not significant'}"
     )
-    counts = {kind: sum(change.kind == kind for change in found) for kind in ("gained", "lost", "moved")}
+    counts = {kind: sum(change.kind == kind for change in changed) for kind in ("gained", "lost", "moved")}
     print(f"Objects: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
     records = []
-    by_image = [(image_id, list(group)) for image_id, group in groupby(found, lambda change: change.image_id)]
-    for number, (image_id, group) in enumerate(tqdm(by_image, unit="image", desc="pictures", disable=None)):
-        drawing.write_png(asked.out / f"{number:04d}.png", changes.picture(image_set.image(image_id), group))
-        records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": [str(one) for one in group]})
+    images = [(image_id, list(group)) for image_id, group in groupby(changed, lambda change: change.image_id)]
+    for number, (image_id, group) in enumerate(tqdm(images, unit="image", desc="pictures", disable=None)):
+        drawing.write_png(options.out / f"{number:04d}.png", changes.picture(image_set.image(image_id), group))
+        texts = [str(change) for change in group]
+        records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": texts})
     for record in records:
         print(f"{record['image_id']} ({record['picture']}): {'; '.join(record['changes'])}")
-    tables.write_json(asked.out / "changes.json", {"first": names[0], "second": names[1], **counts, "images": records})
-    print(f"Pictures and changes.json are in {asked.out}")
+    summary = {"first": names[0], "second": names[1], **counts, "images": records}
+    tables.write_json(options.out / "changes.json", summary)
+    print(f"Pictures and changes.json are in {options.out}")
 
 
 def _number(value: float | None, sign: str = "") -> str:

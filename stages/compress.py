@@ -1,6 +1,6 @@
 """Fast R-CNN with fc6 and fc7 as truncated singular value decompositions (paper §3.1; compress_net.py).
 
-Reads the trained detector, writes the smaller one and what became of its layers. Nothing is trained again.
+Reads the trained detector, writes the smaller one and the errors of its layers. Nothing is retrained.
 """
 
 from lib.backbones import low_rank, model_file
@@ -21,10 +21,11 @@ def main(life: Life) -> None:
     try:
         report = low_rank.compress(head.layers, ranks)
     except ValueError as error:
-        raise InputError([Fault("bad ranks", f"params.yaml: {life.item}.ranks", f"is {ranks}: {error}", "", "Change it")]) from None
+        fault = Fault("bad ranks", f"params.yaml: {life.item}.ranks", f"is {ranks}: {error}", "", "Change it")
+        raise InputError([fault]) from None
     assert model.scale is not None
-    compressed = fast.describe_head(head, section["fc"], section["dropout"], ranks)
-    model_file.save(life.out(life.role("makes")), model.backbone, model.classes, model.scale, **{**model.sections, "head": compressed})
+    sections = {**model.sections, "head": fast.describe_head(head, section["fc"], section["dropout"], ranks)}
+    model_file.save(life.out(life.role("makes")), model.backbone, model.classes, model.scale, **sections)
     tables.write_json(life.out(f"results/plots/svd/{life.name}.json"), report)
 
 

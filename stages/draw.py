@@ -1,15 +1,14 @@
-"""Pictures of a few test images: their objects, the best proposals, the best detections (right ones green).
+"""Pictures of a few test images: their objects, the best proposals, the best detections (green if right).
 
 Reads the detections of the method, the proposals, the tables and the images; writes `results/pictures/METHOD`.
 """
 
-import numpy as np
 from pydantic import Field
 
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
 from lib.images.image_set import ImageSet, Splits
-from lib.report import drawing
+from lib.report import drawing, gallery
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import tables
@@ -33,16 +32,17 @@ def main(life: Life) -> None:
     settings, folder = life.params["pictures"], life.dep("data/tables")
     image_set = ImageSet(life.data_root, folder, life.params["splits"].test)
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
-    found = tables.read(life.dep(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
+    detections = tables.read(life.dep(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
     objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
-    inputs = Inputs.of(image_set.table, objects, found, image_set.classes)
-    found = found.assign(outcome=inputs.detections.in_table_order(match(inputs).outcome))
-    by_image = tables.groups(found)
-    chosen = np.linspace(0, len(image_set) - 1, min(settings.images, len(image_set))).round().astype(int)
-    life.announce(f"{len(chosen)} pictures")
-    for number, image_id in enumerate(image_set.ids[position] for position in chosen):
+    inputs = Inputs.of(image_set.table, objects, detections, image_set.classes)
+    detections = detections.assign(outcome=inputs.detections.in_table_order(match(inputs).outcome))
+    image_detections = tables.groups(detections)
+    ids = gallery.spread(image_set.ids, settings.images)
+    life.announce(f"{len(ids)} pictures")
+    for number, image_id in enumerate(ids):
         boxes, labels = image_set.objects(image_id)
-        best = by_image.get(image_id, found.iloc[:0]).nlargest(settings.detections, "score", keep="first")
+        rows = image_detections.get(image_id, detections.iloc[:0])
+        best = rows.nlargest(settings.detections, "score", keep="first")
         picture = drawing.panel(
             image_set.image(image_id),
             (boxes, [image_set.classes[label] for label in labels]),

@@ -1,7 +1,7 @@
-"""Scores detections: VOC's two averages, COCO's, the table of classes, precision-recall curves, and what went wrong.
+"""Scores detections: VOC's two averages, COCO's, the table of classes, precision-recall curves, and kinds of errors.
 
 As a stage it reads `data/detections/METHOD.parquet` and the tables and writes `results/metrics/METHOD.json`, plots, and
-`data/coco/METHOD`, the same detections and objects as COCO's files. By hand it prints as much of anybody's detections, with
+`data/coco/METHOD`, the same detections and objects as COCO's files. By hand it prints the same of any detections, with
 the settings of params.yaml where there is one:
 ``python -m stages.evaluate --detections X.parquet --objects data/tables/objects.parquet [--split test] [--coco DIR]``
 """
@@ -29,21 +29,21 @@ def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["evaluate"]
     detections = life.dep(f"data/detections/{life.item}.parquet")
-    given = inputs.read(detections, life.dep("data/tables/objects.parquet"), life.params["splits.test"])
-    scores = report.score_inputs(given, settings.iou, settings.max_detections)
+    scored = inputs.read(detections, life.dep("data/tables/objects.parquet"), life.params["splits.test"])
+    scores = report.score_inputs(scored, settings.iou, settings.max_detections)
     tables.write_json(life.out(f"results/metrics/{life.item}.json"), report.metrics(scores))
     classes = curves.class_rows(scores.voc, scores.coco.classes)
-    wrong = errors.classify(given, settings.similar, settings.iou, settings.background)
+    classified = errors.classify(scored, settings.similar, settings.iou, settings.background)
     plots = {
         "classes": [*classes, curves.mean_row(classes)],
         "precision_recall": curves.curve_rows(scores.voc, settings.curve_points),
-        "errors": errors.shares(wrong, settings.top),
-        "error_effects": errors.effects(wrong),
-        "missed": errors.missed_rows(wrong),
+        "errors": errors.shares(classified, settings.top),
+        "error_effects": errors.effects(classified),
+        "missed": errors.missed_rows(classified),
     }
     for name, rows in plots.items():
         tables.write_json(life.out(f"results/plots/{name}/{life.item}.json"), rows)
-    coco_results.write(life.out(f"data/coco/{life.item}"), given)
+    coco_results.write(life.out(f"data/coco/{life.item}"), scored)
     print(f"{life.name}: {json.dumps(report.metrics(scores))}")
 
 
@@ -51,21 +51,25 @@ def by_hand() -> None:
     """The command line for detections from elsewhere."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("--detections", type=Path, required=True, help=f"Parquet with {tables.DETECTIONS.names}")
-    parser.add_argument("--objects", type=Path, required=True, help="table of objects; beside it images.parquet and classes.json")
-    parser.add_argument("--split", action="append", choices=get_args(Split), help="split to score; may be repeated; default test")
+    parser.add_argument(
+        "--objects", type=Path, required=True, help="table of objects; beside it images.parquet and classes.json"
+    )
+    parser.add_argument(
+        "--split", action="append", choices=get_args(Split), help="split to score; may be repeated; default test"
+    )
     parser.add_argument("--coco", type=Path, help="folder for COCO's objects.json and detections.json")
-    asked, settings = parser.parse_args(), Evaluate()
+    options, settings = parser.parse_args(), Evaluate()
     try:
         if Path(params.FILE).exists():
             settings = params.validate(params.load(), {"evaluate": Evaluate})["evaluate"]
-        given = inputs.read(asked.detections, asked.objects, asked.split or ["test"])
+        scored = inputs.read(options.detections, options.objects, options.split or ["test"])
     except InputError as error:
         sys.exit(f"ERROR: {error}")
-    if asked.coco:
-        coco_results.write(asked.coco, given)
-    scores = report.score_inputs(given, settings.iou, settings.max_detections)
-    wrong = errors.classify(given, settings.similar, settings.iou, settings.background)
-    rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(wrong)]
+    if options.coco:
+        coco_results.write(options.coco, scored)
+    scores = report.score_inputs(scored, settings.iou, settings.max_detections)
+    classified = errors.classify(scored, settings.similar, settings.iou, settings.background)
+    rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(classified)]
     print("\n".join([*report.protocol(scores), *map(json.dumps, rows), json.dumps(report.metrics(scores), indent=2)]))
 
 

@@ -1,7 +1,7 @@
 """The papers' ablations: queues a group with DVC, and prints the paper's table with our figures beside it.
 
-``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: one experiment a row and seed, run by
-``dvc queue start -j 1`` (two would fight for the cores); `table` writes `results/experiments/GROUP.json` and `.md`.
+``python -m stages.experiments list | queue GROUP... | table GROUP... [--seeds 3 4 5]``: one experiment per row and
+seed, run by ``dvc queue start -j 1`` (two would compete for the cores); `table` writes `results/experiments/GROUP.*`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def check(group: str) -> None:
 
 
 def queue(group: str, seeds: list[int | None]) -> None:
-    """One experiment for each row and seed; those that need no change and no seed are the workspace itself."""
+    """One experiment for each row and seed; those that change nothing and set no seed are the workspace itself."""
     check(group)
     settings, rows = experiments.read(group)
     for name, row in rows.items():
@@ -50,32 +50,32 @@ def queue(group: str, seeds: list[int | None]) -> None:
 def table(group: str, seeds: list[int | None]) -> None:
     """The table of a group from the experiments that are finished."""
     settings, rows = experiments.read(group)
-    found: list[list[float]] = [[] for _ in rows]
+    figures: list[list[float]] = [[] for _ in rows]
     with tempfile.TemporaryDirectory() as scratch:
-        for place, (name, row) in enumerate(rows.items()):
+        for number, (name, row) in enumerate(rows.items()):
             for seed in seeds:
                 label = experiments.name_of(group, name, seed) if row.set or seed is not None else revisions.WORKSPACE
                 try:
-                    path = revisions.fetch(label, row.metrics or settings.metrics, Path(scratch) / f"{place}-{seed}")
+                    path = revisions.fetch(label, row.metrics or settings.metrics, Path(scratch) / f"{number}-{seed}")
                 except InputError:
                     print(f"{label}: not there yet", file=sys.stderr)
                     continue
-                found[place].append(tables.read_json(path)[settings.measure])
-    kept = experiments.record(settings, list(rows.values()), found, [one for one in seeds if one is not None])
-    tables.write_json(OUT / f"{group}.json", kept)
-    tables.write_text(OUT / f"{group}.md", text := experiments.table(kept).markdown())
+                figures[number].append(tables.read_json(path)[settings.measure])
+    record = experiments.record(settings, list(rows.values()), figures, [seed for seed in seeds if seed is not None])
+    tables.write_json(OUT / f"{group}.json", record)
+    tables.write_text(OUT / f"{group}.md", text := experiments.table(record).markdown())
     print(text)
 
 
-def main(asked: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> None:
     """See the module's docstring."""
-    if asked.verb == "list":
+    if options.verb == "list":
         for path in sorted(experiments.FOLDER.glob("*/group.yaml")):
             print(f"{path.parent.name:20} {experiments.read(path.parent.name)[0].title}")
-    given = asked.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
-    seeds: list[int | None] = [*given] if len(given) > 1 else [None]
-    for group in asked.groups:
-        (queue if asked.verb == "queue" else table)(group, seeds)
+    numbers = options.seeds or params.validate(params.load(), {"report": Report})["report"].seeds
+    seeds: list[int | None] = [*numbers] if len(numbers) > 1 else [None]
+    for group in options.groups:
+        (queue if options.verb == "queue" else table)(group, seeds)
 
 
 if __name__ == "__main__":
@@ -84,7 +84,7 @@ if __name__ == "__main__":
     parser.add_argument("groups", nargs="*", help="folders of experiments/")
     parser.add_argument("--seeds", type=int, nargs="*", help="instead of report.seeds")
     try:
-        given = parser.parse_args()
-        main(given) if given.groups or given.verb == "list" else parser.error("name a group; `list` shows them")
+        options = parser.parse_args()
+        main(options) if options.groups or options.verb == "list" else parser.error("name a group; `list` shows them")
     except InputError as error:
         sys.exit(f"ERROR: {error}")

@@ -1,8 +1,9 @@
 """Features of every training region, objects first, then proposals (R-CNN paper §2.3; rcnn_cache_pool5_features.m).
 
-`python -m stages.extract METHOD detector=PAPER model=FILE proposals=TABLE images=FOLDER`: PAPER of lib/detectors; `images` is
-data/tables where pixels are read, or a store of SPPnet's maps of them. Writes `data/features/METHOD`: half-precision rows
-in a few large shards, and for each image which regions they are, which `train_svm` and `fit_boxes` check.
+`python -m stages.extract METHOD detector=PAPER model=FILE proposals=TABLE images=FOLDER`: PAPER of lib/detectors;
+`images` is data/tables where pixels are read, or a store of SPPnet's feature maps of them. Writes
+`data/features/METHOD`: half-precision rows in a few large shards, and for each image a digest of its regions, which
+`train_svm` and `fit_boxes` check.
 """
 
 from importlib import import_module
@@ -50,7 +51,8 @@ def main(life: Life) -> None:
     extractor = network.Extractor(life.input("model"), device, settings.batch, *maps)
 
     row_bytes = 2 * sum(extractor.widths.values())
-    rows, digests = zip(*(shards.count(image_set.regions(one, proposals)) for one in image_set.ids), strict=True)
+    counts = (shards.count(image_set.regions(image_id, proposals)) for image_id in image_set.ids)
+    rows, digests = zip(*counts, strict=True)
     index = shards.plan(image_set.ids, rows, row_bytes, settings.shard_mib * 2**20).assign(regions=digests)
     life.announce(f"{len(rows)} images, {sum(rows)} regions", disk=sum(rows) * row_bytes)
     writer = shards.Writer(life.scratch / "features", index, extractor.widths)
@@ -62,9 +64,9 @@ def main(life: Life) -> None:
             return extractor.features(extractor.recall(image_id, image_set.size(image_id), regions))
         return extractor.features(extractor.prepare(image_set.image(image_id), regions))
 
-    rows_by_image = ahead(features, writer.todo, *device.side_by_side(workers(life.compute)))
-    for found in life.progress(rows_by_image, len(rows), "image", done):
-        writer.append(found)
+    results = ahead(features, writer.todo, *device.side_by_side(workers(life.compute)))
+    for image_features in life.progress(results, len(rows), "image", done):
+        writer.append(image_features)
     writer.close()
     (life.scratch / "features").rename(life.out(f"data/features/{method}"))
 

@@ -1,4 +1,4 @@
-"""Brings one public data set into place: data/NAME/VOCdevkit.
+"""Fetches one public data set: data/NAME/VOCdevkit.
 
 Reads data/NAME/source.yaml and what the environment variable RCNN_DATA names, if it is set.
 """
@@ -13,7 +13,7 @@ PARAMS: dict[str, object] = {}
 
 
 def main(life: Life) -> None:
-    """Takes what is at hand, downloads the rest; a killed download goes on from the scratch folder."""
+    """Takes what is at hand, downloads the rest; a killed download resumes from the scratch folder."""
     source = read_source(life.dep(f"data/{life.item}/source.yaml"))
     target = f"data/{life.item}/VOCdevkit"
     at_hand = os.environ.get(AT_HAND)

@@ -47,13 +47,14 @@ def main(life: Life) -> None:
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     features = shards.Reader(life.input("features"))
-    chosen = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
+    pairs = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
     for image_id in image_set.ids:
         boxes, (objects, labels) = image_set.regions(image_id, proposals), image_set.objects(image_id)
         features.check(image_id, boxes)
         rows, targets = pair(boxes, objects, settings.more_than)
-        chosen[image_id] = rows, boxes[rows], objects[targets], labels[targets]
-    samples = np.bincount(np.concatenate([part[-1] for part in chosen.values()]), minlength=len(image_set.classes)).tolist()
+        pairs[image_id] = rows, boxes[rows], objects[targets], labels[targets]
+    all_labels = np.concatenate([part[-1] for part in pairs.values()])
+    samples = np.bincount(all_labels, minlength=len(image_set.classes)).tolist()
     width, limit = features.width(settings.layer), int(life.compute.memory_gib * 2**30)
     passes = class_groups(samples, width, limit)
     life.announce(
@@ -63,20 +64,18 @@ def main(life: Life) -> None:
     )
     scale = measure(features, settings.layer, image_set.ids, settings.norm, life.params["seed"])
     fitted: list[BoxRegressors] = []
-    steps = life.progress([(group, one) for group in passes for one in image_set.ids],
-                          len(passes) * len(image_set), "image")
-    for group, image_id in steps:
+    steps = [(group, image_id) for group in passes for image_id in image_set.ids]
+    for group, image_id in life.progress(steps, len(steps), "image"):
         if image_id == image_set.ids[0]:
             ridge = BoxRidge([samples[label] for label in group], width)
-        rows, boxes, objects, labels = chosen[image_id]
-        mine = np.isin(labels, group)
-        values = features.read(settings.layer, image_id, rows[mine]) * np.float32(scale)
-        ridge.add(values, boxes[mine], objects[mine], labels[mine] - group[0])
+        rows, boxes, objects, labels = pairs[image_id]
+        of_group = np.isin(labels, group)
+        values = features.read(settings.layer, image_id, rows[of_group]) * np.float32(scale)
+        ridge.add(values, boxes[of_group], objects[of_group], labels[of_group] - group[0])
         if image_id == image_set.ids[-1]:
             fitted.append(ridge.fit(settings.penalty, settings.whitening))
     linear.save_regressors(
-        life.out(life.role("makes")), image_set.classes, settings.layer, scale,
-        BoxRegressors.join(fitted),
+        life.out(life.role("makes")), image_set.classes, settings.layer, scale, BoxRegressors.join(fitted)
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes the default data set, handwritten digits in photographs: data/digits/VOCdevkit."""
+"""Makes the default data set, handwritten digits on real backgrounds: data/digits/VOCdevkit."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Digits(Settings):
-    """The block `digits`; what each number means stands in `Recipe`."""
+    """Block `digits`; `Recipe` says what each number means."""
 
     seed: int = Field(ge=0)
     train: int = Field(ge=1)
@@ -42,7 +42,7 @@ PARAMS = {"digits": Digits}
 
 
 def main(life: Life) -> None:
-    """Draws and writes every picture; takes seconds, so nothing is kept for a killed run."""
+    """Composes and writes every image; takes seconds, so nothing is kept for a killed run."""
     make_digits(life.out("data/digits/VOCdevkit"), Recipe(**life.params["digits"].model_dump()))
 
 

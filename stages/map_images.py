@@ -1,7 +1,7 @@
-"""The trunk's map of every training image, once per scale (SPPnet §4.1); what follows reads windows out of these.
+"""The trunk's feature map of every training image, once per scale (SPPnet §4.1); later stages read windows of it.
 
 Reads SPPnet's classifier, the tables and the images; writes `data/features/spp_maps`, half precision in a few large
-shards. Test images are not here: detection passes each through the trunk once, as for a picture that it never saw.
+shards. Test images are not here: detection passes each through the trunk once, as any image that it never saw.
 """
 
 from typing import Annotated
@@ -27,7 +27,7 @@ Scales = Annotated[list[int], Field(min_length=1)]
 class MapImages(Settings):
     """Block `spp.maps`.
 
-    mirror    : keep the maps of mirrored images too, for the fine-tuning (authors: yes)
+    mirror    : keep the maps of mirrored images too, for fine-tuning (authors: yes)
     precision : of the forward passes;  shard_mib : size at which a file is closed and the next begun
     """
 
@@ -57,14 +57,14 @@ def main(life: Life) -> None:
 
         def cells_of(image_id: str, form: map_store.Variant = form) -> np.ndarray:
             image = image_set.image(image_id)
-            seen = np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image
-            found = compute_map(trunk, seen, form.scale, network.backbone.recipe, device).values
-            return found.reshape(-1, found.shape[2])
+            pixels = np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image
+            feature_map = compute_map(trunk, pixels, form.scale, network.backbone.recipe, device).values
+            return feature_map.reshape(-1, feature_map.shape[2])
 
         done = number * len(image_set) + len(image_set) - len(writer.todo)
         maps = ahead(cells_of, writer.todo, *device.side_by_side(workers(life.compute)))
-        for found in life.progress(maps, total, "map", done):
-            writer.append({map_store.NAME: found})
+        for cells_of_map in life.progress(maps, total, "map", done):
+            writer.append({map_store.NAME: cells_of_map})
         writer.close()
     tables.write(folder / "maps.parquet", layout, map_store.MAPS)
     folder.rename(life.out("data/features/spp_maps"))

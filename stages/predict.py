@@ -1,7 +1,7 @@
-"""Runs a trained method on images of your own, by the same code as `detect`.
+"""Runs a trained method on your own images, by the same code as `detect`.
 
-``python -m stages.predict --method faster IMAGES... --out DIR [--trace]``: IMAGES are files, folders or patterns. Writes
-pictures with the best boxes, `detections.parquet`, COCO's `detections.json` (and `images.json`, which says what its numbers
+``python -m stages.predict --method faster IMAGES... --out DIR [--trace]``: IMAGES are files, folders or patterns.
+Writes pictures with the best boxes, `detections.parquet`, COCO's `detections.json` and `images.json` (what its numbers
 mean), and with --trace, for one image, `trace.html`: each detection with its region, scores, and what NMS removed.
 """
 
@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from lib.backbones.device import pick_device
 from lib.boxes.boxes import Boxes
-from lib.datasets import image_files as pictures
-from lib.detection import many_images as running
-from lib.detection import rows
+from lib.datasets import image_files
+from lib.detection import many_images, rows
 from lib.detection import trace as tracing
 from lib.detection.candidates import Candidates
 from lib.evaluation import coco_results
@@ -32,19 +31,19 @@ from lib.stage.errors import InputError
 from lib.storage import tables
 
 
-def predict(asked: argparse.Namespace) -> None:
-    """Everything that the docstring of the module says."""
-    root, ids = pictures.find(asked.images)
-    row, files = rows.row(asked.method, pipeline.entries())
+def predict(options: argparse.Namespace) -> None:
+    """See the module's docstring."""
+    root, ids = image_files.find(options.images)
+    row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
-    given = params.validate(params.load(), {**schema, **row.reads()})
-    pictures.check(root, ids, given["data.max_pixels"], asked.out, single=asked.trace)
-    selection, search = given[row.settings], given["proposals.selective_search"]
-    device, clock = pick_device(given["compute"].device, selection.precision), Clock()
-    detector = row.detector(files, given, device, clock)
+    values = params.validate(params.load(), {**schema, **row.reads()})
+    image_files.check(root, ids, values["data.max_pixels"], options.out, single=options.trace)
+    selection, search = values[row.settings], values["proposals.selective_search"]
+    device, clock = pick_device(values["compute"].device, selection.precision), Clock()
+    detector = row.detector(files, values, device, clock)
 
     def read(image_id: str) -> Image:
-        return read_image(root, image_id, transpose=True, max_pixels=given["data.max_pixels"])
+        return read_image(root, image_id, transpose=True, max_pixels=values["data.max_pixels"])
 
     def proposals(image_id: str, image: Image) -> Boxes:
         with clock("proposals"):
@@ -53,29 +52,28 @@ def predict(asked: argparse.Namespace) -> None:
     regions = proposals if detector.wants_proposals else None
     with tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
-        work = running.detect(detector, ids, read, regions, candidates, clock, device, workers(given["compute"]))
-        list(tqdm(work, total=len(ids), unit="image", desc=asked.method))
-        candidates.write(asked.out / "detections.parquet")
+        work = many_images.detect(detector, ids, read, regions, candidates, clock, device, workers(values["compute"]))
+        list(tqdm(work, total=len(ids), unit="image", desc=options.method))
+        candidates.write(options.out / "detections.parquet")
     spent = clock.milliseconds(len(ids))
-    found = tables.read(asked.out / "detections.parquet", tables.DETECTIONS)
+    detections = tables.read(options.out / "detections.parquet", tables.DETECTIONS)
     objects = tables.OBJECTS.empty_table().to_pandas()
-    inputs = Inputs.of(pd.DataFrame({"image_id": ids}), objects, found, detector.classes)
-    tables.write_json(asked.out / "detections.json", coco_results.results(inputs))
-    tables.write_json(asked.out / "images.json", coco_results.truth(inputs))
-    by_image = tables.groups(found)
+    inputs = Inputs.of(pd.DataFrame({"image_id": ids}), objects, detections, detector.classes)
+    coco_results.write(options.out, inputs, "images.json")
+    image_detections = tables.groups(detections)
     for image_id in ids:
-        best = by_image.get(image_id, found.iloc[:0]).nlargest(asked.boxes, "score", keep="first")
-        best = best[best["score"] >= asked.min_score][::-1]  # the best lies on top
-        labels = [f"{name} {score:.2f}" for name, score in zip(best["class"], best["score"], strict=True)]
-        drawing.write_png(asked.out / f"pictures/{image_id}.png", drawing.draw(read(image_id), tables.boxes(best), labels))
-    if asked.trace:
+        best = image_detections.get(image_id, detections.iloc[:0])
+        picture = drawing.draw_best(read(image_id), best, options.boxes, options.min_score)
+        drawing.write_png(options.out / f"pictures/{image_id}.png", picture)
+    if options.trace:
         image = read(ids[0])
-        scored, size = detector(detector.prepare(image, regions and regions(ids[0], image))), image.shape[1::-1]
+        size = image.shape[1::-1]
+        scored = detector(detector.prepare(image, regions and regions(ids[0], image)))
         steps = tracing.trace(scored, size, selection)
         data = {"width": size[0], "height": size[1], "source": page.data_uri(image, 1200)}
         data |= tracing.describe(steps, detector.classes, most=40)
-        tables.write_text(asked.out / "trace.html", page_trace.page(f"{asked.method}: {ids[0]}", data))
-    print(f"{len(ids)} images, {len(found)} detections in {asked.out}; milliseconds: {spent}")
+        tables.write_text(options.out / "trace.html", page_trace.page(f"{options.method}: {ids[0]}", data))
+    print(f"{len(ids)} images, {len(detections)} detections in {options.out}; milliseconds: {spent}")
 
 
 if __name__ == "__main__":

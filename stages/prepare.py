@@ -1,4 +1,4 @@
-"""The data set, checked, as tables: images, objects, classes, and a report that a person reads.
+"""The data set, checked, as tables: images, objects, classes, and a report to read.
 
 Reads the folder `data.root`; writes `data/tables` and `results/data_report.md`. All faults are reported at once.
 """

@@ -1,4 +1,4 @@
-"""M0: the network trained on ImageNet that all methods start from, with the recipe of its input.
+"""M0: the network trained on ImageNet that all methods start from, with its input recipe.
 
 Reads the weights that `m0` names; writes `data/models/m0.pt`.
 """

@@ -1,7 +1,7 @@
 """Selective search on every image (Uijlings et al. 2013), with the recall it reaches on the test split.
 
 Reads the images and `data/tables`; writes `data/proposals/selective_search.parquet`, metrics and curves.
-An image whose content and settings are unchanged is taken from the last table and not computed again.
+An image with unchanged content and settings is taken from the last table and not computed again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ def main(life: Life) -> None:
     image_set = ImageSet(life.data_root, life.dep("data/tables"))
     test = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
     fingerprint = settings.fingerprint()
-    keys = {one: cached.key(image_set.address(one)[2], fingerprint) for one in image_set.ids}
+    keys = {image_id: cached.key(image_set.address(image_id)[2], fingerprint) for image_id in image_set.ids}
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:
         life.announce(f"{len(image_set)} images, {len(missing)} of them new; {settings.describe()}")
-        found = search_images(image_set, missing, settings, life.compute)
-        yield from life.progress(found, len(missing), "image")
+        results = search_images(image_set, missing, settings, life.compute)
+        yield from life.progress(results, len(missing), "image")
 
     seconds = cached.update(life.out(TABLE), keys, life.previous(TABLE), life.scratch / "pieces", search)
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None

@@ -23,32 +23,35 @@ def main(life: Life) -> None:
     folder = life.dep("data/tables")
     entries = pipeline.entries()
     names = [name.removeprefix("evaluate@") for name in entries if name.startswith("evaluate@")]
-    found = {name: life.dep(f"data/detections/{name}.parquet") for name in names}
-    life.announce(f"{len(found)} methods, {settings.resamples} resamples")
-    given = {name: inputs.read(path, folder / "objects.parquet", test) for name, path in found.items()}
-    wrong = {
-        name: errors.classify(one, scoring.similar, scoring.iou, scoring.background) for name, one in given.items()
+    life.announce(f"{len(names)} methods, {settings.resamples} resamples")
+    scored = {
+        name: inputs.read(life.dep(f"data/detections/{name}.parquet"), folder / "objects.parquet", test)
+        for name in names
     }
-    alone, pairs = bootstrap.compare(
-        given, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure
+    classified = {
+        name: errors.classify(method_inputs, scoring.similar, scoring.iou, scoring.background)
+        for name, method_inputs in scored.items()
+    }
+    intervals, pairs = bootstrap.compare(
+        scored, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure
     )
     files = collect.Files(life.dep, entries)
-    methods = [collect.method(files, name) for name in found]
-    shown = summary.tables(methods, alone, pairs, files.proposals(), settings.measure, settings.level)
+    methods = [collect.method(files, name) for name in names]
+    report_tables = summary.tables(methods, intervals, pairs, files.proposals(), settings.measure, settings.level)
     if "results/experiments" in life.entry.deps:
-        shown += [experiments.table(kept) for kept in files.folder("results/experiments").values()]
+        report_tables += [experiments.table(record) for record in files.folder("results/experiments").values()]
     image_set = ImageSet(life.data_root, folder, test)
-    pictures = []
+    images = []
     for image_id in life.progress(gallery.spread(image_set.ids, settings.images), settings.images, "image"):
         width, height = image_set.size(image_id)
         source = page.data_uri(image_set.image(image_id), settings.side)
-        seen = gallery.describe(wrong, image_id, settings.boxes) if wrong else {"id": image_id}
-        pictures.append({**seen, "width": width, "height": height, "source": source})
+        boxes = gallery.describe(classified, image_id, settings.boxes) if classified else {"id": image_id}
+        images.append({**boxes, "width": width, "height": height, "source": source})
     title, intro = "Comparison of the methods", collect.introduction(image_set, life.data_root)
-    data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": pictures}
-    text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in shown)])
+    data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": images}
+    text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in report_tables)])
     tables.write_text(life.out("results/report.md"), text)
-    tables.write_text(life.out("results/report.html"), page.page(title, intro, shown, data))
+    tables.write_text(life.out("results/report.html"), page.page(title, intro, report_tables, data))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What every script reads of params.yaml, and how a script becomes a stage.
 
-No code dep of any stage: nothing of this reaches a result.
+No code dep of any stage: nothing here changes a result.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """One training stage for all methods: `python -m stages.train BLOCK task=PAPER.MODULE model=START ... makes=MODEL`.
 
-BLOCK of params.yaml holds the settings; `task` is the module of lib/detectors that knows what is learnt from what, and
-the other roles are its inputs (`model`: the weights to start from; `proposals`, `maps`, `head`). `method` names the block
-that a training shares with others where that is not the first part of BLOCK. Writes the model and the curve of its loss.
+BLOCK of params.yaml holds the settings; `task` is the module of lib/detectors that defines what is learned from what,
+and the other roles are its inputs (`model`: the weights to start from; `proposals`, `maps`, `head`). `method` names the
+block that a training shares with others where that is not the first part of BLOCK. Writes the model and its loss curve.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,8 @@ def PARAMS(block: str, *, task: str, method: str = "", **inputs: str) -> Mapping
 
 def main(life: Life) -> None:
     """See the module's docstring."""
-    block, seed, memory = life.item, life.params["seed"], int(life.compute.memory_gib * 2**30) // 4
+    block, seed = life.item, life.params["seed"]
+    memory = int(life.compute.memory_gib * 2**30) // 4
     method = life.entry.roles.get("method", block.split(".")[0])
     images = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"], memory
@@ -51,7 +52,8 @@ def main(life: Life) -> None:
         scratch = life.scratch / f"phase{number}"
         scratch.mkdir(exist_ok=True)
         log += loop.train(
-            task.network, phase.fresh, phase.batch, phase.losses, phase.settings, device, seed, life.name, scratch, progress
+            task.network, phase.fresh, phase.batch, phase.losses, phase.settings, device, seed, life.name, scratch,
+            progress,
         )
     checkpoint.save(life.out(life.role("makes")), task.sections())
     for kind, rows in {"loss": log, **task.plots}.items():

@@ -27,7 +27,7 @@ class Svm(svm.SvmSettings):
 
     layer            : whose features the SVMs see
     norm             : what the features are scaled to, and on which sample that is measured
-    checkpoint_every : images between the states from which a killed run goes on
+    checkpoint_every : images between checkpoints, from which a killed run resumes
     """
 
     layer: Literal["pool5", "fc7"]
@@ -35,9 +35,7 @@ class Svm(svm.SvmSettings):
     checkpoint_every: int = Field(ge=1)
 
 
-PARAMS = {
-    "seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool,
-}
+PARAMS = {"seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool}
 
 
 def main(life: Life) -> None:
@@ -48,9 +46,9 @@ def main(life: Life) -> None:
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     features = shards.Reader(life.input("features"))
-    objects = {one: image_set.objects(one) for one in image_set.ids}
+    objects = {image_id: image_set.objects(image_id) for image_id in image_set.ids}
     counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(image_set.classes))
-    negatives = min(settings.max_negatives, sum(features.rows(one) for one in image_set.ids))
+    negatives = min(settings.max_negatives, sum(features.rows(image_id) for image_id in image_set.ids))
     need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
     life.announce(f"{len(image_set)} images, {len(image_set.classes)} classes, features {settings.layer}, "
                   f"{negatives} negatives of a class at most", memory=need)
@@ -61,7 +59,7 @@ def main(life: Life) -> None:
     def read(image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         return features.read(settings.layer, image_id, rows) * np.float32(scale)
 
-    parts = ((labels, read(one, slice(len(labels)))) for one, (_, labels) in objects.items())
+    parts = ((labels, read(image_id, slice(len(labels)))) for image_id, (_, labels) in objects.items())
     miner = svm.Miner(image_set.classes, svm.by_class(image_set.classes, parts), settings, seed, limit)
     state = life.scratch / "state.pt"
     done = 0

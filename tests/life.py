@@ -13,7 +13,7 @@ class FakeLife(SimpleNamespace):
     """The part of `run.Life` that scripts use. Paths below `data/` lie in the folder itself, all others in it too.
 
     name   : address of the stage;  values : nested params, or the checked ones by dotted key
-    said   : what was announced;  memory : bytes of it
+    said   : what was announced;  memory : its bytes
     """
 
     def __init__(self, folder: Path, name: str, values: Mapping[str, Any], memory_gib: float = 1.0) -> None:

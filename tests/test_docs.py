@@ -1,4 +1,4 @@
-"""What the documents name exists: tests, files, links, stages, params. And what is documented is documented whole."""
+"""What the documents name exists: tests, files, links, stages, params. And what is documented is complete."""
 
 import re
 from pathlib import Path
@@ -19,9 +19,9 @@ def test_every_pitfall_is_held_by_a_test(file):
     path, faults = Path("tests") / file, []
     text = path.read_text() if path.exists() else ""
     for name in [name for other, name in PITFALLS if other == file and not defines(text, name)]:
-        moved = [one for one in sorted(Path("tests").rglob("*.py")) if defines(one.read_text(), name)]
-        places = " or ".join(f"`{one.relative_to('tests')}::{name}`" for one in moved)
-        faults.append(f"{file} has no {name}; {places or 'nor has any other file'}")
+        moved = [other for other in sorted(Path("tests").rglob("*.py")) if defines(other.read_text(), name)]
+        now = " or ".join(f"`{other.relative_to('tests')}::{name}`" for other in moved)
+        faults.append(f"{file} has no {name}; {now or 'nor has any other file'}")
     assert not faults, "\n".join(faults)
 
 
@@ -39,8 +39,10 @@ def test_each_pitfall_names_a_test():
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_files_that_are_named_are_there(path):
     """Files of ours in backticks, where they have a folder and no placeholder; what a run makes need not be there."""
-    for name in re.findall(r"`((?:lib|stages|tests|docs|presets|tools|benchmarks|experiments|data)/[\w./@-]+)`", Path(path).read_text()):
-        made = re.match(r"data/(tables|proposals|models|features|detections|\w+/VOCdevkit)|.*\b(NAME|METHOD|mine)\b", name)
+    folders = "lib|stages|tests|docs|presets|tools|benchmarks|experiments|data"
+    outs = r"data/(tables|proposals|models|features|detections|\w+/VOCdevkit)"
+    for name in re.findall(rf"`((?:{folders})/[\w./@-]+)`", Path(path).read_text()):
+        made = re.match(rf"{outs}|.*\b(NAME|METHOD|mine)\b", name)
         assert made or Path(name).exists(), f"{path}: {name}"
 
 
@@ -67,8 +69,8 @@ def test_the_pipeline_is_drawn_whole():
         general = f"{verb}@METHOD" if row else name
         if name.startswith("data/"):
             continue  # the pipelines of the built-in sets
-        wanted = general if verb in {"evaluate", "draw"} else name
-        assert re.search(rf"(?<![\w@]){wanted}(?![\w@])", drawing), f"the drawing lacks {wanted}"
+        node = general if verb in {"evaluate", "draw"} else name
+        assert re.search(rf"(?<![\w@]){node}(?![\w@])", drawing), f"the drawing lacks {node}"
         assert re.search(rf"(?<![\w@]){general}(?![\w@])", text.split("## What each stage makes")[1]), general
         for out in entry.outs:
             if out.startswith("data/"):
@@ -80,7 +82,8 @@ def test_the_pipeline_is_drawn_whole():
 
 def test_the_example_of_a_new_method_is_that_of_fast():
     """Its two rows, with another name, are those of `fast`, code deps aside."""
-    blocks = re.findall(r"```yaml\n(.*?)```", Path("docs/adding_a_method.md").read_text().replace("mine", "fast"), re.DOTALL)
+    text = Path("docs/adding_a_method.md").read_text().replace("mine", "fast")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     yaml = YAML(typ="safe", pure=True)
     stage, row = (yaml.load(block)["fast"] for block in blocks[:2])
     stages = yaml.load(Path("dvc.yaml"))["stages"]

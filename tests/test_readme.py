@@ -1,5 +1,5 @@
-"""Every figure in the tables of README and docs/results.md is that of a committed results file, and every committed figure
-of that kind is in one of them.
+"""Every figure in the tables of README and docs/results.md is that of a committed results file, and every committed
+figure of that kind is in one of them.
 """
 
 import json
@@ -16,13 +16,14 @@ RESULTS = Path("results")
 
 def tables():
     """First cell of the header -> (the header's cells, row name -> cells)."""
-    found = {}
+    headed = {}
     text = README.read_text() + Path("docs/results.md").read_text()
     for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
         header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.strip().split("\n")]
-        assert header[0] not in found, f"two tables of {header[0]}"
-        found[header[0]] = header, {row[0] if header[0] != "benchmark" else f"{row[0]} {row[1]}": row for row in rows}
-    return found
+        assert header[0] not in headed, f"two tables of {header[0]}"
+        names = [row[0] if header[0] != "benchmark" else f"{row[0]} {row[1]}" for row in rows]
+        headed[header[0]] = header, dict(zip(names, rows, strict=True))
+    return headed
 
 
 def read(path):
@@ -40,7 +41,8 @@ def milliseconds(path):
 
 def in_the_paper(method):
     """VOC 2007 with VGG-16, as README quotes it."""
-    return next((f"{line.voc07_map:.1f}" for line in PUBLISHED.get(method, []) if line.network.startswith("VGG16")), "–")
+    lines = [line for line in PUBLISHED.get(method, []) if line.network.startswith("VGG16")]
+    return f"{lines[0].voc07_map:.1f}" if lines else "–"
 
 
 def test_readme_is_read_in_a_minute():
@@ -51,7 +53,8 @@ def test_readme_is_read_in_a_minute():
 
 
 @pytest.mark.parametrize(("preset", "metrics", "speed"), [
-    ("digits", RESULTS / "metrics", RESULTS / "speed"), ("bccd", RESULTS / "presets/bccd", RESULTS / "presets/bccd/speed"),
+    ("digits", RESULTS / "metrics", RESULTS / "speed"),
+    ("bccd", RESULTS / "presets/bccd", RESULTS / "presets/bccd/speed"),
 ])
 def test_methods(preset, metrics, speed):
     """Fails with the lines to paste."""
@@ -102,7 +105,8 @@ def test_hours_are_arithmetic_on_the_measured_speeds():
     """R-CNN on AlexNet by hand: 70,000 batches of 128 crops at three passes, and 5,011 images of 2,000 regions."""
     from benchmarks.networks import gigabytes, hours
 
-    assert hours("alexnet", {"crop": 3.6, "image": 36.0, "region": 0.36})["rcnn"]["train"] == pytest.approx(26.88 + 10.022)
+    figures = hours("alexnet", {"crop": 3.6, "image": 36.0, "region": 0.36})
+    assert figures["rcnn"]["train"] == pytest.approx(26.88 + 10.022)
     assert gigabytes("alexnet")["rcnn"] == pytest.approx(5011 * 2000 * (9216 + 4096) * 2 / 1e9)
     result = read(RESULTS / "benchmarks/networks.json")
     for network in ("alexnet", "vgg16"):

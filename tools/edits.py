@@ -2,11 +2,11 @@
 
 An edit is a file with status M in a commit, by `git log -M30% --name-status`. A file that was added made nothing
 stale, one that was deleted has no stages any more, and a move (R) rewrites the imports of every file that moves: it
-would weigh each file once and drown what people really edit. A merge shows no files; what it brings stands in its own
+would count each file once and hide what people really edit. A merge shows no files; what it brings is in its own
 commits.
 
 An edited path is followed through all later renames. A rename has one successor; for a file that was split, a table old
-path: [new paths] names them all. Its entry holds for what came before the newest commit in which one of the new paths
+path: [new paths] names them all. Its entry applies to what came before the newest commit in which one of the new paths
 arrives, and there replaces Git's rename.
 """
 
@@ -35,30 +35,30 @@ def changes(root: Path, folders: Iterable[str]) -> list[Change]:
 
 
 def commits(root: Path, since: str | None, until: str) -> set[str]:
-    """Those up to `until` that `since` does not have yet."""
+    """Commits up to `until` that are not in the history of `since`."""
     return set(git(root, "rev-list", f"{since}..{until}" if since else until).split())
 
 
 def git(root: Path, *words: str) -> str:
     """What git prints in `root`. Raises ValueError with git's own message."""
     command = ["git", "-c", "core.quotePath=false", *words]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"git {words[0]} in {root}: {done.stderr.strip()}")
-    return done.stdout
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ValueError(f"git {words[0]} in {root}: {result.stderr.strip()}")
+    return result.stdout
 
 
 def parse(log: str) -> list[Change]:
     """The changes in `git log --name-status --format=@%H`, in its order."""
-    found = []
+    history = []
     commit = ""
     for line in filter(None, log.splitlines()):
         if line.startswith("@"):
             commit = line[1:]
         else:
             status, *paths = line.split("\t")
-            found.append(Change(commit, status[0], paths[0], paths[-1]))
-    return found
+            history.append(Change(commit, status[0], paths[0], paths[-1]))
+    return history
 
 
 def read_moved(path: Path) -> dict[str, list[str]]:
@@ -68,7 +68,7 @@ def read_moved(path: Path) -> dict[str, list[str]]:
     table = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     if not isinstance(table, dict) or not all(isinstance(new, list) and new for new in table.values()):
         raise ValueError(f"{path}: is not a table of split files. Allowed: old path: [new paths], at least one each")
-    return {str(old): [str(one) for one in new] for old, new in table.items()}
+    return {str(old): [str(path) for path in new] for old, new in table.items()}
 
 
 def follow(
@@ -79,12 +79,12 @@ def follow(
     history : newest first;  counted : commits whose edits count;  moved : old path -> new paths, of split files
     present : the paths of today
     """
-    now: dict[str, set[str]] = {}
-    found = []
+    now: dict[str, set[str]] = {}  # path at the commit -> paths of today
+    edited: list[set[str]] = []
     for commit, group in groupby(history, key=lambda change: change.commit):
         files = list(group)
         if commit in counted:
-            found += [now.get(change.new, {change.new}) for change in files if change.status == "M"]
+            edited += [now.get(change.new, {change.new}) for change in files if change.status == "M"]
         # All at once: two files may change places in one commit.
         renames = [change for change in files if change.status == "R" and change.old not in moved]
         earlier = {change.old: now.get(change.new, {change.new}) for change in renames}
@@ -94,7 +94,7 @@ def follow(
                 earlier[old] = set().union(*(now.get(path, {path}) for path in paths))
         now |= earlier
     # A branch may have edited an old path after another had moved it: Git lists that edit before the rename.
-    ends = [set().union(*({path} if path in present else now.get(path, {path}) for path in paths)) for paths in found]
+    ends = [set().union(*({path} if path in present else now.get(path, {path}) for path in paths)) for paths in edited]
     return [tuple(sorted(paths & set(present))) for paths in ends]
 
 

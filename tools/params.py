@@ -43,8 +43,8 @@ def main() -> int:
         return 1
     tables.write_text(path, text)
     count = len(overlay.preset(name))
-    what = f"preset {name}, {count} settings are not the default" if count else "the default"
-    print(f"{path}: {what}. Now run: dvc repro")
+    content = f"preset {name}, {count} settings are not the default" if count else "the default"
+    print(f"{path}: {content}. Now run: dvc repro")
     return 0
 
 
@@ -52,10 +52,10 @@ def written(name: str, folder: Path = overlay.FOLDER, own: Mapping[str, Any] | N
     """The text of params.yaml for a preset.
 
     own : further changes, dotted key -> value, laid over the preset
-    Raises InputError for everything that is wrong with the preset, judged by all stages' types.
+    Raises InputError for everything wrong with the preset, by the types of all stages.
     """
-    if found := schemas.faults(overlay.values(name, folder), f"{folder}/{name}.yaml"):
-        raise InputError(found)
+    if faults := schemas.faults(overlay.values(name, folder), f"{folder}/{name}.yaml"):
+        raise InputError(faults)
     return _text(name, folder, own or {})
 
 
@@ -67,7 +67,7 @@ def _text(name: str, folder: Path, own: Mapping[str, Any]) -> str:
 
 
 def unsaved(path: Path, folder: Path = overlay.FOLDER) -> bool:
-    """Whether overwriting the file would lose something: neither the last commit nor a preset has it so."""
+    """Whether overwriting the file would lose something: neither the last commit nor a preset gives this text."""
     if not path.exists():
         return False
     command = ["git", "show", f"HEAD:./{path.name}"]
@@ -75,13 +75,13 @@ def unsaved(path: Path, folder: Path = overlay.FOLDER) -> bool:
     content = path.read_bytes()
     if committed.returncode == 0 and committed.stdout == content:
         return False
-    return not any(_gives(name, folder, content) for name in overlay.names(folder))
+    return not any(_makes(name, folder, content) for name in overlay.names(folder))
 
 
-def _gives(name: str, folder: Path, content: bytes) -> bool:
+def _makes(name: str, folder: Path, content: bytes) -> bool:
     try:
         return _text(name, folder, {}).encode() == content
-    except InputError:  # another preset's faults are no matter here
+    except InputError:  # the faults of another preset do not matter here
         return False
 
 
@@ -90,17 +90,19 @@ def rewritten(text: str, changes: Mapping[str, Any]) -> str:
 
     changes : dotted key -> value; the keys are there
     Comments stay in their column where the new value leaves room. (ruamel's own writer would move some, and turn `null`
-    into nothing.) Raises RuntimeError where the text is too odd for this: no other values than these are ever written.
+    into nothing.) Raises RuntimeError for text that it cannot edit so: no other values than these are ever written.
     """
     plain = YAML(typ="safe", pure=True)
     values, root = plain.load(text), YAML().compose(text)
     expected = overlay.apply(values, changes, "the new values")
-    spots = [
-        spot for key, value in changes.items() for spot in _spots(*_find(root, key), overlay.at(values, key), value)
+    replacements = [
+        replacement
+        for key, value in changes.items()
+        for replacement in _replacements(*_find(root, key), overlay.at(values, key), value)
     ]
     result = text
-    for key, node, value in sorted(spots, key=lambda spot: spot[1].start_mark.index, reverse=True):
-        result = _replaced(result, key, node, value)  # from behind, so that the places of those before stay true
+    for key, node, value in sorted(replacements, key=lambda item: item[1].start_mark.index, reverse=True):
+        result = _replaced(result, key, node, value)  # from the end, so that earlier positions stay valid
     if plain.load(result) != expected:
         raise RuntimeError(f"the new text does not hold the new values of {sorted(changes)}")
     return result
@@ -113,11 +115,11 @@ def _find(root: Node, key: str) -> tuple[Node, Node]:
     return name, node
 
 
-def _spots(key: Node, node: Node, old: Any, new: Any) -> Iterator[tuple[Node, Node, Any]]:
+def _replacements(key: Node, node: Node, old: Any, new: Any) -> Iterator[tuple[Node, Node, Any]]:
     """Key, value and new value of what changes. In a block of settings that is only what differs: its comments stay."""
     if isinstance(node, MappingNode) and not node.flow_style and isinstance(new, Mapping):
         for inner, value in node.value:
-            yield from _spots(inner, value, old[inner.value], new[inner.value])
+            yield from _replacements(inner, value, old[inner.value], new[inner.value])
     elif repr(old) != repr(new):  # 1 is not 1.0 in a file
         yield key, node, new
 
@@ -128,15 +130,18 @@ def _replaced(text: str, key: Node, node: Node, value: Any) -> str:
     below = "\n" in text[key.end_mark.index : start]  # rows on the lines after their key
     if below:
         stop = text.index("\n", key.end_mark.index)
-        head, (tail, comment, column) = text[first : key.end_mark.index] + ": ", ("", *_comment(text, first, stop)[1:])
+        head, tail = text[first : key.end_mark.index] + ": ", ""
+        _, comment, column = _comment(text, first, stop)
         between, rest = text[stop + 1 : text.rfind("\n", 0, start) + 1], text[end:]
     else:
         stop = text.find("\n", end) if "\n" in text[end:] else len(text)
-        head, (tail, comment, column), between, rest = text[first:start], _comment(text, end, stop), "", text[stop:]
+        tail, comment, column = _comment(text, end, stop)
+        head = text[first:start]
+        between, rest = "", text[stop:]
     flow = _flow(value)
-    if isinstance(value, list) and any(isinstance(one, list) for one in value) and len(flow) > WIDE and not tail:
+    if isinstance(value, list) and any(isinstance(item, list) for item in value) and len(flow) > WIDE and not tail:
         indent = " " * (len(head) - len(head.lstrip()) + 2)
-        rows = "\n".join(f"{indent}- {_flow(one)}" for one in value)
+        rows = "\n".join(f"{indent}- {_flow(item)}" for item in value)
         return f"{text[:first]}{_aligned(head.rstrip(), comment, column)}\n{between}{rows}{rest}"
     line = _aligned(head + flow + tail, comment, column)
     return f"{text[:first]}{line}" + (f"\n{between.rstrip(chr(10))}" if between else "") + rest
@@ -152,11 +157,11 @@ def _end(node: Node) -> int:
 
 def _comment(text: str, start: int, stop: int) -> tuple[str, str, int]:
     """What else stands on the line after a value, its comment, and the comment's column."""
-    found = re.search(r"(?:^|(?<=\s))#.*", text[start:stop])
-    if not found:
+    comment = re.search(r"(?:^|(?<=\s))#.*", text[start:stop])
+    if not comment:
         return text[start:stop].rstrip(), "", 0
-    at = start + found.start()
-    return text[start:at].rstrip(), found[0], at - text.rfind("\n", 0, at) - 1
+    position = start + comment.start()
+    return text[start:position].rstrip(), comment[0], position - text.rfind("\n", 0, position) - 1
 
 
 def _aligned(body: str, comment: str, column: int) -> str:
@@ -167,7 +172,9 @@ def _aligned(body: str, comment: str, column: int) -> str:
 def _flow(value: Any) -> str:
     """A value on one line, as YAML."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = True, sys.maxsize, False
+    yaml.default_flow_style = True
+    yaml.width = sys.maxsize
+    yaml.sort_base_mapping_type_on_output = False
     stream = StringIO()
     yaml.dump([value], stream)  # in a list, as a bare value would get an end-of-document mark
     return stream.getvalue().strip()[1:-1]

@@ -1,11 +1,11 @@
-"""Runs a preset in a copy of the working tree and brings its figures home: what `make preset NAME=bccd` calls.
+"""Runs a preset in a copy of the working tree and copies its figures back: what `make preset NAME=bccd` calls.
 
     python -m tools.preset NAME
 
-The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write. Nothing
-here is touched: not params.yaml, not data/, not dvc.lock. It stays, so a killed run goes on and a second run does only
-what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the copy's metrics,
-METHOD.json and proposals/, and the folders cost/ and speed/.
+The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write.
+Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stays, so a killed run resumes and a second
+run does only what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the
+copy's metrics, METHOD.json and proposals/, and the folders cost/ and speed/.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from lib.stage import overlay
 from lib.stage.errors import InputError
 from tools.params import written
 
-# Of no use in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
+# Not needed in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
 LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
 PRODUCED = "data/*/VOCdevkit"
 
@@ -49,13 +49,13 @@ def main() -> int:
 
 
 def environment() -> dict[str, str]:
-    """This process's, less what a surrounding dvc or git has set for its own repository, and a path that holds there."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-    return kept | {name: str(Path(kept[name]).resolve()) for name in ("RCNN_DATA",) if kept.get(name)}
+    """This process's, without what a surrounding dvc or git has set for its own repository; RCNN_DATA absolute."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    return variables | {name: str(Path(variables[name]).resolve()) for name in ("RCNN_DATA",) if variables.get(name)}
 
 
 def tracked(root: Path) -> list[str]:
-    """Files that Git knows or would take, less those that a copy does not need."""
+    """Files that Git tracks or would add, without those that a copy does not need."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root, env=environment(), capture_output=True, text=True, check=True,
@@ -67,7 +67,7 @@ def tracked(root: Path) -> list[str]:
 
 
 def bring(root: Path, copy: Path) -> None:
-    """Makes the copy's code that of `root`: new and changed files come, files that are gone go, made data stays."""
+    """Updates the copy's code to that of `root`: copies new and changed files, deletes removed ones, keeps data."""
     listing = copy.parent / f"{copy.name}.files"
     names = tracked(root)
     before = listing.read_text().split("\0") if listing.exists() else []
@@ -82,13 +82,13 @@ def bring(root: Path, copy: Path) -> None:
 
 
 def own_params(name: str, folder: Path = overlay.FOLDER) -> str:
-    """The copy's params.yaml: the preset's, with paths that the user has put there made absolute. Raises InputError."""
+    """The copy's params.yaml: the preset's, with paths of the user's own made absolute. Raises InputError."""
     values, root = overlay.values(name, folder), folder.parent
     own: dict[str, Any] = {}
     for block, key in (("data", "root"), ("m0", "weights")):
-        given = Path(str(values.get(block, {}).get(key, "")))
-        if given.parts and not given.match(PRODUCED) and not given.is_absolute() and (root / given).exists():
-            own[f"{block}.{key}"] = str((root / given).resolve())
+        path = Path(str(values.get(block, {}).get(key, "")))
+        if path.parts and not path.match(PRODUCED) and not path.is_absolute() and (root / path).exists():
+            own[f"{block}.{key}"] = str((root / path).resolve())
     return written(name, folder, own)
 
 
@@ -96,20 +96,22 @@ def connect(root: Path, copy: Path) -> None:
     """A Git repository, as DVC wants one, and the DVC cache of `root`."""
     if not (copy / ".git").exists():
         subprocess.run(["git", "init", "--quiet"], cwd=copy, env=environment(), check=True)
-    found = subprocess.run(["dvc", "cache", "dir"], cwd=root, env=environment(), capture_output=True, text=True, check=True)
-    cache = (root / found.stdout.strip()).resolve()
+    printed = subprocess.run(
+        ["dvc", "cache", "dir"], cwd=root, env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+    cache = (root / printed.strip()).resolve()
     subprocess.run(["dvc", "cache", "dir", "--local", str(cache)], cwd=copy, env=environment(), check=True)
 
 
 def collect(results: Path, home: Path) -> Iterable[Path]:
-    """Copies metrics, costs and speeds of a finished run; what an earlier run left there goes."""
+    """Copies metrics, costs and speeds of a finished run; what an earlier run left there is deleted."""
     shutil.rmtree(home, ignore_errors=True)
     for folder, target in (("metrics", home), ("cost", home / "cost"), ("speed", home / "speed")):
         for path in sorted((results / folder).rglob("*.json")):
-            place = target / path.relative_to(results / folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, place)
-            yield place
+            copied = target / path.relative_to(results / folder)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copied)
+            yield copied
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ def main() -> int:
 
 def read_seconds(folder: Path) -> dict[str, float]:
     """Stage -> seconds of its last run. Raises ValueError where the folder has none: every cost would be 0."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in folder.glob("*.json")}
-    if not found:
+    seconds = {path.stem: json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in folder.glob("*.json")}
+    if not seconds:
         raise ValueError(f"{folder}: has no NAME.json. Run dvc repro, or name another folder with --cost")
-    return found
+    return seconds
 
 
 def count_lines(path: Path) -> int:
@@ -138,12 +138,12 @@ def measure(
     for path, names in listed.items():
         rerun = names | {name for name in stages if ancestors[name] & names}
         cost[path] = [sum(seconds.get(name, 0.0) for name in sorted(group)) for group in (names, rerun)]
-    by_edit = [
+    edit_costs = [
         [sum(share * cost[path][reach] for path, share in shares(paths, lines).items()) for reach in (0, 1)]
         for paths in edited if paths
     ]
     with_code = {name for name, entry in stages.items() if any(map(is_code, entry.deps))}
-    some = [path for path, names in listed.items() if names and names != with_code]
+    of_some = [path for path, names in listed.items() if names and names != with_code]
     packages: dict[str, list[str]] = {}
     for path in sorted(cost):
         packages.setdefault(str(Path(path).parent), []).append(path)
@@ -151,13 +151,13 @@ def measure(
     dearest = sorted(cost, key=lambda path: (-cost[path][0], -cost[path][1], path))[:DEAREST]
     return {
         "run_seconds": sum(seconds.get(name, 0.0) for name in stages),
-        "edits": len(by_edit),
-        "edits_of_gone": len(edited) - len(by_edit),
-        "mean_over_edits": means(by_edit),
+        "edits": len(edit_costs),
+        "edits_of_gone": len(edited) - len(edit_costs),
+        "mean_over_edits": means(edit_costs),
         "files": len(cost),
         "mean_over_files": means(cost.values()),
-        "files_of_some": len(some),
-        "mean_over_files_of_some": means([cost[path] for path in some]),
+        "files_of_some": len(of_some),
+        "mean_over_files_of_some": means([cost[path] for path in of_some]),
         "packages": {
             name: {"files": len(paths), "mean": means([cost[path] for path in paths])}
             for name, paths in packages.items()
@@ -181,7 +181,7 @@ def report(figures: Mapping[str, Any]) -> str:
         (f"mean over {figures['files']} edited files", figures["mean_over_files"]),
         (f"  {figures['files_of_some']} that some stages list, not all", figures["mean_over_files_of_some"]),
         (f"mean over {figures['edits']} edits", figures["mean_over_edits"]),
-        *((f"{name}, {found['files']} files", found["mean"]) for name, found in figures["packages"].items()),
+        *((f"{name}, {package['files']} files", package["mean"]) for name, package in figures["packages"].items()),
         *figures["dearest"].items(),
     ]
     missing = figures["unmeasured"]

@@ -17,12 +17,12 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassResult:
-    """What one class came to.
+    """The result of one class.
 
     name              : of the class
-    objects           : those that had to be found (neither difficult nor crowd)
+    objects           : those to be found (neither difficult nor crowd)
     detections        : all of them, the ignored ones included
-    ignored           : those on difficult objects or in crowd regions, which count neither way
+    ignored           : those on difficult objects or in crowd regions, counted neither as right nor as wrong
     ap11, ap_area     : in [0, 1]; None without objects, since there is nothing to find (0 would lower a mean)
     recall, precision : float64 (detections - ignored,), after each detection in order of score;
                         empty without objects
@@ -66,8 +66,8 @@ def precision_recall(right: NDArray[np.bool_], objects: int) -> tuple[Curve, Cur
     objects : how many there are to find, at least 1
     returns : two float64 (D,)
     """
-    found = np.cumsum(right, dtype=np.int64)
-    return found / objects, found / np.arange(1, len(found) + 1)
+    right_so_far = np.cumsum(right, dtype=np.int64)
+    return right_so_far / objects, right_so_far / np.arange(1, len(right) + 1)
 
 
 def eleven_points(recall: Curve, precision: Curve) -> float:
@@ -77,7 +77,7 @@ def eleven_points(recall: Curve, precision: Curve) -> float:
 
 
 def area_under(recall: Curve, precision: Curve) -> float:
-    """VOC2010 and later: area under the curve whose precision is made to fall only, up to the last recall."""
+    """VOC2010 and later: area under the curve, its precision made non-increasing, up to the last recall."""
     ceiling = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * ceiling))
 

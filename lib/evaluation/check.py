@@ -1,8 +1,7 @@
 """What must hold in the tables before anything is scored. Every fault is found; none is repaired here.
 
 A NaN score ranks last in one evaluator and first in another, a box without area matches nothing, a detection
-in an image outside the split is lost or stops the evaluator: each changes a metric without a word, so each is
-refused.
+in an image outside the split is lost or stops the evaluator: each changes a metric silently, so each is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,21 +27,21 @@ def faults(
     detections : tables.DETECTIONS; only images of the split
     classes    : the names to score, each once
     """
-    found = [
+    schema_faults = [
         *_repeats(classes, "classes"),
         *_schema(images, _IMAGE_IDS, "images"),
         *_schema(objects, OBJECTS, "objects"),
         *_schema(detections, DETECTIONS, "detections"),
     ]
-    if any(fault.kind in ("missing column", "wrong type") for fault in found):
-        return found  # the columns cannot be read, so nothing can be said about their values
-    here = objects[objects["image_id"].isin(images["image_id"])]
+    if any(fault.kind in ("missing column", "wrong type") for fault in schema_faults):
+        return schema_faults  # the columns cannot be read, so nothing can be said about their values
+    split_objects = objects[objects["image_id"].isin(images["image_id"])]
     return [
-        *found,
+        *schema_faults,
         *_repeats(images["image_id"], "images"),
         *_unknown_images(detections, images["image_id"]),
         *_unknown_classes(detections, classes, "detections"),
-        *_unknown_classes(here, classes, "objects"),
+        *_unknown_classes(split_objects, classes, "objects"),
         *_without_area(detections),
     ]
 
@@ -64,7 +63,7 @@ def _repeats(names: Iterable[str], where: str) -> list[Fault]:
 
 
 def _unknown_images(detections: pd.DataFrame, ids: pd.Series) -> list[Fault]:
-    strange = detections.loc[~detections["image_id"].isin(ids), "image_id"].value_counts(sort=False)
+    unknown = detections.loc[~detections["image_id"].isin(ids), "image_id"].value_counts(sort=False)
     example = f", such as {ids.iloc[0]!r}" if len(ids) else ""
     return [
         Fault(
@@ -74,12 +73,12 @@ def _unknown_images(detections: pd.DataFrame, ids: pd.Series) -> list[Fault]:
             f"the {len(ids)} images of the split{example}",
             "Detect on this split, or score the split that was detected",
         )
-        for name, count in strange[strange > 0].items()
+        for name, count in unknown[unknown > 0].items()
     ]
 
 
 def _unknown_classes(table: pd.DataFrame, classes: Sequence[str], where: str) -> list[Fault]:
-    strange = table.loc[~table["class"].isin(list(classes)), "class"].value_counts(sort=False)
+    unknown = table.loc[~table["class"].isin(list(classes)), "class"].value_counts(sort=False)
     return [
         Fault(
             "unknown class",
@@ -88,21 +87,22 @@ def _unknown_classes(table: pd.DataFrame, classes: Sequence[str], where: str) ->
             ", ".join(classes),
             suggestion(str(name), list(classes)) or "Rename it, or add it to the class list",
         )
-        for name, count in strange[strange > 0].items()
+        for name, count in unknown[unknown > 0].items()
     ]
 
 
 def _without_area(detections: pd.DataFrame) -> list[Fault]:
-    x1, y1, x2, y2 = corners = detections[BOX].to_numpy(np.float32).T  # as the evaluators see them
-    bad = np.flatnonzero(np.isfinite(corners).all(axis=0) & ((x2 <= x1) | (y2 <= y1)))
-    if not len(bad):
+    corners = detections[BOX].to_numpy(np.float32).T  # as the evaluators see them
+    x1, y1, x2, y2 = corners
+    without_area = np.flatnonzero(np.isfinite(corners).all(axis=0) & ((x2 <= x1) | (y2 <= y1)))
+    if not len(without_area):
         return []
-    box = " ".join(f"{value:g}" for value in corners[:, bad[0]])
+    box = " ".join(f"{value:g}" for value in corners[:, without_area[0]])
     return [
         Fault(
             "box without area",
-            f"detections, row {bad[0]} (image {detections['image_id'].iloc[bad[0]]})",
-            f"box {box} has no area ({len(bad)} such rows)",
+            f"detections, row {without_area[0]} (image {detections['image_id'].iloc[without_area[0]]})",
+            f"box {box} has no area ({len(without_area)} such rows)",
             "x1 < x2 and y1 < y2 (half-open pixels)",
             "Drop these rows where the table is written",
         )

@@ -6,10 +6,10 @@ object, and only the best `max_detections` of an image and class count. Sizes ar
 
 Crowd regions keep COCO's rule (iscrowd: they ignore any number of detections, by the covered share of the
 detection). COCO has no difficult objects, and its evaluator overwrites an `ignore` field. But it ignores an
-object whose area lies outside the range that is scored: not to be found, by ordinary IoU, and what matches it
-counts neither way. A difficult object is therefore handed over with an area outside every range. It differs
-from VOC in one point: it excuses a single detection, as every ignored object of COCO does, and a second one
-on it is wrong.
+object whose area lies outside the range that is scored: the object need not be found, and a detection that
+matches it by ordinary IoU counts neither as right nor as wrong. A difficult object is therefore handed over with
+an area outside every range. It differs from VOC in one point: it excuses a single detection, as every ignored
+object of COCO does, and a second one on it is wrong.
 """
 
 from collections.abc import Iterator
@@ -53,24 +53,23 @@ def evaluate(inputs: Inputs, max_detections: int = 100) -> CocoResult:
         return CocoResult(classes=dict.fromkeys(inputs.classes))
 
     precision, labels, thresholds = _precision(inputs, max_detections)
-    everything, small, medium, large = (
-        precision[..., labels.index(s)] for s in ("all", "small", "medium", "large")
-    )
+    of_size = {name: precision[..., labels.index(name)] for name in ("all", "small", "medium", "large")}
+    all_sizes = of_size["all"]
     return CocoResult(
-        map=_average(everything),
-        map50=_average(everything[np.isclose(thresholds, 0.5)]),
-        map75=_average(everything[np.isclose(thresholds, 0.75)]),
-        small=_average(small),
-        medium=_average(medium),
-        large=_average(large),
-        classes={name: _average(everything[..., [k]]) for k, name in enumerate(inputs.classes)},
+        map=_average(all_sizes),
+        map50=_average(all_sizes[np.isclose(thresholds, 0.5)]),
+        map75=_average(all_sizes[np.isclose(thresholds, 0.75)]),
+        small=_average(of_size["small"]),
+        medium=_average(of_size["medium"]),
+        large=_average(of_size["large"]),
+        classes={name: _average(all_sizes[..., [k]]) for k, name in enumerate(inputs.classes)},
     )
 
 
 def _precision(
     inputs: Inputs, max_detections: int
 ) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64]]:
-    """Precision (thresholds, recalls, classes, sizes), -1 where nothing is to be found; sizes; thresholds."""
+    """Precision (thresholds, recalls, classes, sizes), -1 where there is nothing to find; sizes; thresholds."""
     from faster_coco_eval import COCO, COCOeval_faster  # on use: it takes a second to import
 
     common = {
@@ -78,8 +77,8 @@ def _precision(
         "categories": [{"id": number, "name": name} for number, name in enumerate(inputs.classes, 1)],
     }
     truth = COCO({**common, "annotations": list(truth_rows(inputs.objects))})
-    found = COCO({**common, "annotations": list(found_rows(inputs.detections))})
-    evaluator = COCOeval_faster(truth, found, "bbox")
+    detected = COCO({**common, "annotations": list(detection_rows(inputs.detections))})
+    evaluator = COCOeval_faster(truth, detected, "bbox")
     evaluator.params.maxDets = [max_detections]
     evaluator.evaluate()
     evaluator.accumulate()
@@ -100,7 +99,8 @@ def _average(precision: NDArray[np.float64]) -> float | None:
 def _rows(rows: Objects | Detections) -> Iterator[dict[str, Any]]:
     boxes = rows.boxes.astype(np.float64)
     corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    bbox, area = np.hstack([corner, sides]).tolist(), sides.prod(axis=1).tolist()
+    bbox = np.hstack([corner, sides]).tolist()
+    area = sides.prod(axis=1).tolist()
     # Numbers start at 1, since COCO's evaluator reads object 0 as "no object".
     for number, (image, label) in enumerate(zip(rows.image.tolist(), rows.label.tolist(), strict=True)):
         yield {
@@ -122,7 +122,7 @@ def truth_rows(objects: Objects) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def found_rows(detections: Detections) -> Iterator[dict[str, Any]]:
+def detection_rows(detections: Detections) -> Iterator[dict[str, Any]]:
     """COCO annotations of the detections, with `score`; numbers as in `truth_rows`."""
     for row, score in zip(_rows(detections), detections.scores.tolist(), strict=True):
         yield {**row, "score": score}

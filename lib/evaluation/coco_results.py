@@ -8,7 +8,7 @@ ignore them (see `coco`), and with `difficult` and `ignore` for programs that re
 from pathlib import Path
 from typing import Any
 
-from lib.evaluation.coco import found_rows, truth_rows
+from lib.evaluation.coco import detection_rows, truth_rows
 from lib.evaluation.inputs import Inputs
 from lib.storage import tables
 
@@ -28,10 +28,10 @@ def truth(inputs: Inputs) -> dict[str, Any]:
 
 def results(inputs: Inputs) -> list[dict[str, Any]]:
     """COCO results as plain values: image_id, category_id, bbox, score; class by class, best score first."""
-    return [{name: row[name] for name in _DETECTION} for row in found_rows(inputs.detections)]
+    return [{name: row[name] for name in _DETECTION} for row in detection_rows(inputs.detections)]
 
 
-def write(folder: Path, inputs: Inputs) -> None:
-    """Both files: `objects.json` and `detections.json`."""
-    tables.write_json(folder / "objects.json", truth(inputs))
+def write(folder: Path, inputs: Inputs, truth_name: str = "objects.json") -> None:
+    """Both files: the ground truth, by that name, and `detections.json`."""
+    tables.write_json(folder / truth_name, truth(inputs))
     tables.write_json(folder / "detections.json", results(inputs))

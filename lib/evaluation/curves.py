@@ -1,7 +1,7 @@
 """Precision-recall curves and the table of classes, as rows for DVC plots (a JSON list of flat objects).
 
 A curve here is the ceiling of the measured one: at each recall the best precision at that recall or a higher
-one, which is what both VOC averages integrate. It is a staircase, so its outer corners say all of it.
+one, which is what both VOC averages integrate. It is a staircase, so its outer corners determine it.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ def corners(recall: Curve, precision: Curve) -> tuple[Curve, Curve]:
     """
     ceiling = np.maximum.accumulate(precision[::-1])[::-1]
     last = np.append(np.diff(ceiling) < 0, True) if len(ceiling) else np.empty(0, bool)
-    found = recall > 0
-    recall, ceiling = recall[last & found], ceiling[last & found]
+    outer = last & (recall > 0)
+    recall, ceiling = recall[outer], ceiling[outer]
     recall, first = np.unique(recall, return_index=True)  # wrong detections at the end repeat a recall
     return recall, ceiling[first]
 
 
 def thin(recall: Curve, precision: Curve, points: int) -> tuple[Curve, Curve]:
-    """At most `points` of a curve's corners, all of them if they are no more; each stays where it is.
+    """At most `points` of a curve's corners, all of them if there are no more; each stays where it is.
 
     The corners that answer VOC2007's eleven recalls are kept, so the eleven-point average is exact; the
     others are spread evenly over recall. A corner left out lowers the staircase to the next one on its right.
@@ -40,10 +40,10 @@ def thin(recall: Curve, precision: Curve, points: int) -> tuple[Curve, Curve]:
         )
     if len(recall) <= points:
         return recall, precision
-    kept = np.searchsorted(recall, np.arange(11) / 10)
+    eleven = np.searchsorted(recall, np.arange(11) / 10)  # VOC2007's recalls
     spread = np.searchsorted(recall, np.linspace(recall[0], recall[-1], points - 12))
-    chosen = np.unique(np.concatenate([kept[kept < len(recall)], spread]))
-    return recall[chosen], precision[chosen]
+    corner = np.unique(np.concatenate([eleven[eleven < len(recall)], spread]))
+    return recall[corner], precision[corner]
 
 
 def curve_rows(
@@ -68,7 +68,7 @@ def curve_rows(
 
 
 def class_rows(results: Sequence[ClassResult], coco: dict[str, float | None]) -> list[Row]:
-    """One row per class: what there was to find, what was found, and the averages (None without objects).
+    """One row per class: objects, detections, recall, and the averages (None without objects).
 
     coco : class name to COCO's average
     """
@@ -98,7 +98,7 @@ def mean_row(rows: Sequence[Row], name: str = "all classes") -> Row:
 
 
 def _at(recall: Curve, precision: Curve, levels: Curve) -> Curve:
-    """Height of a staircase at the recalls asked for; 0 beyond its end."""
+    """Height of a staircase at the recalls `levels`; 0 beyond its end."""
     return np.append(precision, 0.0)[np.searchsorted(recall, levels)]
 
 

@@ -1,13 +1,13 @@
 """What goes wrong: the kinds of false positives of Hoiem et al. (ECCV 2012; R-CNN paper, figure 5), and missed objects.
 
-A wrong detection is, the first that fits: Loc, it overlaps an object of its class (a duplicate among them); Sim, the
-object of another class that it overlaps most is of a similar class; Oth, it is of a class that is not similar; BG, it
-overlaps nothing. "Overlaps" is an IoU of at least `background` (0.1). What is right is what the VOC protocol calls so
-(`matching`), so that these counts and the averages speak of the same detections; the authors' tool would also let a
-detection take its second-best object. D detections, R objects, C classes, in the order of Inputs.
+The kind of a wrong detection is the first that fits: Loc, it overlaps an object of its class (duplicates included);
+Sim, the object of another class that it overlaps most is of a similar class; Oth, that object is of a class that is
+not similar; BG, it overlaps nothing. "Overlaps" is an IoU of at least `background` (0.1). Right is what the VOC
+protocol calls right (`matching`), so that these counts and the averages are of the same detections; the authors' tool
+would also let a detection take its second-best object. D detections, R objects, C classes, in the order of Inputs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,18 @@ from lib.evaluation import average_precision
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import IGNORED, RIGHT, WRONG, Matches, match
 
-CORRECT, IGNORE, LOC, SIM, OTH, BG = range(6)
+CORRECT = 0
+IGNORE = 1
+LOC = 2
+SIM = 3
+OTH = 4
+BG = 5
 NAMES = ("correct", "ignored", "Loc", "Sim", "Oth", "BG")
 WRONG_KINDS = (LOC, SIM, OTH, BG)
-FOUND, LOOSE, CONFUSED, UNSEEN = range(4)
+FOUND = 0
+LOOSE = 1
+CONFUSED = 2
+UNSEEN = 3
 FATES = ("found", "loose", "confused", "unseen")
 Row = dict[str, str | int | float | None]
 
@@ -47,7 +55,7 @@ class Errors:
 
 
 def similar_classes(classes: Sequence[str], groups: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-    """bool (C, C): whether two different classes stand in one group. Names that are no class are passed over."""
+    """bool (C, C): whether two different classes are in one group. Names that are no class are ignored."""
     member = np.array([[name in group for name in classes] for group in groups], bool).reshape(-1, len(classes))
     together = member.T.astype(np.int64) @ member.astype(np.int64) > 0
     return together & ~np.eye(len(classes), dtype=bool)
@@ -60,28 +68,32 @@ def classify(
 
     groups        : sets of similar classes (Hoiem: animals and person, vehicles, furniture, aeroplane and bird)
     iou_threshold : least IoU of a right detection (0.5)
-    background    : least IoU at which a detection has to do with an object (0.1), in (0, iou_threshold]
+    background    : least IoU at which a detection overlaps an object (0.1), in (0, iou_threshold]
     raises        : ValueError for thresholds out of order
     """
     if not 0 < background <= iou_threshold:
         raise ValueError(f"background {background} must lie in (0, {iou_threshold}], the IoU of a match")
     matches, similar = match(inputs, iou_threshold), similar_classes(inputs.classes, groups)
     detections, objects = inputs.detections, inputs.objects
-    other, mixed = _others(inputs, background), np.full(len(detections), BG, np.int8)
-    rival = other >= 0
-    alike = similar[detections.label[rival], objects.label[other[rival]]]
-    mixed[rival] = np.where(alike, SIM, OTH)
-    kind = np.where(matches.overlap >= background, np.int8(LOC), mixed)
+    other = _others(inputs, background)
+    # The kind of a detection that overlaps no object of its own class.
+    without_own = np.full(len(detections), BG, np.int8)
+    has_other = other >= 0
+    is_similar = similar[detections.label[has_other], objects.label[other[has_other]]]
+    without_own[has_other] = np.where(is_similar, SIM, OTH)
+    kind = np.where(matches.overlap >= background, np.int8(LOC), without_own)
     kind[matches.outcome == RIGHT] = CORRECT
     kind[matches.outcome == IGNORED] = IGNORE
     duplicate = (kind == LOC) & (matches.overlap >= iou_threshold)
-    return Errors(inputs, matches, background, kind, duplicate, other, _fates(inputs, matches, iou_threshold, background))
+    fate = _fates(inputs, matches, iou_threshold, background)
+    return Errors(inputs, matches, background, kind, duplicate, other, fate)
 
 
 def _others(inputs: Inputs, background: float) -> NDArray[np.int64]:
     """The object of another class in the image with the largest IoU, the first on ties; -1 below `background`."""
-    best, objects, detections = np.full(len(inputs.detections), -1, np.int64), inputs.objects, inputs.detections
-    for dets, objs in _by_image(inputs):
+    objects, detections = inputs.objects, inputs.detections
+    best = np.full(len(detections), -1, np.int64)
+    for dets, objs in _images(inputs):
         objs = objs[~objects.crowd[objs]]
         if len(objs) and len(dets):
             overlaps = iou(detections.boxes[dets], objects.boxes[objs])
@@ -94,39 +106,40 @@ def _others(inputs: Inputs, background: float) -> NDArray[np.int64]:
 def _fates(inputs: Inputs, matches: Matches, threshold: float, background: float) -> NDArray[np.int8]:
     objects, detections = inputs.objects, inputs.detections
     fate = np.full(len(objects), UNSEEN, np.int8)
-    for dets, objs in _by_image(inputs):
+    for dets, objs in _images(inputs):
         if len(dets) and len(objs):
             overlaps = iou(detections.boxes[dets], objects.boxes[objs])
             own = detections.label[dets][:, None] == objects.label[objs][None]
-            loose, confused = ((overlaps >= background) & own).any(axis=0), ((overlaps >= threshold) & ~own).any(axis=0)
+            loose = ((overlaps >= background) & own).any(axis=0)
+            confused = ((overlaps >= threshold) & ~own).any(axis=0)
             fate[objs] = np.where(loose, LOOSE, np.where(confused, CONFUSED, UNSEEN))
     fate[matches.best[matches.outcome == RIGHT]] = FOUND
     fate[~objects.counted] = -1
     return fate
 
 
-def _by_image(inputs: Inputs) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _images(inputs: Inputs) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Detections and objects of every image, as indices in ascending order."""
-    ends = np.arange(len(inputs.images) + 1)
+    starts = np.arange(len(inputs.images))
     parts = []
     for images in (inputs.detections.image, inputs.objects.image):
         order = np.argsort(images, kind="stable").astype(np.int64)
-        parts.append(np.split(order, np.searchsorted(images[order], ends[1:-1])) if len(ends) > 1 else [])
+        parts.append(np.split(order, np.searchsorted(images[order], starts[1:])) if len(starts) else [])
     return list(zip(*parts, strict=True))
 
 
 def shares(errors: Errors, top: Sequence[int], all_classes: str = "all classes") -> list[Row]:
     """Shares of the kinds among the best-scored false positives (R-CNN paper, figure 5), class by class.
 
-    top     : how many false positives of each class to look at; fewer where there are no more
-    returns : rows {class, top, kind, count, share}; the share is of the false positives looked at, None if there are
-              none. `all_classes` sums the counts of the classes
+    top     : numbers of best-scored false positives per class; fewer where there are no more
+    returns : rows {class, top, kind, count, share}; the share is of these false positives, None if there are none.
+              `all_classes` sums the counts of the classes
     """
-    wrong = np.isin(errors.kind, WRONG_KINDS)
+    is_wrong = np.isin(errors.kind, WRONG_KINDS)
     rows: list[Row] = []
     totals = {size: np.zeros(len(NAMES), np.int64) for size in top}
     for label, name in enumerate(errors.inputs.classes):
-        kinds = errors.kind[wrong & (errors.inputs.detections.label == label)]  # by descending score
+        kinds = errors.kind[is_wrong & (errors.inputs.detections.label == label)]  # by descending score
         for size in top:
             counts = np.bincount(kinds[:size], minlength=len(NAMES))
             totals[size] += counts
@@ -151,14 +164,14 @@ def effects(errors: Errors, all_classes: str = "all classes") -> list[Row]:
               Loc"). Sim, Oth, BG: those detections are removed. missed: the objects that were not found need not be,
               `count` of them. The last rows are the means over the classes with objects
 
-    Each repair starts from the detections as they are, so the gains add up to nothing in particular.
+    Each kind is fixed alone, starting from the detections as they are, so the gains do not add up.
     """
     rows = [row for label in range(len(errors.inputs.classes)) for row in _effect(errors, label)]
-    for kind in _REPAIRS:
-        of_kind = [row for row in rows if row["kind"] == kind]
-        total: Row = {"class": all_classes, "kind": kind, "count": sum(int(row["count"] or 0) for row in of_kind)}
+    for kind in _FIXED_KINDS:
+        kind_rows = [row for row in rows if row["kind"] == kind]
+        total: Row = {"class": all_classes, "kind": kind, "count": sum(int(row["count"] or 0) for row in kind_rows)}
         for key in ("ap", "ap_fixed", "gain"):
-            total[key] = average_precision.mean([_number(row[key]) for row in of_kind])
+            total[key] = average_precision.mean([_number(row[key]) for row in kind_rows])
         rows.append(total)
     return rows
 
@@ -169,20 +182,23 @@ def _number(value: str | int | float | None) -> float | None:
 
 def _effect(errors: Errors, label: int) -> list[Row]:
     detections, objects = errors.inputs.detections, errors.inputs.objects
-    mine, here = detections.label == label, (objects.label == label) & objects.counted
-    kind, npos = errors.kind[mine], int(here.sum())
-    missed = int((errors.fate[here] != FOUND).sum())
-    outcome, loose = errors.matches.outcome[mine], match(errors.inputs, errors.background).outcome[mine]
-    repaired = np.where(errors.matches.overlap[mine] < errors.background, outcome, np.where(loose == WRONG, IGNORED, loose))
+    of_class = detections.label == label
+    to_find = (objects.label == label) & objects.counted
+    kind, npos = errors.kind[of_class], int(to_find.sum())
+    missed = int((errors.fate[to_find] != FOUND).sum())
+    outcome = errors.matches.outcome[of_class]
+    loose = match(errors.inputs, errors.background).outcome[of_class]
+    without_duplicates = np.where(loose == WRONG, IGNORED, loose)
+    localised = np.where(errors.matches.overlap[of_class] < errors.background, outcome, without_duplicates)
     fixed: Mapping[str, tuple[NDArray[np.int8], int]] = {
-        "Loc": (repaired, npos),
+        "Loc": (localised, npos),
         **{NAMES[k]: (np.where(kind == k, IGNORED, outcome), npos) for k in (SIM, OTH, BG)},
         "missed": (outcome, npos - missed),
     }
     before = _area(outcome, npos)
     rows: list[Row] = []
-    for name, (result, left) in fixed.items():
-        after = _area(result, left) if left else before
+    for name, (fixed_outcome, fixed_npos) in fixed.items():
+        after = _area(fixed_outcome, fixed_npos) if fixed_npos else before
         gain = after - before if after is not None and before is not None else None
         count = missed if name == "missed" else int((kind == NAMES.index(name)).sum())
         rows.append({"class": errors.inputs.classes[label], "kind": name, "count": count, "ap": before,
@@ -190,7 +206,7 @@ def _effect(errors: Errors, label: int) -> list[Row]:
     return rows
 
 
-_REPAIRS = ("Loc", "Sim", "Oth", "BG", "missed")
+_FIXED_KINDS = ("Loc", "Sim", "Oth", "BG", "missed")
 
 
 def _area(outcome: NDArray[np.int8], npos: int) -> float | None:
@@ -203,10 +219,14 @@ def _area(outcome: NDArray[np.int8], npos: int) -> float | None:
 def missed_rows(errors: Errors, all_classes: str = "all classes") -> list[Row]:
     """Rows {class, objects, found, loose, confused, unseen}: what became of the objects to be found."""
     rows: list[Row] = []
-    count: Callable[[NDArray[np.int8]], NDArray[np.int64]] = lambda fate: np.bincount(fate[fate >= 0], minlength=4)  # noqa: E731
     for label, name in enumerate(errors.inputs.classes):
-        counts = count(errors.fate[errors.inputs.objects.label == label])
+        counts = _fate_counts(errors.fate[errors.inputs.objects.label == label])
         rows.append({"class": name, "objects": int(counts.sum()), **dict(zip(FATES, counts.tolist(), strict=True))})
-    total = count(errors.fate)
+    total = _fate_counts(errors.fate)
     rows.append({"class": all_classes, "objects": int(total.sum()), **dict(zip(FATES, total.tolist(), strict=True))})
     return rows
+
+
+def _fate_counts(fate: NDArray[np.int8]) -> NDArray[np.int64]:
+    """int64 (4,): how many objects have each fate; those that need not be found are left out."""
+    return np.bincount(fate[fate >= 0], minlength=len(FATES))

@@ -1,7 +1,7 @@
 """The tables of one split as arrays in one fixed order, which every evaluator reads.
 
-The order depends on what the rows say and not on where they stand, so shuffling a table changes no metric,
-ties of score or of overlap included.
+The order depends on the content of the rows and not on their position, so shuffling a table changes no metric,
+with ties of score or of overlap either.
 
 R objects, D detections.
 """
@@ -53,7 +53,7 @@ class Detections:
 
     image, label, boxes : as in Objects, (D,), (D,), (D, 4)
     scores              : float64 (D,) at the precision of the table, never rounded
-    row                 : int64 (D,) where the detection stands in the table given, from 0
+    row                 : int64 (D,) position of the detection in the table, from 0
     """
 
     image: NDArray[np.int64]
@@ -66,7 +66,7 @@ class Detections:
         return len(self.image)
 
     def in_table_order(self, values: NDArray) -> NDArray:
-        """(D, ...) values of these detections, in the order of the rows of the table given."""
+        """(D, ...) values of these detections, in the order of the rows of the table."""
         ordered = np.empty_like(values)
         ordered[self.row] = values
         return ordered
@@ -92,9 +92,8 @@ class Inputs:
         detections : only images of the split
         raises     : InputError with every fault (see check.faults)
         """
-        found = faults(images, objects, detections, classes)
-        if found:
-            raise InputError(found)
+        if problems := faults(images, objects, detections, classes):
+            raise InputError(problems)
         ids = sorted(images["image_id"].astype(object))
         return cls(ids, list(classes), _objects(objects, ids, classes), _detections(detections, ids, classes))
 
@@ -102,26 +101,32 @@ class Inputs:
 def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
     """A table of detections, and the images and objects of some splits; images.parquet and classes.json, as `prepare`
     writes them, stand beside the table of objects. Raises InputError with the faults of all of them."""
-    faults: list[Fault] = []
-    read: list[pd.DataFrame] = []
-    wanted = ((objects.with_name("images.parquet"), tables.IMAGES), (objects, tables.OBJECTS), (detections, tables.DETECTIONS))
-    for path, schema in wanted:
+    problems: list[Fault] = []
+    frames: list[pd.DataFrame] = []
+    sources = (
+        (objects.with_name("images.parquet"), tables.IMAGES), (objects, tables.OBJECTS),
+        (detections, tables.DETECTIONS),
+    )
+    for path, schema in sources:
         try:
-            read.append(tables.read(path, schema))
+            frames.append(tables.read(path, schema))
         except InputError as error:
-            faults += error.faults
+            problems += error.faults
     if not (names := objects.with_name("classes.json")).exists():
-        faults.append(Fault("missing file", str(names), "is not there", "the list of classes that prepare writes", "Put it there"))
-    if faults:
-        raise InputError(faults)
-    images, annotated, found = read
-    return Inputs.of(images[images["split"].isin(splits)], annotated, found, tables.read_json(names))
+        allowed = "the list of classes that prepare writes"
+        problems.append(Fault("missing file", str(names), "is not there", allowed, "Put it there"))
+    if problems:
+        raise InputError(problems)
+    image_table, object_table, detection_table = frames
+    in_splits = image_table[image_table["split"].isin(splits)]
+    return Inputs.of(in_splits, object_table, detection_table, tables.read_json(names))
 
 
 def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:
     table = table[table["image_id"].isin(ids)]
     table = table[area(boxes_of(table)) > 0]
-    boxes, image, label = boxes_of(table), _codes(table["image_id"], ids), _codes(table["class"], classes)
+    image, label = _codes(table["image_id"], ids), _codes(table["class"], classes)
+    boxes = boxes_of(table)
     number = table["object"].to_numpy(np.int64)
     order = np.lexsort((*boxes.T[::-1], number, image, label))
     flags = (table[name].to_numpy(bool)[order] for name in ("difficult", "crowd"))
@@ -129,7 +134,8 @@ def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Obj
 
 
 def _detections(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Detections:
-    boxes, image, label = boxes_of(table), _codes(table["image_id"], ids), _codes(table["class"], classes)
+    image, label = _codes(table["image_id"], ids), _codes(table["class"], classes)
+    boxes = boxes_of(table)
     scores = table["score"].to_numpy(np.float64)
     order = np.lexsort((*boxes.T[::-1], image, -scores, label)).astype(np.int64)
     return Detections(image[order], label[order], boxes[order], scores[order], order)

@@ -1,8 +1,8 @@
 """Which detections are right: the matching rule of the PASCAL VOC devkit (VOCevaldet).
 
 A detection looks only at the object of its class and image that it overlaps most. If that overlap reaches the
-threshold and the object is difficult, the detection is ignored, as often as that happens; otherwise the first
-one in order of score is right and every later one is wrong. The second-best object is never considered.
+threshold and the object is difficult, the detection is ignored, however many there are; otherwise the first one
+in order of score is right and every later one is wrong. The second-best object is never considered.
 
 VOC has no crowd regions. Here they take no part in the search for the best object; a detection that would be
 wrong is ignored when a crowd region of its class covers at least the threshold's share of it (COCO's measure
@@ -20,7 +20,9 @@ from lib.boxes.assign import nearest
 from lib.boxes.boxes import Boxes, area
 from lib.evaluation.inputs import Inputs
 
-RIGHT, IGNORED, WRONG = 1, 0, -1
+RIGHT = 1
+IGNORED = 0
+WRONG = -1
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,8 @@ def match(inputs: Inputs, iou_threshold: float = 0.5, strict: bool = False) -> M
     forgiven = hit & objects.difficult[best] if len(objects) else hit
     outcome = np.full(len(detections), WRONG, np.int8)
     claims = np.flatnonzero(hit & ~forgiven)
-    outcome[claims[np.unique(best[claims], return_index=True)[1]]] = (
-        RIGHT  # the highest score takes the object
-    )
+    first_claim = np.unique(best[claims], return_index=True)[1]  # the highest score takes the object
+    outcome[claims[first_claim]] = RIGHT
     in_crowd = (covered > iou_threshold) if strict else (covered >= iou_threshold)
     outcome[forgiven | ((outcome == WRONG) & in_crowd)] = IGNORED
     return Matches(outcome, best, overlap)
@@ -67,15 +68,13 @@ def match(inputs: Inputs, iou_threshold: float = 0.5, strict: bool = False) -> M
 
 def _groups(inputs: Inputs) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(detections, objects) of every class and image that has both, as indices; objects ascending."""
-    many = max(len(inputs.images), 1)
-    wanted = inputs.detections.label * many + inputs.detections.image
-    given = (
-        inputs.objects.label * many + inputs.objects.image
-    )  # ascending: objects are ordered by class and image
-    order = np.argsort(wanted, kind="stable")
-    keys = np.intersect1d(wanted, given)
-    dets = zip(*(np.searchsorted(wanted[order], keys, side) for side in ("left", "right")), strict=True)
-    objs = zip(*(np.searchsorted(given, keys, side) for side in ("left", "right")), strict=True)
+    stride = max(len(inputs.images), 1)
+    detection_keys = inputs.detections.label * stride + inputs.detections.image
+    object_keys = inputs.objects.label * stride + inputs.objects.image  # ascending, as the objects are ordered
+    order = np.argsort(detection_keys, kind="stable")
+    keys = np.intersect1d(detection_keys, object_keys)
+    dets = zip(*(np.searchsorted(detection_keys[order], keys, side) for side in ("left", "right")), strict=True)
+    objs = zip(*(np.searchsorted(object_keys, keys, side) for side in ("left", "right")), strict=True)
     return [(order[a:b], np.arange(c, d)) for (a, b), (c, d) in zip(dets, objs, strict=True)]
 
 

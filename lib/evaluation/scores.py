@@ -1,4 +1,4 @@
-"""One method on one split, scored by both protocols: headline numbers, and how they came about."""
+"""One method on one split, scored by both protocols: headline numbers, and the protocol behind them."""
 
 import warnings
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ def score_inputs(
     if not len(inputs.detections):
         warnings.warn("there are no detections, so every average is 0", stacklevel=2)
     voc = average_precision.evaluate(inputs, iou_threshold, strict)
-    by_coco = coco.evaluate(inputs, max_detections)
-    return Scores(inputs, voc, by_coco, iou_threshold, max_detections, strict)
+    coco_result = coco.evaluate(inputs, max_detections)
+    return Scores(inputs, voc, coco_result, iou_threshold, max_detections, strict)
 
 
 def metrics(scores: Scores) -> dict[str, float | int | None]:
@@ -72,22 +72,22 @@ def metrics(scores: Scores) -> dict[str, float | int | None]:
 
 
 def protocol(scores: Scores) -> list[str]:
-    """How the numbers came about, one statement a line, for the report."""
+    """How the numbers are computed, one statement a line."""
     objects, detections = scores.inputs.objects, scores.inputs.detections
     crowd, difficult = int(objects.crowd.sum()), int((objects.difficult & ~objects.crowd).sum())
-    without = [result for result in scores.voc if not result.objects]
-    unscored = sum(result.detections for result in without)
+    without_objects = [result for result in scores.voc if not result.objects]
+    unscored = sum(result.detections for result in without_objects)
     return [
         f"Images: {len(scores.inputs.images)}. Objects to be found: {int(objects.counted.sum())}; "
-        f"besides them {difficult} difficult and {crowd} crowd regions. Detections: {len(detections)}.",
+        f"besides these, {difficult} difficult and {crowd} crowd regions. Detections: {len(detections)}.",
         f"VOC: match at IoU {'>' if scores.strict else '>='} {scores.iou_threshold:g} with the object of "
         "largest IoU, duplicates are wrong, any number of detections. voc07_map: 11 points. voc10_map: area.",
         "COCO: mean over IoU 0.50, 0.55 ... 0.95 (matched at >=), 101 points, at most "
         f"{scores.max_detections} detections per image and class; sizes by box area (32 x 32, 96 x 96).",
         "Boxes: half-open pixels, width = x2 - x1; equal to the devkit's inclusive corners with + 1.",
         "Difficult objects: not to be found. VOC ignores every detection on them, COCO one detection each.",
-        "Crowd regions: not to be found; a detection otherwise wrong that lies in one is ignored.",
+        "Crowd regions: not to be found; a wrong detection that lies in one is ignored.",
         "Ties of score: by image, then by box, so the order of rows changes nothing. Scores are not rounded.",
-        f"Means: over the {len(scores.voc) - len(without)} of {len(scores.voc)} classes with objects to be "
+        f"Means: over the {len(scores.voc) - len(without_objects)} of {len(scores.voc)} classes with objects to be "
         f"found; the others have {unscored} detections, which are not counted.",
     ]

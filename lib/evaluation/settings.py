@@ -1,4 +1,4 @@
-"""The numbers of the evaluation that a person may change."""
+"""The settings of the evaluation and of the report."""
 
 from typing import Literal
 
@@ -15,9 +15,9 @@ class Evaluate(Settings):
     iou            : least IoU of a match in the VOC protocol (devkit: 0.5, reached is enough)
     max_detections : best detections per image and class in the COCO protocol (100)
     curve_points   : most points of a precision-recall curve
-    background     : IoU below which a detection has nothing to do with an object (Hoiem et al.: 0.1)
-    similar        : groups of classes that are easily confused; names that are no class are passed over
-    top            : how many false positives of each class to look at (R-CNN, figure 5: 25, 100, 400, 1600, 6400)
+    background     : IoU below which a detection does not overlap an object (Hoiem et al.: 0.1)
+    similar        : groups of classes that are easily confused; names that are no class are ignored
+    top            : numbers of best-scored false positives per class (R-CNN, figure 5: 25, 100, 400, 1600, 6400)
     """
 
     iou: float = Field(gt=0, le=1, default=0.5)
@@ -34,8 +34,8 @@ class Report(Settings):
     images, boxes : test images on the page, spread over the split, and best detections of a method in each
     side          : longer side of an image on the page, pixels
     measure       : average that is compared;  level : share of the resamples inside an interval
-    resamples     : drawn sets of test images;  seed : of the draw
-    seeds         : of the trainings that `stages.experiments` repeats each row with; one: the row as it is
+    resamples     : sets of test images sampled with replacement;  seed : of the sampling
+    seeds         : with which `stages.experiments` repeats each row; a single one: the row as it is
     """
 
     images: int = Field(ge=0)

@@ -1,8 +1,9 @@
 """Statistical significance: how far a mean average precision, or the difference of two, moves with the test images.
 
-The paired bootstrap (Efron and Tibshirani 1993): the test images are drawn again with replacement, the same draw for
-both methods, and the averages computed anew. Images are drawn and not objects, since the objects of an image are seen
-together. An image drawn twice counts like two images, so a resample is exactly the average of the enlarged tables.
+The paired bootstrap (Efron and Tibshirani 1993): the test images are resampled with replacement, the same resamples
+for both methods, and the averages computed anew. Images are resampled and not objects, since the objects of an image
+are not independent. An image sampled twice counts like two images, so the value of a resample is exactly the average of
+the enlarged tables.
 
 B resamples, I images, D detections, C classes.
 """
@@ -23,7 +24,7 @@ _CELLS = 4_000_000  # numbers held at once: a class's detections times some of t
 
 @dataclass(frozen=True)
 class Interval:
-    """value : on the images as they are;  low, high : percentiles of the resamples;  all None where nothing can be said
+    """value : on the images as they are;  low, high : percentiles of the resamples;  None where there are no objects
     above : share of the resamples above 0, for a difference
     """
 
@@ -33,8 +34,8 @@ class Interval:
     above: float | None
 
 
-def draw(images: int, resamples: int, seed: int) -> Weights:
-    """int64 (B, I): how often each image was drawn; each row sums to I."""
+def sample(images: int, resamples: int, seed: int) -> Weights:
+    """int64 (B, I): how often each image was sampled; each row sums to I."""
     generator = np.random.default_rng(seed)
     return np.asarray(generator.multinomial(images, np.full(images, 1 / images), size=resamples), np.int64)
 
@@ -42,7 +43,7 @@ def draw(images: int, resamples: int, seed: int) -> Weights:
 def means(
     inputs: Inputs, weights: Weights, iou_threshold: float = 0.5, measure: Measure = "voc10_map"
 ) -> NDArray[np.float64]:
-    """float64 (B,): the mean average precision where image i stands `weights[:, i]` times; NaN without objects.
+    """float64 (B,): the mean average precision where image i counts `weights[:, i]` times; NaN without objects.
 
     A class without objects in a resample is left out of its mean, as it would be of a test set's.
     """
@@ -50,13 +51,14 @@ def means(
     detections, objects = inputs.detections, inputs.objects
     averages = np.full((len(inputs.classes), len(weights)), np.nan)
     for label in range(len(inputs.classes)):
-        here = objects.image[(objects.label == label) & objects.counted]
-        mine = (detections.label == label) & (outcome != IGNORED)
-        image, right = detections.image[mine], outcome[mine] == RIGHT
+        object_images = objects.image[(objects.label == label) & objects.counted]
+        scored = (detections.label == label) & (outcome != IGNORED)
+        image, right = detections.image[scored], outcome[scored] == RIGHT
         step = max(1, _CELLS // max(1, len(image)))
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
-            averages[label, start : start + step] = _averages(part, image, right, part[:, here].sum(axis=1), measure)
+            counts = part[:, object_images].sum(axis=1)
+            averages[label, start : start + step] = _averages(part, image, right, counts, measure)
     present = ~np.isnan(averages)
     count = present.sum(axis=0)
     total = np.where(present, averages, 0.0).sum(axis=0)
@@ -68,14 +70,14 @@ def _averages(
 ) -> NDArray[np.float64]:
     """One class in every resample; NaN where it has no objects.
 
-    The copies of a right detection follow each other and only raise precision, so the ceiling over all of them is the
-    one at the last copy: one number for each row of the table is enough.
+    The copies of a right detection follow each other and only raise precision, so the ceiling over all of them is that
+    at the last copy: one number for each row of the table is enough.
     """
     copies = weights[:, image]
-    found, seen = np.cumsum(copies * right, axis=1), np.cumsum(copies, axis=1)
-    precision = found / np.maximum(seen, 1)
+    right_so_far, rank = np.cumsum(copies * right, axis=1), np.cumsum(copies, axis=1)
+    precision = right_so_far / np.maximum(rank, 1)
     ceiling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = found / np.maximum(objects, 1)[:, None]
+    recall = right_so_far / np.maximum(objects, 1)[:, None]
     if measure == "voc10_map":
         value = (np.diff(recall, axis=1, prepend=0.0) * ceiling).sum(axis=1)
     else:
@@ -99,7 +101,7 @@ def interval(resampled: NDArray[np.float64], value: float | None, level: float =
 
 @dataclass(frozen=True)
 class Pair:
-    """Method `first` minus method `second`; `significant` where the interval does not hold 0."""
+    """Method `first` minus method `second`; `significant` where the interval excludes 0."""
 
     first: str
     second: str
@@ -115,7 +117,7 @@ def compare(
     methods: dict[str, Inputs], resamples: int, seed: int, level: float = 0.95, iou_threshold: float = 0.5,
     measure: Measure = "voc10_map",
 ) -> tuple[dict[str, Interval], list[Pair]]:
-    """The interval of every method and of the difference of every two of them, from one common draw.
+    """The interval of every method and of the difference of every two of them, from the same resamples.
 
     methods : name -> inputs; all must have the same images, or ValueError
     """
@@ -125,14 +127,14 @@ def compare(
     if not methods:
         return {}, []
     count = len(next(iter(images)))
-    weights = np.vstack([np.ones((1, count), np.int64), draw(count, resamples, seed)])
+    weights = np.vstack([np.ones((1, count), np.int64), sample(count, resamples, seed)])
     values = {name: means(inputs, weights, iou_threshold, measure) for name, inputs in methods.items()}
     alone = {name: _interval(value, level) for name, value in values.items()}
     names: Sequence[str] = list(methods)
     pairs = [
         Pair(first, second, _interval(values[first] - values[second], level))
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
+        for position, first in enumerate(names)
+        for second in names[position + 1 :]
     ]
     return alone, pairs
 

@@ -1,4 +1,4 @@
-"""Which objects two sets of detections on the same images find differently, and pictures of them."""
+"""Which objects differ between two sets of detections on the same images, and pictures of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import RIGHT, match
 from lib.report.drawing import BLUE, GREEN, GREY, RED, Image, draw
 
-GAINED, LOST, MOVED = "gained", "lost", "moved"
+GAINED = "gained"
+LOST = "lost"
+MOVED = "moved"
 _COLOURS = {GAINED: GREEN, LOST: RED, MOVED: BLUE}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One object: found by the second only (gained), by the first only (lost), or by both in other places (moved).
+    """One object: found by the second only (gained), by the first only (lost), or by both with other boxes (moved).
 
     box           : float32 (4,) of the object
     first, second : float32 (4,) of the detections that found it, None where none did
@@ -48,7 +50,7 @@ def changes(first: Inputs, second: Inputs, iou_threshold: float = 0.5, moved_bel
     if not same or not np.array_equal(first.objects.boxes, second.objects.boxes):
         raise ValueError("the images, classes or objects are not the same, so their objects cannot be compared")
     before, after = _finders(first, iou_threshold), _finders(second, iou_threshold)
-    found: list[Change] = []
+    changed: list[Change] = []
     objects = first.objects
     for row in np.lexsort((np.arange(len(objects)), objects.image)):
         old = first.detections.boxes[before[row]] if before[row] >= 0 else None
@@ -57,8 +59,9 @@ def changes(first: Inputs, second: Inputs, iou_threshold: float = 0.5, moved_bel
         kind = _kind(old, new, overlap, moved_below)
         if kind and objects.counted[row]:
             name = first.classes[objects.label[row]]
-            found.append(Change(kind, first.images[objects.image[row]], name, objects.boxes[row], old, new, overlap))
-    return found
+            image_id = first.images[objects.image[row]]
+            changed.append(Change(kind, image_id, name, objects.boxes[row], old, new, overlap))
+    return changed
 
 
 def _kind(old: Boxes | None, new: Boxes | None, overlap: float | None, moved_below: float) -> str | None:
@@ -80,18 +83,19 @@ def _finders(inputs: Inputs, iou_threshold: float) -> NDArray[np.int64]:
     return finder
 
 
-def picture(image: Image, found: Sequence[Change]) -> Image:
-    """The changed objects of one image: grey the object; left the first's boxes, right the second's.
+def picture(image: Image, changed: Sequence[Change]) -> Image:
+    """The changed objects of one image in grey, with the boxes of the first on the left, of the second on the right.
 
     image   : uint8 (H, W, 3) RGB
     returns : uint8 (H, 2 W + gap, 3)
     """
-    objects = np.array([change.box for change in found], np.float32).reshape(-1, 4)
+    objects = np.array([change.box for change in changed], np.float32).reshape(-1, 4)
     views = []
     for side in ("first", "second"):
-        there = [change for change in found if getattr(change, side) is not None]
-        boxes = np.array([getattr(change, side) for change in there], np.float32).reshape(-1, 4)
-        labels = [f"{change.kind} {change.name}" for change in there]
-        views.append(draw(draw(image, objects, (), GREY), boxes, labels, [_COLOURS[change.kind] for change in there]))
+        detected = [change for change in changed if getattr(change, side) is not None]
+        boxes = np.array([getattr(change, side) for change in detected], np.float32).reshape(-1, 4)
+        labels = [f"{change.kind} {change.name}" for change in detected]
+        colours = [_COLOURS[change.kind] for change in detected]
+        views.append(draw(draw(image, objects, (), GREY), boxes, labels, colours))
     gap = np.full((image.shape[0], max(4, image.shape[1] // 80), 3), 255, np.uint8)
     return np.hstack([views[0], gap, views[1]])

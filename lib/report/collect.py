@@ -27,7 +27,7 @@ class Files:
         return tables.read_json(self._dep(path))
 
     def folder(self, path: str, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-        """Every JSON file of a folder by its name without the suffix, sorted; or those of the names wanted that exist."""
+        """Every JSON file of a folder by its name without the suffix, sorted; only those in `wanted`, if given."""
         names = sorted(file.stem for file in self._dep(path).glob("*.json"))
         return {name: self.json(f"{path}/{name}.json") for name in names if wanted is None or name in wanted}
 
@@ -41,7 +41,7 @@ class Files:
         return self.folder("results/metrics/proposals", self.rows("results/metrics/proposals"))
 
     def rows(self, folder: str) -> list[str]:
-        """Names that today's stages write below a folder: a file left behind by a row that is gone is not among them."""
+        """Names that the stages of dvc.yaml write below a folder: without files left by a row that was removed."""
         outs = [Path(out) for entry in self.entries.values() for out in entry.outs]
         return [out.stem for out in outs if out.parent.as_posix() == folder]
 
@@ -50,7 +50,7 @@ def method(files: Files, name: str) -> Method:
     """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
     entry = files.entries[f"detect@{name}"]
     parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
-    if entry.roles["regions"].endswith(".parquet"):  # a table that was made once, for all methods that read it
+    if entry.roles["regions"].endswith(".parquet"):  # made once for all methods that read it
         parts = {**files.json("results/speed/selective_search.json"), **parts}
     return Method(
         name,
@@ -64,37 +64,41 @@ def method(files: Files, name: str) -> Method:
 
 def training_seconds(files: Files, name: str) -> float | None:
     """Seconds of all stages before `detect@name`, those in SHARED left out; None where one left no record."""
-    needed = [
+    stages = [
         stage for stage in lineage.before(f"detect@{name}", files.entries) if files.entries[stage].script not in SHARED
     ]
     costs = files.folder("results/cost")
-    return sum(float(costs[stage]["seconds"]) for stage in needed) if all(stage in costs for stage in needed) else None
+    return sum(float(costs[stage]["seconds"]) for stage in stages) if all(stage in costs for stage in stages) else None
 
 
 def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:
     """What the page draws: see `page.page`."""
-    names = [one.name for one in methods]
+    names = [method.name for method in methods]
     curves = files.folder("results/plots/precision_recall", names)
     classes = [str(row["class"]) for row in methods[0].classes if row["class"] != "all classes"] if methods else []
-    by_class = {
+    class_curves = {
         label: {
             name: [[0, rows[0][1]], *rows] if (rows := _points(curves[name], "recall", "precision", label)) else []
             for name in names
         }
         for label in ["all classes", *classes]
     }
-    fast = {one.name: [[one.milliseconds, one.metrics["voc10_map"]]] for one in methods if one.milliseconds}
+    speed = {
+        method.name: [[method.milliseconds, method.metrics["voc10_map"]]] for method in methods if method.milliseconds
+    }
     iou = files.folder("results/plots/recall_iou", files.rows("results/plots/recall_iou"))
     boxes = files.folder("results/plots/recall_boxes", files.rows("results/plots/recall_boxes"))
     per_image = "proposals per image"
     return {
         "methods": names,
         "classes": classes,
-        "precision_recall": by_class,
+        "precision_recall": class_curves,
         "errors": files.folder("results/plots/errors", names),
         "effects": files.folder("results/plots/error_effects", names),
         "curves": {
-            "Accuracy against speed": {"x": "ms per image", "y": "voc10 mAP", "log": True, "dots": True, "series": fast},
+            "Accuracy against speed": {
+                "x": "ms per image", "y": "voc10 mAP", "log": True, "dots": True, "series": speed,
+            },
             "Recall of the proposals against IoU threshold": _lines(iou, "iou", "recall", "IoU threshold", unit=True),
             "Recall at IoU threshold 0.5 against proposals": _lines(
                 boxes, "boxes", "recall_50", per_image, unit=True, log=True
@@ -115,12 +119,12 @@ def _lines(rows: Mapping[str, Any], x: str, y: str, label: str, **options: bool)
 
 def _losses(rows: Mapping[str, Any]) -> dict[str, Any]:
     """One chart for each training stage, a line for each part of its loss, averaged over a fiftieth of the run."""
-    found = {}
+    loss_charts = {}
     for name, values in rows.items():
         parts = [key for key in (values[0] if values else {}) if key != "iteration"]
         series = {part: _smooth(_points(values, "iteration", part)) for part in parts}
-        found[f"Loss of {name}"] = {"x": "iteration", "y": "loss", "zero": True, "series": series}
-    return found
+        loss_charts[f"Loss of {name}"] = {"x": "iteration", "y": "loss", "zero": True, "series": series}
+    return loss_charts
 
 
 def _points(rows: Sequence[Mapping[str, Any]], x: str, y: str, label: str | None = None) -> list[list[float | None]]:
@@ -139,7 +143,7 @@ def _smooth(points: list[list[float | None]]) -> list[list[float | None]]:
 
 
 class Split(Protocol):
-    """What the introduction says of the images: `data.photographs.Photographs`."""
+    """What the introduction says of the images: an `ImageSet` of the test split."""
 
     classes: list[str]
 
@@ -149,6 +153,7 @@ class Split(Protocol):
 def introduction(image_set: Split, root: str) -> str:
     """One sentence on what was compared."""
     return (
-        f"Data: {root}. {len(image_set)} test images, {len(image_set.classes)} classes: {', '.join(image_set.classes)}. "
+        f"Data: {root}. {len(image_set)} test images, {len(image_set.classes)} classes: "
+        f"{', '.join(image_set.classes)}. "
         "Made by `dvc repro report` from what the other stages wrote."
     )

@@ -9,23 +9,23 @@ from typing import cast
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lib.boxes.boxes import Boxes
 from lib.evaluation.matching import IGNORED, RIGHT, WRONG
+from lib.storage.tables import boxes as boxes_of
 from lib.storage.tables import write_atomic
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-GREEN, RED, GREY, BLUE, WHITE, BLACK = (
-    (0, 170, 60),
-    (225, 30, 30),
-    (150, 150, 150),
-    (30, 110, 230),
-    (255, 255, 255),
-    (0, 0, 0),
-)
+GREEN = (0, 170, 60)
+RED = (225, 30, 30)
+GREY = (150, 150, 150)
+BLUE = (30, 110, 230)
+WHITE = (255, 255, 255)
+BLACK = (0, 0, 0)
 OUTCOME_COLOURS: dict[int, Colour] = {RIGHT: GREEN, WRONG: RED, IGNORED: GREY}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -40,26 +40,38 @@ def draw(
     """A copy of the image with boxes on it; later boxes lie on top.
 
     image   : uint8 (H, W, 3) RGB
-    boxes   : float32 (R, 4); parts outside the image are not seen
-    labels  : R texts, or none at all; each stands above its box, or inside where there is no room
+    boxes   : float32 (R, 4); parts outside the image are not drawn
+    labels  : R texts, or none at all; each is above its box, or inside where there is no room
     colours : R colours, or one for all; RGB
     scale   : size of lines and letters; None: from the image (1 at 640 pixels on the longer side)
     """
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    each = _each(colours, len(boxes))
-    if len(labels) not in (0, len(boxes)) or len(each) != len(boxes):
+    box_colours = _one_for_each(colours, len(boxes))
+    if len(labels) not in (0, len(boxes)) or len(box_colours) != len(boxes):
         raise ValueError(
-            f"{len(boxes)} boxes, {len(labels)} labels and {len(each)} colours do not belong together"
+            f"{len(boxes)} boxes, {len(labels)} labels and {len(box_colours)} colours do not match in number"
         )
     canvas = np.ascontiguousarray(image).copy()
     size = scale if scale is not None else _scale(image)
     corners = _corners(boxes, image.shape[1], image.shape[0])
-    for (left, top, right, bottom), colour in zip(corners, each, strict=True):
+    for (left, top, right, bottom), colour in zip(corners, box_colours, strict=True):
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, max(1, round(2 * size)))
     # Labels come last, or the boxes drawn later would cross them out.
-    for (left, top, _, _), colour, label in zip(corners, each, labels, strict=False):
+    for (left, top, _, _), colour, label in zip(corners, box_colours, labels, strict=False):
         _tag(canvas, label, left, top, colour, size)
     return canvas
+
+
+def draw_best(image: Image, detections: pd.DataFrame, most: int, min_score: float) -> Image:
+    """A copy of the image with its best detections, each labelled with its class and score; the best lies on top.
+
+    detections : tables.DETECTIONS, rows of this image
+    most       : most boxes;  min_score : least score of a box
+    """
+    best = detections.nlargest(most, "score", keep="first")
+    best = best[best["score"] >= min_score][::-1]
+    labels = [f"{name} {score:.2f}" for name, score in zip(best["class"], best["score"], strict=True)]
+    return draw(image, boxes_of(best), labels)
 
 
 def panel(
@@ -72,7 +84,7 @@ def panel(
     """One image three times, side by side under titles: its objects, its best proposals, its detections.
 
     objects    : boxes and their classes
-    proposals  : boxes, the ones to show
+    proposals  : boxes to show
     detections : boxes, classes, scores and outcomes (matching.RIGHT green, WRONG red, IGNORED grey)
     returns    : uint8 (H + title, 3 W + 2 gaps, 3)
     """
@@ -86,8 +98,7 @@ def panel(
         draw(image, np.asarray(boxes).reshape(-1, 4)[order], labels, colours),
     ]
     gap = np.full((image.shape[0], max(4, image.shape[1] // 80), 3), 255, np.uint8)
-    parts = [pictures[0], gap, pictures[1], gap, pictures[2]]
-    body = np.hstack(parts)
+    body = np.hstack([pictures[0], gap, pictures[1], gap, pictures[2]])
     size = 1.4 * _scale(image)
     (_, height), _ = cv2.getTextSize("Ag", _FONT, _letters(size), _stroke(size))
     head = np.full((2 * height, body.shape[1], 3), 255, np.uint8)
@@ -111,8 +122,8 @@ def write_png(path: Path, image: Image) -> None:
     write_atomic(path, lambda file: file.write(data))
 
 
-def _each(colours: Sequence[Colour] | Colour, count: int) -> list[Colour]:
-    """One colour for each box, whether one or many were given."""
+def _one_for_each(colours: Sequence[Colour] | Colour, count: int) -> list[Colour]:
+    """One colour for each box, from a single colour or from one per box."""
     if len(colours) == 3 and all(isinstance(value, int) for value in colours):
         return [cast(Colour, colours)] * count
     return list(cast(Sequence[Colour], colours))
@@ -141,10 +152,10 @@ def _tag(canvas: Image, text: str, left: int, top: int, colour: Colour, size: fl
     (width, height), base = cv2.getTextSize(text, _FONT, _letters(size), _stroke(size))
     width, height = width + 2, height + base + 2
     left = max(0, min(left, canvas.shape[1] - width))
-    low = top if top >= height else top + height
-    cv2.rectangle(canvas, (left, low - height), (left + width, low), colour, cv2.FILLED)
-    _write(canvas, text, (left + 1, low - base), WHITE, size)
+    bottom = top if top >= height else top + height
+    cv2.rectangle(canvas, (left, bottom - height), (left + width, bottom), colour, cv2.FILLED)
+    _write(canvas, text, (left + 1, bottom - base), WHITE, size)
 
 
-def _write(canvas: Image, text: str, at: tuple[int, int], colour: Colour, size: float) -> None:
-    cv2.putText(canvas, text, at, _FONT, _letters(size), colour, _stroke(size), cv2.LINE_AA)
+def _write(canvas: Image, text: str, position: tuple[int, int], colour: Colour, size: float) -> None:
+    cv2.putText(canvas, text, position, _FONT, _letters(size), colour, _stroke(size), cv2.LINE_AA)

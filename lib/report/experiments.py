@@ -1,7 +1,7 @@
-"""Ablations: a folder per table of a paper, a file of params overrides per row, and the table with our figures beside.
+"""Ablations: a folder per table of a paper, a file of params overrides per row, and that table with our figures.
 
     experiments/GROUP/group.yaml   title, source, note, targets, metrics, measure
-    experiments/GROUP/NN-ROW.yaml  row, paper, set: dotted params key -> value, and metrics where they are not the group's
+    experiments/GROUP/NN-ROW.yaml  row, paper, set: dotted params key -> value, and metrics where not those of the group
 """
 
 import json
@@ -40,7 +40,7 @@ class Group(Settings):
 
 
 def read(name: str, folder: Path = FOLDER) -> tuple[Group, dict[str, Row]]:
-    """A group and its rows by the names of their files, in order. Raises InputError for what is not there or not right."""
+    """A group, and its rows by the names of their files, in order. Raises InputError for what is missing or invalid."""
     known = sorted(path.parent.name for path in folder.glob("*/group.yaml"))
     if name not in known:
         raise InputError(
@@ -65,29 +65,32 @@ def command(name: str, group: Group, row: Row, seed: int | None) -> list[str]:
 
 
 def _overrides(key: str, value: Any) -> list[str]:
-    """As `dvc exp run -S` takes it. A mapping, its keys bare, goes in the old one's place: DVC would merge the two."""
+    """As `dvc exp run -S` takes it. A mapping, its keys bare, replaces the old one: DVC would merge the two."""
     if not isinstance(value, dict):
         return [f"{key}={json.dumps(value)}"]
-    inside = ", ".join(f"{name}: {json.dumps(one)}" for name, one in value.items())
+    inside = ", ".join(f"{name}: {json.dumps(item)}" for name, item in value.items())
     return [f"~{key}", f"+{key}={{{inside}}}"]
 
 
-def record(group: Group, rows: Sequence[Row], values: Sequence[Sequence[float]], seeds: Sequence[int]) -> dict[str, Any]:
-    """What is kept of a finished group: plain values, our figures as per cent, one for each seed that was run."""
+def record(
+    group: Group, rows: Sequence[Row], values: Sequence[Sequence[float]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """The file of a finished group: plain values, our figures in per cent, one for each seed that was run."""
     return {
-        "title": group.title, "source": group.source, "note": group.note, "measure": group.measure, "seeds": list(seeds),
-        "rows": [{"row": row.row, "paper": row.paper, "values": [100 * one for one in found]}
-                 for row, found in zip(rows, values, strict=True)],
+        "title": group.title, "source": group.source, "note": group.note, "measure": group.measure,
+        "seeds": list(seeds),
+        "rows": [{"row": row.row, "paper": row.paper, "values": [100 * value for value in figures]}
+                 for row, figures in zip(rows, values, strict=True)],
     }
 
 
-def table(kept: Mapping[str, Any]) -> Table:
-    """The paper's table with ours beside it; mean ± standard deviation where there is more than one seed."""
+def table(result: Mapping[str, Any]) -> Table:
+    """The paper's table with our figures beside it; mean ± standard deviation where there is more than one seed."""
     rows: list[list[Cell]] = []
-    for row in kept["rows"]:
+    for row in result["rows"]:
         ours = row["values"]
         cell = f"{ours[0]:.1f}" if len(ours) == 1 else f"{fmean(ours):.1f} ± {stdev(ours):.1f}" if ours else "not run"
         rows.append([row["row"], "–" if row["paper"] is None else f"{row['paper']:g}", cell])
-    seeds = f" Seeds {', '.join(map(str, kept['seeds']))}." if len(kept["seeds"]) > 1 else ""
-    return Table(kept["title"], ["row", "paper", f"ours, {kept['measure']} in %"], rows,
-                 f"{kept['source']}. {kept['note']}{seeds}")
+    seeds = f" Seeds {', '.join(map(str, result['seeds']))}." if len(result["seeds"]) > 1 else ""
+    return Table(result["title"], ["row", "paper", f"ours, {result['measure']} in %"], rows,
+                 f"{result['source']}. {result['note']}{seeds}")

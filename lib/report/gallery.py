@@ -14,11 +14,11 @@ def describe(errors: Mapping[str, Errors], image_id: str, best: int) -> dict[str
     errors  : method -> what became of its detections; all on the same images and objects
     best    : most detections of a method, the best-scored of all classes
     returns : objects, rows [x1, y1, x2, y2, class, flag], flag "", "difficult" or "crowd"; detections, method -> rows
-              [x1, y1, x2, y2, class, score, kind, duplicate]; fates, method -> one of errors.FATES or "" for each object
+              [x1, y1, x2, y2, class, score, kind, duplicate]; fates, method -> of each object, in errors.FATES or ""
     """
     first = next(iter(errors.values())).inputs
-    place = first.images.index(image_id)
-    rows = np.flatnonzero(first.objects.image == place)
+    image = first.images.index(image_id)
+    rows = np.flatnonzero(first.objects.image == image)
     flags = [
         "crowd" if first.objects.crowd[row] else "difficult" if first.objects.difficult[row] else "" for row in rows
     ]
@@ -29,21 +29,22 @@ def describe(errors: Mapping[str, Errors], image_id: str, best: int) -> dict[str
     return {
         "id": image_id,
         "objects": objects,
-        "detections": {name: _detections(one, place, best) for name, one in errors.items()},
+        "detections": {name: _detections(method_errors, image, best) for name, method_errors in errors.items()},
         "fates": {
-            name: ["" if one.fate[row] < 0 else FATES[one.fate[row]] for row in rows] for name, one in errors.items()
+            name: ["" if method_errors.fate[row] < 0 else FATES[method_errors.fate[row]] for row in rows]
+            for name, method_errors in errors.items()
         },
     }
 
 
-def _detections(errors: Errors, place: int, best: int) -> list[list[Any]]:
-    found = errors.inputs.detections
-    mine = np.flatnonzero(found.image == place)
-    mine = mine[np.argsort(-found.scores[mine], kind="stable")][:best]
+def _detections(errors: Errors, image: int, best: int) -> list[list[Any]]:
+    detections = errors.inputs.detections
+    rows = np.flatnonzero(detections.image == image)
+    rows = rows[np.argsort(-detections.scores[rows], kind="stable")][:best]
     return [
-        [*_corners(found.boxes[row]), errors.inputs.classes[found.label[row]], round(float(found.scores[row]), 4),
-         NAMES[errors.kind[row]], bool(errors.duplicate[row])]
-        for row in mine
+        [*_corners(detections.boxes[row]), errors.inputs.classes[detections.label[row]],
+         round(float(detections.scores[row]), 4), NAMES[errors.kind[row]], bool(errors.duplicate[row])]
+        for row in rows
     ]
 
 
@@ -55,5 +56,5 @@ def spread(images: Sequence[str], count: int) -> list[str]:
     """At most `count` of the images, spread evenly over their order, the first and the last among them."""
     if not images:
         return []
-    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
-    return [images[position] for position in chosen]
+    positions = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    return [images[position] for position in positions]

@@ -1,4 +1,4 @@
-"""Which stages must have run before a stage can, from what dvc.yaml declares."""
+"""Which stages must run before a stage, by the deps and outs that dvc.yaml declares."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,18 @@ def before(name: str, entries: Mapping[str, Entry]) -> set[str]:
 
     entries : every stage by its address (`pipeline.entries`)
     """
-    found: set[str] = set()
+    ancestors: set[str] = set()
     todo = [name]
     while todo:
         deps = entries[todo.pop()].deps
         for other, entry in entries.items():
-            if other not in found and other != name and any(_meets(dep, out) for dep in deps for out in entry.outs):
-                found.add(other)
+            new = other not in ancestors and other != name
+            if new and any(_overlaps(dep, out) for dep in deps for out in entry.outs):
+                ancestors.add(other)
                 todo.append(other)
-    return found
+    return ancestors
 
 
-def _meets(first: str, second: str) -> bool:
+def _overlaps(first: str, second: str) -> bool:
     """One path is the other, or lies inside it."""
     return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")

@@ -1,4 +1,4 @@
-// The report page: draws its charts and its gallery from the JSON that stands in the page. No library.
+// The report page: draws its charts and its gallery from the JSON inside the page. No library.
 // Text reaches the page as text nodes only, so markup in the name of a class is shown as it is.
 "use strict";
 
@@ -71,7 +71,7 @@ function ticks(low, high, log) {
     }
   } else {
     const raw = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].map(factor => factor * power).find(one => one >= raw * 0.999);
+    const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= raw * 0.999);
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-6; k++) values.push(k * step);
   }
   return values.filter(value => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9) || value === 0);
@@ -185,8 +185,8 @@ function bars(box, rows, limit, text) {
 }
 
 function errorCharts() {
-  const place = byId("errors");
-  const line = make(place, "div"), grid = make(place, "div", {class: "grid"});
+  const section = byId("errors");
+  const line = make(section, "div"), grid = make(section, "div", {class: "grid"});
   const type = select(line, "class", [ALL, ...data.classes], draw);
   const top = select(line, "top false positives per class", data.top, draw);
 
@@ -251,10 +251,10 @@ function drawDetection(svg, detection, unit) {
 }
 
 function gallery() {
-  const place = byId("filters"), list = byId("gallery"), count = byId("count");
+  const filters = byId("filters"), list = byId("gallery"), count = byId("count");
 
   function group(title) {
-    const set = make(place, "fieldset");
+    const set = make(filters, "fieldset");
     make(set, "legend", {}, title);
     return set;
   }
@@ -268,28 +268,29 @@ function gallery() {
       return box;
     });
   }
-  const chosen = boxes => new Set(boxes.filter(box => box.checked).map(box => box.value));
+  const checkedValues = boxes => new Set(boxes.filter(box => box.checked).map(box => box.value));
 
   const methods = choices("method", data.methods);
   const kinds = choices("kind of error", [...Object.keys(KINDS), "missed"]);
   const type = select(group("class"), "class", [ALL, ...data.classes], draw);
-  const most = group("detections per image");
-  const best = make(most, "input", {
+  const line = group("detections per image");
+  const most = make(line, "input", {
     type: "range", min: 1, max: data.best, value: Math.min(5, data.best), "aria-label": "detections per image",
   });
-  const shown = make(most, "span");
-  best.addEventListener("input", draw);
-  const filled = make(most, "label", {}, " only images with detections or missed objects ");
+  const shown = make(line, "span");
+  most.addEventListener("input", draw);
+  const filled = make(line, "label", {}, " only images with detections or missed objects ");
   const only = make(filled, "input", {type: "checkbox"});
   only.addEventListener("change", draw);
 
   // What the filters leave of a method's boxes and of the objects that it missed.
-  function filtered(image, method, wanted) {
+  function filtered(image, method, shownKinds) {
     const fits = row => type.value === ALL || row[4] === type.value;
-    const found = image.detections[method].slice(0, +best.value).filter(row => wanted.has(row[6]) && fits(row));
+    const best = image.detections[method].slice(0, +most.value);
+    const detections = best.filter(row => shownKinds.has(row[6]) && fits(row));
     const fates = image.fates[method];
     const missed = image.objects.filter((row, i) => fits(row) && fates[i] && fates[i] !== "found");
-    return {method, found, missed: wanted.has("missed") ? missed : []};
+    return {method, detections, missed: shownKinds.has("missed") ? missed : []};
   }
   function drawImage(image, views) {
     const unit = Math.max(image.width, image.height) / 320;
@@ -300,29 +301,29 @@ function gallery() {
     for (const object of image.objects) {
       if (type.value === ALL || object[4] === type.value) drawObject(objects, object, unit);
     }
-    for (const {method, found, missed} of views) {
-      const title = `${method}: ${found.length} detections` + (missed.length ? `, ${missed.length} missed` : "");
+    for (const {method, detections, missed} of views) {
+      const title = `${method}: ${detections.length} detections` + (missed.length ? `, ${missed.length} missed` : "");
       const svg = figure(figures, image, title);
       for (const object of missed) outline(svg, object, MISSED, "missed " + object[4], true, unit);
-      for (const detection of [...found].reverse()) drawDetection(svg, detection, unit);  // the best lies on top
+      for (const detection of [...detections].reverse()) drawDetection(svg, detection, unit);  // the best lies on top
     }
   }
   function draw() {
     list.replaceChildren();
-    shown.textContent = " " + best.value;
-    const picked = chosen(methods), wanted = chosen(kinds);
+    shown.textContent = " " + most.value;
+    const shownMethods = checkedValues(methods), shownKinds = checkedValues(kinds);
     let images = 0, total = 0;
     for (const image of data.images) {
-      const views = data.methods.filter(name => picked.has(name)).map(name => filtered(image, name, wanted));
-      const left = views.reduce((sum, view) => sum + view.found.length + view.missed.length, 0);
-      if (only.checked && !left) continue;
+      const views = data.methods.filter(name => shownMethods.has(name)).map(name => filtered(image, name, shownKinds));
+      const boxes = views.reduce((sum, view) => sum + view.detections.length + view.missed.length, 0);
+      if (only.checked && !boxes) continue;
       images++;
-      total += left;
+      total += boxes;
       drawImage(image, views);
     }
     count.textContent = `${images} images, ${total} detections and missed objects shown.`;
   }
-  legend(place, [...Object.keys(KINDS), "missed"], kind => KINDS[kind] || MISSED);
+  legend(filters, [...Object.keys(KINDS), "missed"], kind => KINDS[kind] || MISSED);
   draw();
 }
 

@@ -1,6 +1,6 @@
 """The report as one HTML file that opens from disk: tables, curves, and the test images under every method.
 
-Everything is inside the file: style, script, data as JSON, images as data URIs. Nothing is loaded from anywhere.
+Everything is in the file: style, script, data as JSON, images as data URIs. Nothing is loaded from elsewhere.
 Its parts are `page.html`, `page.css` and `page.js` beside this module.
 """
 
@@ -19,7 +19,7 @@ from lib.report.summary import Table
 
 
 def part(name: str) -> str:
-    """A template, style or script that stands beside this module."""
+    """A template, style or script beside this module."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

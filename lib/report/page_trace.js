@@ -1,4 +1,4 @@
-// The trace page: one image's way through a detector, drawn from the JSON that stands in the page. No library.
+// The trace page: how a detector treats one image, drawn from the JSON inside the page. No library.
 // Text reaches the page as text nodes only, so markup in the name of a class is shown as it is.
 "use strict";
 
@@ -10,7 +10,7 @@ const data = JSON.parse(byId("data").textContent);
 const svg = byId("picture").appendChild(document.createElementNS(SVG, "svg"));
 svg.setAttribute("viewBox", `0 0 ${data.width} ${data.height}`);
 const unit = Math.max(data.width, data.height) / 640;  // pixels of the image for one of the page
-let chosen = 0;  // index of the detection shown
+let selected = 0;  // index of the detection shown
 
 function add(parent, tag, text = undefined) {
   const node = document.createElement(tag);
@@ -35,7 +35,7 @@ function outline([x1, y1, x2, y2], paint, width, dashed = false) {
 
 // A cell is text, or an element.
 function table(parent, head, rows) {
-  const found = add(parent, "table"), line = add(add(found, "thead"), "tr"), body = add(found, "tbody");
+  const element = add(parent, "table"), line = add(add(element, "thead"), "tr"), body = add(element, "tbody");
   for (const name of head) add(line, "th", name);
   for (const row of rows) {
     const line = add(body, "tr");
@@ -63,34 +63,34 @@ function drawImage(detection) {
   shape("image", {href: data.source, width: data.width, height: data.height});
   if (byId("all").checked) for (const box of data.regions) outline(box, OTHER, 1);
   if (!detection) return;
-  for (const one of detection.removed) outline(one.box, REMOVED, 1);
+  for (const other of detection.removed) outline(other.box, REMOVED, 1);
   outline(detection.before, REGION, 2, true);
   outline(detection.box, DETECTION, 3);
 }
 
 function describe(detection) {
-  const place = byId("detail");
-  place.replaceChildren();
+  const detail = byId("detail");
+  detail.replaceChildren();
   if (!detection) {
-    add(place, "p", "No detections.");
+    add(detail, "p", "No detections.");
     return;
   }
   const {region, before, box, removed} = detection;
-  add(place, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
-  add(place, "p", `Region ${region + 1} of ${data.regions.length} (1 is the best proposal), ${before.join(" ")}. `
+  add(detail, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
+  add(detail, "p", `Region ${region + 1} of ${data.regions.length} (1 is the best proposal), ${before.join(" ")}. `
     + `Final box ${box.join(" ")}, IoU with the region ${detection.moved_iou}.`);
-  add(place, "h3", "The region's score for every class");
-  table(place, ["class", "score", ""], scoreRows(detection.scores));
-  add(place, "h3", `Boxes that it suppressed in NMS: ${removed.length}`);
+  add(detail, "h3", "The region's score for every class");
+  table(detail, ["class", "score", ""], scoreRows(detection.scores));
+  add(detail, "h3", `Boxes that it suppressed in NMS: ${removed.length}`);
   if (removed.length) {
-    const rows = removed.slice(0, 30).map(one => [one.region + 1, one.score.toFixed(4), one.iou, one.box.join(" ")]);
-    table(place, ["region", "score", "IoU", "box"], rows);
+    const rows = removed.slice(0, 30).map(row => [row.region + 1, row.score.toFixed(4), row.iou, row.box.join(" ")]);
+    table(detail, ["region", "score", "IoU", "box"], rows);
   }
 }
 
 function draw() {
-  const detection = data.detections[chosen];
-  [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === chosen));
+  const detection = data.detections[selected];
+  [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === selected));
   drawImage(detection);
   describe(detection);
 }
@@ -99,7 +99,7 @@ byId("steps").textContent = Object.entries(data.counts).map(([name, count]) => `
 data.detections.forEach((detection, k) => {
   const button = add(byId("list"), "button", `${detection.class} ${detection.score.toFixed(3)}`);
   button.addEventListener("click", () => {
-    chosen = k;
+    selected = k;
     draw();
   });
 });

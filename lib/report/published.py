@@ -1,4 +1,4 @@
-"""What the papers report, to set beside our figures for orientation: other images, other networks, other machines."""
+"""What the papers report, beside our figures for orientation: other images, other networks, other machines."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Files of the pipeline as they were at a Git revision, through DVC's API: cached outs too, without a checkout."""
+"""Files of the pipeline at a Git revision, through DVC's API: cached outs too, without a checkout."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def fetch(revision: str, path: str, folder: Path) -> Path:
     revision : anything Git resolves, an experiment's name, or "workspace" for the files as they are
     path     : relative to the repository
     folder   : where to put what is not the workspace's; the path below it is `path`
-    raises   : InputError for an unknown revision, a path that it does not have, and content that no cache holds
+    raises   : InputError for an unknown revision, a path that it does not have, and content that is in no cache
     """
     if revision == WORKSPACE:
         if not Path(path).exists():
@@ -28,7 +28,7 @@ def fetch(revision: str, path: str, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         files = DVCFileSystem(rev=revision)
-        files.repo  # noqa: B018  resolves the revision; `exists` would take an unknown one for an empty one
+        files.repo  # noqa: B018  resolves the revision; `exists` would treat an unknown one as empty
         if not files.exists(path):
             raise _missing(revision, path, "is not part of this revision", "Name a revision that has it")
         if files.isdir(path):

@@ -13,7 +13,7 @@ Cell = str | float | int | None
 
 @dataclass(frozen=True)
 class Table:
-    """title, column names, rows of cells, and a note on how to read it; None is shown as a dash, numbers to the right."""
+    """title, column names, rows of cells, and a note on how to read it; None is a dash, numbers are right-aligned."""
 
     title: str
     columns: Sequence[str]
@@ -55,7 +55,7 @@ def shown(cell: Cell) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """What the other stages said of one method.
+    """What the other stages wrote of one method.
 
     metrics       : of results/metrics;  parts : milliseconds per image by part, None where not measured
     training      : seconds of all stages that made its models
@@ -81,8 +81,8 @@ class Method:
 
 
 def tables(
-    methods: Sequence[Method], alone: Mapping[str, Interval], pairs: Sequence[Pair], proposals: Mapping[str, Mapping[str, Any]],
-    measure: str, level: float,
+    methods: Sequence[Method], alone: Mapping[str, Interval], pairs: Sequence[Pair],
+    proposals: Mapping[str, Mapping[str, Any]], measure: str, level: float,
 ) -> list[Table]:
     """Every table of the report, in its order."""
     names = [method.name for method in methods]
@@ -96,8 +96,8 @@ def tables(
         _proposals(proposals),
         Table("Published results", ["method", "network", "VOC2007 mAP, %", "s per image", "training, h", "source"],
               [list(row.values()) for row in published_rows(names)],
-              "For orientation: VOC2007 test, trained on VOC2007 trainval, on GPUs of their time (K40; R-CNN's times as the "
-              "Fast R-CNN paper measured them, SPPnet's from its authors). Other images than ours: "
+              "For orientation: VOC2007 test, trained on VOC2007 trainval, on GPUs of their time (K40; R-CNN's times "
+              "as the Fast R-CNN paper measured them, SPPnet's from its authors). Other images than ours: "
               "compare the order, not the numbers."),
     ]
 
@@ -114,13 +114,13 @@ def _overview(methods: Sequence[Method], alone: Mapping[str, Interval], measure:
     known = [row for row in rows if row[2] is not None]
     best = max(known, key=lambda row: float(row[2] or 0))[0] if known else "none"
     first = methods[0].metrics if methods else {}
-    partly = [method.name for method in methods if None in method.parts.values()]
-    unmeasured = f" Without the proposals, which came from a cache: {', '.join(partly)}." if partly else ""
+    without_some = [method.name for method in methods if None in method.parts.values()]
+    unmeasured = f" Without the proposals, which came from a cache: {', '.join(without_some)}." if without_some else ""
     return Table(
         "All methods", columns, rows,
-        f"{first.get('images')} test images with {first.get('objects')} objects. Highest voc10 mAP here: {best}. The interval "
-        f"is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training is "
-        f"the time of all stages between the proposals and the models.{unmeasured}",
+        f"{first.get('images')} test images with {first.get('objects')} objects. Highest voc10 mAP here: {best}. The "
+        f"interval is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training "
+        f"is the time of all stages between the proposals and the models.{unmeasured}",
     )
 
 
@@ -151,16 +151,21 @@ def _classes(methods: Sequence[Method]) -> Table:
     names = [str(row["class"]) for row in methods[0].classes] if methods else []
     values = [{row["class"]: row for row in method.classes} for method in methods]
     rows: list[list[Cell]] = [
-        [name, values[0].get(name, {}).get("objects"), *(value.get(name, {}).get("voc10_ap") for value in values)] for name in names
+        [name, values[0].get(name, {}).get("objects"), *(value.get(name, {}).get("voc10_ap") for value in values)]
+        for name in names
     ]
-    return Table("By class", ["class", "objects", *(method.name for method in methods)], rows, "voc10 average precision.")
+    columns = ["class", "objects", *(method.name for method in methods)]
+    return Table("By class", columns, rows, "voc10 average precision.")
 
 
 def _speed(methods: Sequence[Method]) -> Table:
     parts = list(dict.fromkeys(part for method in methods for part in method.parts))
-    rows: list[list[Cell]] = [[method.name, *(method.parts.get(part) for part in parts), method.milliseconds] for method in methods]
+    rows: list[list[Cell]] = [
+        [method.name, *(method.parts.get(part) for part in parts), method.milliseconds] for method in methods
+    ]
     return Table("Milliseconds per image, by part", ["method", *parts, "all"], rows,
-                 "Of one thread; parts that run side by side count in full. A dash: no such part, or taken from a cache.")
+                 "Of one thread; parts that run side by side count in full. A dash: no such part, or taken from a "
+                 "cache.")
 
 
 def _effects(methods: Sequence[Method]) -> Table:

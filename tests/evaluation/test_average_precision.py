@@ -91,8 +91,8 @@ def test_difficult_object_is_ignored_any_number_of_times():
 def test_duplicate_is_wrong():
     # Hits 1, 3 of 3 with 2 objects: ceilings 1 up to recall 1/2, then 2/3.
     objects = [("i", "k", BOX), ("i", "k", (60, 60, 80, 80))]
-    found = [("i", "k", BOX, 0.9), ("i", "k", (11, 10, 30, 30), 0.8), ("i", "k", (60, 60, 80, 80), 0.7)]
-    result = score_one(objects, found)
+    detections = [("i", "k", BOX, 0.9), ("i", "k", (11, 10, 30, 30), 0.8), ("i", "k", (60, 60, 80, 80), 0.7)]
+    result = score_one(objects, detections)
     assert result.ap_area == pytest.approx((1 + 2 / 3) / 2)
     assert result.ap_area == pytest.approx(0.833333, abs=5e-7)
     assert result.ap11 == pytest.approx((6 + 5 * 2 / 3) / 11)
@@ -110,8 +110,8 @@ def test_the_highest_score_takes_the_object_not_the_highest_overlap():
 def test_the_second_best_object_is_never_taken():
     # Both overlap the first object most; the second detection would match the other object too (IoU 0.6).
     objects = [("i", "k", (0, 0, 20, 20)), ("i", "k", (6, 0, 26, 20))]
-    found = [("i", "k", (0, 0, 20, 20), 0.9), ("i", "k", (1, 0, 21, 20), 0.8)]
-    assert score_one(objects, found).recall.tolist() == [0.5, 0.5]
+    detections = [("i", "k", (0, 0, 20, 20), 0.9), ("i", "k", (1, 0, 21, 20), 0.8)]
+    assert score_one(objects, detections).recall.tolist() == [0.5, 0.5]
 
 
 def test_rank_is_not_limited():
@@ -231,5 +231,5 @@ def test_tie_of_a_hit_and_a_miss_is_broken_by_the_rows_not_by_their_order():
 
 def test_scores_are_not_rounded():
     # Rounded to three decimals these tie, and the false alarm in image a would come first.
-    found = [("a", "k", BOX, 0.9004), ("b", "k", BOX, 0.90041)]
-    assert score_one([("b", "k", BOX)], found, ("a", "b")).ap_area == 1.0
+    detections = [("a", "k", BOX, 0.9004), ("b", "k", BOX, 0.90041)]
+    assert score_one([("b", "k", BOX)], detections, ("a", "b")).ap_area == 1.0

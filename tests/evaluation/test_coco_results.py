@@ -15,7 +15,7 @@ from tests.evaluation.eval_tables import detections_table, images_table, objects
 
 
 def by_pycocotools(folder):
-    """map, map50, map75, small, medium, large as pycocotools prints them, -1 for "nothing there"."""
+    """map, map50, map75, small, medium, large as pycocotools prints them, -1 where there is nothing to find."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(folder / "objects.json"))
         evaluator = COCOeval(truth, truth.loadRes(str(folder / "detections.json")), "bbox")
@@ -44,14 +44,17 @@ def test_fields():
         detections_table(("b.jpg", "k", (1.5, 2, 11, 22.25), 0.123456789)),
         ["j", "k"],
     )
-    data, found = coco_results.truth(inputs), coco_results.results(inputs)
+    data, results = coco_results.truth(inputs), coco_results.results(inputs)
     assert data["images"] == [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
     assert data["categories"] == [{"id": 1, "name": "j"}, {"id": 2, "name": "k"}]
     assert [(row["image_id"], row["bbox"], row["difficult"]) for row in data["annotations"]] == [
         (1, [0, 0, 5, 5], 1), (2, [1, 2, 10, 20], 0)]
-    assert found == [{"image_id": 2, "category_id": 2, "bbox": [1.5, 2, 9.5, 20.25], "score": 0.123456789}]
+    assert results == [{"image_id": 2, "category_id": 2, "bbox": [1.5, 2, 9.5, 20.25], "score": 0.123456789}]
 
 
 def test_no_detections_are_an_empty_list(tmp_path):
-    coco_results.write(tmp_path, Inputs.of(images_table("a"), objects_table(("a", "k", (0, 0, 5, 5))), detections_table(), ["k"]))
+    inputs = Inputs.of(images_table("a"), objects_table(("a", "k", (0, 0, 5, 5))), detections_table(), ["k"])
+    coco_results.write(tmp_path, inputs, "images.json")
     assert tables.read_json(tmp_path / "detections.json") == []
+    assert tables.read_json(tmp_path / "images.json") == coco_results.truth(inputs)
+    assert not (tmp_path / "objects.json").exists()

@@ -1,4 +1,4 @@
-"""The kinds of errors, one hand-made box for each rule and each precedence, and what mending them would give."""
+"""The kinds of errors, one hand-made box for each rule and each precedence, and the gain from fixing them."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def at(iou: float) -> tuple[float, float, float, float]:
     return 0, 0, 100 * iou, 100
 
 
-def given(objects, detections, images=("i",)):
+def make(objects, detections, images=("i",)):
     return Inputs.of(images_table(*images), objects_table(*objects), detections_table(*detections), CLASSES)
 
 
 def kinds(objects, *detections, groups=ANIMALS):
-    """Kinds of detections of class "cat" (or (class, box)), scored 0.9, 0.8 ... in the order given."""
+    """Kinds of detections of class "cat" (or (class, box)), scored 0.9, 0.8 ... in this order."""
     rows = [("i", *(d if isinstance(d[0], str) else ("cat", d)), 0.9 - 0.1 * n) for n, d in enumerate(detections)]
-    inputs = given([("i", *o) for o in objects], rows)
-    found = classify(inputs, groups)
-    return inputs.detections.in_table_order(found.kind).tolist()
+    inputs = make([("i", *o) for o in objects], rows)
+    classified = classify(inputs, groups)
+    return inputs.detections.in_table_order(classified.kind).tolist()
 
 
 def test_one_rule_each():
@@ -84,19 +84,19 @@ def test_similarity_is_a_matter_of_groups():
 
 def test_with_one_class_nothing_is_confused():
     images, objects, detections = random_tables(3, images=20, classes=("a",))
-    found = classify(Inputs.of(images, objects, detections, ["a"]), [["a"]])
-    assert not np.isin(found.kind, [SIM, OTH]).any()
-    assert {LOC, BG, CORRECT} <= set(found.kind.tolist())
+    classified = classify(Inputs.of(images, objects, detections, ["a"]), [["a"]])
+    assert not np.isin(classified.kind, [SIM, OTH]).any()
+    assert {LOC, BG, CORRECT} <= set(classified.kind.tolist())
 
 
 def test_kinds_agree_with_the_average_on_what_is_right():
     images, objects, detections = random_tables(5, images=30)
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
-    found = classify(inputs)
+    classified = classify(inputs)
     for label, result in enumerate(evaluate(inputs)):
-        mine = found.kind[inputs.detections.label == label]
-        assert (mine == IGNORE).sum() == result.ignored
-        assert (mine == CORRECT).sum() / result.objects == pytest.approx(result.recall.max(initial=0))
+        kind = classified.kind[inputs.detections.label == label]
+        assert (kind == IGNORE).sum() == result.ignored
+        assert (kind == CORRECT).sum() / result.objects == pytest.approx(result.recall.max(initial=0))
 
 
 def test_objects_used_as_detections_have_no_errors():
@@ -104,35 +104,37 @@ def test_objects_used_as_detections_have_no_errors():
     objects = objects.drop_duplicates(["image_id", "class", "x1", "y1", "x2", "y2"])
     objects = objects[~objects["crowd"]]
     detections = objects.assign(score=0.5)[["image_id", "class", "x1", "y1", "x2", "y2", "score"]]
-    found = classify(Inputs.of(images, objects, detections, ["a", "b", "c"]))
-    assert set(found.kind.tolist()) <= {CORRECT, IGNORE}
-    assert set(found.fate.tolist()) <= {errors.FOUND, -1}
-    assert all(row["gain"] == 0 and row["count"] == 0 for row in effects(found))
+    classified = classify(Inputs.of(images, objects, detections, ["a", "b", "c"]))
+    assert set(classified.kind.tolist()) <= {CORRECT, IGNORE}
+    assert set(classified.fate.tolist()) <= {errors.FOUND, -1}
+    assert all(row["gain"] == 0 and row["count"] == 0 for row in effects(classified))
 
 
 def test_fate_of_objects():
     far = (300, 0, 400, 100)
-    inputs = given(
-        [("i", "cat", SQUARE), ("i", "cat", far), ("j", "cat", SQUARE), ("k", "cat", SQUARE), ("k", "dog", far, "difficult")],
+    inputs = make(
+        [("i", "cat", SQUARE), ("i", "cat", far), ("j", "cat", SQUARE), ("k", "cat", SQUARE),
+         ("k", "dog", far, "difficult")],
         [("i", "cat", SQUARE, 0.9), ("i", "cat", (300, 0, 330, 100), 0.8), ("j", "dog", SQUARE, 0.7)],
         images=("i", "j", "k"),
     )
-    found = classify(inputs, ANIMALS)
-    cats = missed_rows(found)[0]
+    classified = classify(inputs, ANIMALS)
+    cats = missed_rows(classified)[0]
     assert cats == {"class": "cat", "objects": 4, "found": 1, "loose": 1, "confused": 1, "unseen": 1}
-    assert missed_rows(found)[-1]["objects"] == 4  # the difficult dog need not be found
+    assert missed_rows(classified)[-1]["objects"] == 4  # the difficult dog need not be classified
 
 
-def test_what_each_repair_gives():
+def test_gain_from_fixing_each_kind():
     # One class, 4 objects. By score: BG, right, duplicate, loose on the second, right on the third; the fourth missed.
     boxes = [(x, 0, x + 100, 100) for x in (0, 200, 400, 600)]
     rows = [(0, 300, 50, 350), boxes[0], (5, 0, 105, 100), (200, 0, 230, 100), boxes[2]]
-    inputs = given([("i", "cat", box) for box in boxes], [("i", "cat", box, 0.9 - 0.1 * n) for n, box in enumerate(rows)])
-    found = classify(inputs)
-    assert found.kind.tolist() == [BG, CORRECT, LOC, LOC, CORRECT]
-    assert found.duplicate.tolist() == [False, False, True, False, False]
+    detections = [("i", "cat", box, 0.9 - 0.1 * n) for n, box in enumerate(rows)]
+    inputs = make([("i", "cat", box) for box in boxes], detections)
+    classified = classify(inputs)
+    assert classified.kind.tolist() == [BG, CORRECT, LOC, LOC, CORRECT]
+    assert classified.duplicate.tolist() == [False, False, True, False, False]
     before = (1 / 2 + 2 / 5) / 4
-    cat = {row["kind"]: row for row in effects(found) if row["class"] == "cat"}
+    cat = {row["kind"]: row for row in effects(classified) if row["class"] == "cat"}
     assert {kind: row["count"] for kind, row in cat.items()} == {"Loc": 2, "Sim": 0, "Oth": 0, "BG": 1, "missed": 2}
     assert all(row["ap"] == pytest.approx(before) for row in cat.values())
     # Loc: the duplicate goes, the loose one is right: wrong right right right, ceilings 3/4 everywhere.
@@ -142,11 +144,11 @@ def test_what_each_repair_gives():
     # missed: two objects are left to find.
     assert cat["missed"]["ap_fixed"] == pytest.approx((1 / 2 + 2 / 5) / 2)
     assert cat["Sim"]["gain"] == 0
-    total = {row["kind"]: row for row in effects(found) if row["class"] == "all classes"}
+    total = {row["kind"]: row for row in effects(classified) if row["class"] == "all classes"}
     assert total["BG"]["gain"] == pytest.approx(cat["BG"]["gain"])  # dogs and cars have no objects
 
 
-def test_repairs_never_fall_below_the_average_and_match_the_evaluator():
+def test_fixing_never_falls_below_the_average_and_match_the_evaluator():
     images, objects, detections = random_tables(8, images=40)
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
     for row in effects(classify(inputs, [["a", "b"]])):
@@ -157,7 +159,7 @@ def test_repairs_never_fall_below_the_average_and_match_the_evaluator():
 
 def test_shares_among_the_best_false_positives():
     rows = [((0, 300, 50, 350), 0.9), (SQUARE, 0.8), (SQUARE, 0.7), (SQUARE, 0.6), ((0, 300, 50, 350), 0.5)]
-    inputs = given([("i", "cat", SQUARE)], [("i", "cat", box, score) for box, score in rows])
+    inputs = make([("i", "cat", SQUARE)], [("i", "cat", box, score) for box, score in rows])
     table = shares(classify(inputs), [1, 3, 100])
     cat = {(row["top"], row["kind"]): row for row in table if row["class"] == "cat"}
     assert (cat[1, "BG"]["count"], cat[1, "BG"]["share"]) == (1, 1.0)
@@ -169,13 +171,15 @@ def test_shares_among_the_best_false_positives():
 
 
 def test_nothing_at_all():
-    found = classify(given([], []))
-    assert found.kind.shape == (0,)
-    assert all(row["ap"] is None and row["gain"] is None for row in effects(found))
-    assert missed_rows(found)[-1] == {"class": "all classes", "objects": 0, "found": 0, "loose": 0, "confused": 0, "unseen": 0}
+    classified = classify(make([], []))
+    assert classified.kind.shape == (0,)
+    assert all(row["ap"] is None and row["gain"] is None for row in effects(classified))
+    assert missed_rows(classified)[-1] == {
+        "class": "all classes", "objects": 0, "found": 0, "loose": 0, "confused": 0, "unseen": 0,
+    }
 
 
 @pytest.mark.parametrize("background", [0, 0.6])
 def test_thresholds_out_of_order(background):
     with pytest.raises(ValueError, match="background"):
-        classify(given([], []), background=background)
+        classify(make([], []), background=background)

@@ -22,11 +22,11 @@ def test_outcome_object_and_overlap_of_each_detection():
         ),
         ["k", "m"],
     )
-    found = match(inputs)
+    matches = match(inputs)
     order = inputs.detections.in_table_order
-    assert order(found.outcome).tolist() == [WRONG, RIGHT, IGNORED, WRONG, WRONG]
-    assert order(found.best).tolist() == [0, 0, 1, 1, -1]
-    assert order(found.overlap) == pytest.approx([0.8, 1, 1, 0.25, 0])
+    assert order(matches.outcome).tolist() == [WRONG, RIGHT, IGNORED, WRONG, WRONG]
+    assert order(matches.best).tolist() == [0, 0, 1, 1, -1]
+    assert order(matches.overlap) == pytest.approx([0.8, 1, 1, 0.25, 0])
     lower = match(inputs, iou_threshold=0.25)
     assert order(lower.outcome).tolist() == [WRONG, RIGHT, IGNORED, IGNORED, WRONG]
     assert order(match(inputs, 0.25, strict=True).outcome).tolist() == [WRONG, RIGHT, IGNORED, WRONG, WRONG]

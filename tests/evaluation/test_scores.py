@@ -43,8 +43,8 @@ def test_nothing_to_find_is_null(tmp_path):
 
 
 def test_image_without_objects_counts_its_false_alarms():
-    found = detections_table(("empty", "k", BOX, 0.95), ("i", "k", BOX, 0.9))
-    scores = score(images_table("i", "empty"), objects_table(("i", "k", BOX)), found, ["k"])
+    detections = detections_table(("empty", "k", BOX, 0.95), ("i", "k", BOX, 0.9))
+    scores = score(images_table("i", "empty"), objects_table(("i", "k", BOX)), detections, ["k"])
     assert metrics(scores)["voc10_map"] == 0.5
     assert metrics(scores)["images"] == 2
 
@@ -56,8 +56,8 @@ def test_detections_of_another_split_are_refused():
 
 def test_protocol_states_points_iou_boxes_difficult_and_limit():
     objects = objects_table(("i", "k", BOX), ("i", "k", BOX, "difficult"), ("i", "k", BOX, "crowd"))
-    found = detections_table(("i", "k", BOX, 0.9), ("i", "m", BOX, 0.9))
-    text = "\n".join(protocol(score(images_table("i"), objects, found, ["k", "m"], 0.55, 77)))
+    detections = detections_table(("i", "k", BOX, 0.9), ("i", "m", BOX, 0.9))
+    text = "\n".join(protocol(score(images_table("i"), objects, detections, ["k", "m"], 0.55, 77)))
     for part in (
         "IoU >= 0.55",
         "11 points",

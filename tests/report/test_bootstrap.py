@@ -14,42 +14,43 @@ from tests.evaluation.eval_tables import detections_table, images_table, objects
 BOX, AWAY = (0, 0, 10, 10), (50, 50, 60, 60)
 
 
-def one_class(*found):
-    """Images 0, 1, 2 ... with one object each; method finds it (True) or errs (False), or says nothing (None)."""
-    ids = [str(n) for n in range(len(found))]
-    rows = [(i, "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, (i, right) in enumerate(zip(ids, found, strict=True))
+def one_class(*rights):
+    """Images 0, 1, 2 ... with one object each; the method finds it (True), is wrong (False) or says nothing (None)."""
+    ids = [str(n) for n in range(len(rights))]
+    rows = [(i, "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, (i, right) in enumerate(zip(ids, rights, strict=True))
             if right is not None]
     return Inputs.of(images_table(*ids), objects_table(*[(i, "k", BOX) for i in ids]), detections_table(*rows), ["k"])
 
 
 def all_resamples(images):
-    """Every one of the images ** images equally likely draws, as weights."""
-    return np.array([np.bincount(draw, minlength=images) for draw in product(range(images), repeat=images)])
+    """Every one of the images ** images equally likely samples, as weights."""
+    return np.array([np.bincount(sample, minlength=images) for sample in product(range(images), repeat=images)])
 
 
 def test_two_images_worked_by_hand():
-    # Image 0 is found, image 1 is an error below it. Draws 00, 01, 10, 11: recall 1, 1/2, 1/2, 0, all at precision 1.
+    # Image 0 is found, image 1 is an error below it. Samples 00, 01, 10, 11: recall 1, 1/2, 1/2, 0, all at precision 1.
     weights = all_resamples(2)
     assert bootstrap.means(one_class(True, False), weights).tolist() == [1, 0.5, 0.5, 0]
-    # The error first: precision 1/2 where both are drawn, so 1/2 * 1/2.
+    # The error first: precision 1/2 where both are sampled, so 1/2 * 1/2.
     assert bootstrap.means(one_class(False, True), weights).tolist() == [0, 0.25, 0.25, 1]
     # Their paired differences: 1, 1/4, 1/4, -1.
     difference = bootstrap.means(one_class(True, False), weights) - bootstrap.means(one_class(False, True), weights)
-    found = bootstrap.interval(difference, 0.25, level=0.5)
+    interval = bootstrap.interval(difference, 0.25, level=0.5)
     # Sorted -1, 1/4, 1/4, 1 at quantiles 0, 1/3, 2/3, 1; 0.25 lies at 3/4 of the first step, 0.75 at 1/4 of the last.
-    assert (found.low, found.high) == (pytest.approx(-1 + 0.75 * 1.25), pytest.approx(0.25 + 0.25 * 0.75))
-    assert found.above == 0.75
+    assert (interval.low, interval.high) == (pytest.approx(-1 + 0.75 * 1.25), pytest.approx(0.25 + 0.25 * 0.75))
+    assert interval.above == 0.75
 
 
-def test_the_drawn_resamples_have_the_exact_distribution():
-    # Three images: the mean over all 27 draws and over many random ones agree.
+def test_the_sampled_resamples_have_the_exact_distribution():
+    # Three images: the mean over all 27 samples and over many random ones agree.
     inputs = one_class(True, False, True)
     exact = bootstrap.means(inputs, all_resamples(3))
-    drawn = bootstrap.means(inputs, bootstrap.draw(3, 20000, seed=1))
-    assert drawn.mean() == pytest.approx(exact.mean(), abs=0.01)
-    assert set(np.round(drawn, 9)) == set(np.round(exact, 9))
+    sampled = bootstrap.means(inputs, bootstrap.sample(3, 20000, seed=1))
+    assert sampled.mean() == pytest.approx(exact.mean(), abs=0.01)
+    assert set(np.round(sampled, 9)) == set(np.round(exact, 9))
     for quantile in (0.25, 0.5, 0.75):
-        assert np.quantile(drawn, quantile) == pytest.approx(np.quantile(exact, quantile, method="inverted_cdf"), abs=0.01)
+        expected = np.quantile(exact, quantile, method="inverted_cdf")
+        assert np.quantile(sampled, quantile) == pytest.approx(expected, abs=0.01)
 
 
 def copied(images, objects, detections, weights):
@@ -70,12 +71,12 @@ def test_weights_equal_copied_images(measure):
     rng = np.random.default_rng(0)
     detections["score"] = rng.permutation(len(detections)) / len(detections)  # no ties: their order is by name of image
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
-    weights = bootstrap.draw(8, 12, seed=2)
-    got = bootstrap.means(inputs, weights, measure=measure)
-    for row, value in zip(weights, got, strict=True):
+    weights = bootstrap.sample(8, 12, seed=2)
+    values = bootstrap.means(inputs, weights, measure=measure)
+    for row, value in zip(weights, values, strict=True):
         results = evaluate(Inputs.of(*copied(images, objects, detections, row), ["a", "b", "c"]))
-        wanted = mean([result.ap11 if measure == "voc07_map" else result.ap_area for result in results])
-        assert value == pytest.approx(wanted)
+        expected = mean([result.ap11 if measure == "voc07_map" else result.ap_area for result in results])
+        assert value == pytest.approx(expected)
 
 
 def test_once_each_is_the_evaluators_figure():
@@ -84,7 +85,7 @@ def test_once_each_is_the_evaluators_figure():
     alone, pairs = bootstrap.compare({"x": inputs, "y": inputs}, resamples=50, seed=0)
     assert alone["x"].value == pytest.approx(mean([result.ap_area for result in evaluate(inputs)]))
     assert alone["x"].low < alone["x"].value < alone["x"].high
-    # A method against itself: no difference in any resample, which an unpaired draw would not give.
+    # A method against itself: no difference in any resample, which unpaired resamples would not give.
     assert (pairs[0].difference.value, pairs[0].difference.low, pairs[0].difference.high) == (0, 0, 0)
     assert not pairs[0].significant
 
@@ -101,12 +102,12 @@ def test_a_clear_difference_is_significant_and_signed():
 def test_the_same_seed_gives_the_same_interval_and_small_pieces_change_nothing(monkeypatch):
     images, objects, detections = random_tables(9, images=25)
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
-    weights = bootstrap.draw(25, 40, 7)
+    weights = bootstrap.sample(25, 40, 7)
     assert (weights.sum(axis=1) == 25).all()
     whole = bootstrap.means(inputs, weights)
     monkeypatch.setattr(bootstrap, "_CELLS", 100)
-    assert np.allclose(bootstrap.means(inputs, bootstrap.draw(25, 40, 7)), whole, rtol=1e-12)
-    assert not np.allclose(bootstrap.means(inputs, bootstrap.draw(25, 40, 8)), whole)
+    assert np.allclose(bootstrap.means(inputs, bootstrap.sample(25, 40, 7)), whole, rtol=1e-12)
+    assert not np.allclose(bootstrap.means(inputs, bootstrap.sample(25, 40, 8)), whole)
 
 
 def test_no_objects_no_claim():

@@ -12,7 +12,7 @@ A, B, C, D = (0, 0, 100, 100), (200, 0, 300, 100), (0, 200, 100, 300), (200, 200
 OBJECTS = [("i", "k", A), ("i", "k", B), ("j", "k", C), ("j", "k", D), ("j", "k", (400, 0, 500, 100), "difficult")]
 
 
-def given(*boxes, objects=OBJECTS, images=("i", "j")):
+def make(*boxes, objects=OBJECTS, images=("i", "j")):
     where = {A: "i", B: "i"}
     rows = [(where.get(near, "j"), "k", box, 0.9) for near, box in boxes]
     return Inputs.of(images_table(*images), objects_table(*objects), detections_table(*rows), ["k"])
@@ -21,32 +21,32 @@ def given(*boxes, objects=OBJECTS, images=("i", "j")):
 def test_gained_lost_moved_and_the_rest():
     shifted = (10, 200, 110, 300)  # IoU with C 90 / 110, that is 0.818
     hard = (400, 0, 500, 100)
-    first = given((A, A), (C, C), (D, D), (hard, hard))
-    second = given((B, B), (C, shifted), (D, (200.5, 200, 300, 300)))
-    found = changes(first, second)
-    assert [(one.kind, one.image_id, one.box.tolist()) for one in found] == [
+    first = make((A, A), (C, C), (D, D), (hard, hard))
+    second = make((B, B), (C, shifted), (D, (200.5, 200, 300, 300)))
+    changed = changes(first, second)
+    assert [(change.kind, change.image_id, change.box.tolist()) for change in changed] == [
         (LOST, "i", list(A)), (GAINED, "i", list(B)), (MOVED, "j", list(C))]
-    assert found[2].overlap == pytest.approx(90 / 110)
-    assert str(found[2]) == "moved k at 0 200 100 300, IoU of the two boxes 0.82"
-    assert found[0].second is None
-    assert found[1].first is None
+    assert changed[2].overlap == pytest.approx(90 / 110)
+    assert str(changed[2]) == "moved k at 0 200 100 300, IoU of the two boxes 0.82"
+    assert changed[0].second is None
+    assert changed[1].first is None
     assert changes(first, second, moved_below=0.8)[-1].kind == GAINED  # 0.818 is not below
 
 
 def test_nothing_changed():
-    assert changes(given((A, A)), given((A, A))) == []
+    assert changes(make((A, A)), make((A, A))) == []
 
 
 def test_other_data_are_refused():
     with pytest.raises(ValueError, match="not the same"):
-        changes(given((A, A)), given((A, A), objects=OBJECTS[:-1]))
+        changes(make((A, A)), make((A, A), objects=OBJECTS[:-1]))
     with pytest.raises(ValueError, match="not the same"):
-        changes(given((A, A)), given((A, A), images=("i", "j", "k")))
+        changes(make((A, A)), make((A, A), images=("i", "j", "k")))
 
 
 def test_picture_shows_each_side():
     image = np.zeros((310, 310, 3), np.uint8)
-    drawn = picture(image, changes(given((A, A)), given((B, B)))[:2])
+    drawn = picture(image, changes(make((A, A)), make((B, B)))[:2])
     assert drawn.shape == (310, 624, 3)
     assert (drawn[:, :310] == drawing.RED).all(axis=2).any()
     assert not (drawn[:, :310] == drawing.GREEN).all(axis=2).any()

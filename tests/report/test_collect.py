@@ -20,13 +20,15 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stages = [
         entry("prepare", "stages.prepare", [], ["data/tables"]),
-        entry("propose", "stages.propose", ["data/tables"], ["data/proposals/selective_search.parquet",
-              "results/metrics/proposals/selective_search.json", "results/plots/recall_iou/selective_search.json"]),
+        entry("propose", "stages.propose", ["data/tables"], [
+            "data/proposals/selective_search.parquet", "results/metrics/proposals/selective_search.json",
+            "results/plots/recall_iou/selective_search.json",
+        ]),
         entry("m0", "stages.pretrain", [], ["data/models/m0.pt"]),
         entry("rcnn", "stages.train", ["data/models/m0.pt", "data/proposals/selective_search.parquet"],
               ["data/models/rcnn/cnn.pt", "results/plots/loss/rcnn.json"]),
-        entry("detect@rcnn", "stages.detect", ["data/models/rcnn/cnn.pt", "data/tables"], ["data/detections/rcnn.parquet"],
-              regions="data/proposals/selective_search.parquet"),
+        entry("detect@rcnn", "stages.detect", ["data/models/rcnn/cnn.pt", "data/tables"],
+              ["data/detections/rcnn.parquet"], regions="data/proposals/selective_search.parquet"),
     ]
     Path("data/models/rcnn").mkdir(parents=True)
     Path("data/models/rcnn/cnn.pt").write_bytes(b"x" * 1000)
@@ -37,8 +39,10 @@ def files(tmp_path, monkeypatch):
         "speed/selective_search": {"proposals": 300.0}, "metrics/proposals/selective_search": {"recall_50": 0.9},
         "metrics/proposals/gone": {"recall_50": 0.1}, "plots/precision_recall/rcnn": CURVE, "plots/errors/rcnn": [],
         "plots/errors/gone": [], "plots/error_effects/rcnn": [], "plots/missed/rcnn": [],
-        "plots/classes/rcnn": [{"class": "k"}, {"class": "all classes"}], "plots/recall_iou/selective_search": [{"iou": 0.5, "recall": 1.0}],
-        "plots/recall_iou/gone": [{"iou": 0.5, "recall": 0.0}], "plots/loss/rcnn": [{"iteration": 0, "classification": 2.0}],
+        "plots/classes/rcnn": [{"class": "k"}, {"class": "all classes"}],
+        "plots/recall_iou/selective_search": [{"iou": 0.5, "recall": 1.0}],
+        "plots/recall_iou/gone": [{"iou": 0.5, "recall": 0.0}],
+        "plots/loss/rcnn": [{"iteration": 0, "classification": 2.0}],
     }
     for name, value in rows.items():
         tables.write_json(f"results/{name}.json", value)
@@ -47,11 +51,11 @@ def files(tmp_path, monkeypatch):
 
 
 def test_one_method(files):
-    found = collect.method(files, "rcnn")
-    assert found.parts == {"proposals": 300.0, "network": 5.0}
-    assert found.milliseconds == 305.0
-    assert found.training == 10**3 + 10**4  # m0 and rcnn; not the data, the proposals, or the detection itself
-    assert found.size == 1000
+    rcnn = collect.method(files, "rcnn")
+    assert rcnn.parts == {"proposals": 300.0, "network": 5.0}
+    assert rcnn.milliseconds == 305.0
+    assert rcnn.training == 10**3 + 10**4  # m0 and rcnn; not the data, the proposals, or the detection itself
+    assert rcnn.size == 1000
 
 
 def test_time_is_unknown_where_a_stage_left_no_record(files):
@@ -78,3 +82,11 @@ def test_introduction_names_the_data():
             return 7
 
     assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x")
+
+
+def test_losses_are_averaged_in_pieces():
+    rows = [{"iteration": k, "classification": float(k)} for k in range(200)]
+    chart = collect._losses({"fast": rows})["Loss of fast"]
+    line = chart["series"]["classification"]
+    assert len(line) == 50
+    assert line[0] == [2, 1.5]

@@ -8,7 +8,8 @@ import pytest
 
 from lib.boxes.boxes import from_voc
 from lib.evaluation.matching import IGNORED, RIGHT, WRONG
-from lib.report.drawing import BLUE, GREEN, GREY, RED, draw, encode_png, panel, write_png
+from lib.report.drawing import BLUE, GREEN, GREY, RED, draw, draw_best, encode_png, panel, write_png
+from tests.evaluation.eval_tables import detections_table
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd"
 
@@ -28,7 +29,7 @@ def test_a_box_covers_its_own_first_and_last_pixel():
     assert pixels(drawn, RED).min(axis=0).tolist() == [20, 30]
     assert pixels(drawn, RED).max(axis=0).tolist() == [49, 69]  # half-open: 50, 70 lie outside
     assert len(pixels(drawn, RED)) == 2 * 30 + 2 * 38
-    assert (image == 255).all()  # the image given stays as it was
+    assert (image == 255).all()  # the original image stays as it was
     assert drawn.dtype == np.uint8
 
 
@@ -63,10 +64,20 @@ def test_colours_of_each_box():
     boxes = np.array([[10, 100, 40, 140], [60, 100, 90, 140]], np.float32)
     drawn = draw(white(), boxes, colours=[RED, GREEN])
     assert pixels(drawn, RED)[:, 0].max() < 50 < pixels(drawn, GREEN)[:, 0].min()
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match in number"):
         draw(white(), boxes, ["one"])
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match in number"):
         draw(white(), boxes, colours=[RED])
+
+
+def test_best_detections_lie_on_top_of_worse_ones_and_weak_ones_are_left_out():
+    low, best, weak = (20, 100, 60, 140), (30, 100, 70, 140), (100, 100, 140, 140)
+    table = detections_table(("i", "cat", low, 0.5), ("i", "dog", best, 0.9), ("i", "cat", weak, 0.1))
+    drawn = draw_best(white(), table, 3, 0.2)
+    boxes = np.array([low, best], np.float32)
+    assert (drawn == draw(white(), boxes, ["cat 0.50", "dog 0.90"])).all()
+    assert (draw_best(white(), table, 1, 0.2) == draw(white(), boxes[1:], ["dog 0.90"])).all()
+    assert (draw_best(white(), table.iloc[:0], 3, 0.2) == 255).all()
 
 
 def test_panel_has_three_pictures_and_the_colours_of_the_outcomes():
@@ -118,7 +129,7 @@ def test_a_written_picture_replaces_the_old_file_and_leaves_its_links_alone(tmp_
 
 
 @pytest.mark.skipif(not BCCD.exists(), reason="the blood cell images are not at hand")
-def test_a_photograph():
+def test_a_real_image():
     data = np.fromfile(BCCD / "JPEGImages" / "BloodImage_00001.jpg", np.uint8)
     image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     drawn = draw(image, from_voc([[68, 315, 286, 480]]), ["WBC"])

@@ -29,21 +29,22 @@ def test_rows_differ():
     for name in GROUPS:
         _, rows = experiments.read(name)
         sets = [(sorted(row.set.items(), key=str), row.metrics) for row in rows.values()]
-        assert all(sets.count(one) == 1 for one in sets), name
+        assert all(sets.count(changes) == 1 for changes in sets), name
 
 
 def test_the_papers_figures():
     # R-CNN table 2: pool5, fc7, FT pool5, FT fc7, FT fc7 BB. Faster R-CNN table 9: λ 0.1, 1, 10, 100.
     assert [row.paper for row in experiments.read("rcnn-layers")[1].values()] == [44.2, 44.7, 47.3, 54.2, 58.5]
     lambdas = experiments.read("faster-lambda")[1].values()
-    assert {row.set["faster.m1.loss.box_weight"]: row.paper for row in lambdas} == {0.1: 67.2, 1.0: 68.9, 10.0: 69.9, 100.0: 69.1}
+    figures = {row.set["faster.m1.loss.box_weight"]: row.paper for row in lambdas}
+    assert figures == {0.1: 67.2, 1.0: 68.9, 10.0: 69.9, 100.0: 69.1}
 
 
 def test_the_command_that_queues():
     row = Row(row="r", paper=None, set={"a.scales": [1, 2], "a.on": False, "a.name": "svm", "a.none": None})
     assert experiments.command("g-r", GROUP, row, 4) == [
-        "dvc", "exp", "run", "--queue", "--name", "g-r", "-S", "a.scales=[1, 2]", "-S", "a.on=false", "-S", 'a.name="svm"',
-        "-S", "a.none=null", "-S", "seed=4", "evaluate@rcnn",
+        "dvc", "exp", "run", "--queue", "--name", "g-r", "-S", "a.scales=[1, 2]", "-S", "a.on=false",
+        "-S", 'a.name="svm"', "-S", "a.none=null", "-S", "seed=4", "evaluate@rcnn",
     ]
     assert experiments.name_of("g", "01-r", None) == "g-01-r"
     assert experiments.name_of("g", "01-r", 4) == "g-01-r-seed4"
@@ -63,10 +64,12 @@ def test_a_shape_that_is_queued_takes_the_old_ones_place(tmp_path):
 
 def test_table_with_seeds():
     rows = [Row(row="one", paper=54.2, set={}), Row(row="two", paper=None, set={}), Row(row="three", paper=1, set={})]
-    kept = experiments.record(GROUP, rows, [[0.5], [0.5, 0.7, 0.9], []], [3, 4, 5])
+    record = experiments.record(GROUP, rows, [[0.5], [0.5, 0.7, 0.9], []], [3, 4, 5])
     # Mean 70, deviation of 50, 70, 90 with n - 1: 20.
-    assert experiments.table(kept).rows == [["one", "54.2", "50.0"], ["two", "–", "70.0 ± 20.0"], ["three", "1", "not run"]]
-    assert "Seeds 3, 4, 5" in experiments.table(kept).note
+    assert experiments.table(record).rows == [
+        ["one", "54.2", "50.0"], ["two", "–", "70.0 ± 20.0"], ["three", "1", "not run"],
+    ]
+    assert "Seeds 3, 4, 5" in experiments.table(record).note
 
 
 def test_unknown_groups_and_broken_files(tmp_path):

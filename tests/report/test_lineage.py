@@ -18,7 +18,7 @@ def test_before_follows_files_and_folders():
         entry("other", ["data/models/m0.pt"], ["data/models/rcnn2.pt"]),
         entry("evaluate", ["data/detections/rcnn.parquet"], ["results/metrics/rcnn.json"]),
     ]
-    entries = {one.name: one for one in stages}
+    entries = {stage.name: stage for stage in stages}
     assert before("detect", entries) == {"train", "svm", "m0", "prepare"}
     assert before("m0", entries) == set()
     assert before("evaluate", entries) == {"train", "svm", "m0", "prepare", "detect"}

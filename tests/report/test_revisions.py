@@ -16,7 +16,8 @@ def repo(tmp_path_factory):
     root = tmp_path_factory.mktemp("repo")
 
     def git(*words):
-        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e@x", *words], cwd=root, check=True, capture_output=True)
+        identity = ["-c", "user.name=n", "-c", "user.email=e@x"]
+        subprocess.run(["git", *identity, *words], cwd=root, check=True, capture_output=True)
 
     git("init", "-b", "main")
     with Repo.init(str(root)) as dvc:

@@ -33,7 +33,10 @@ RPN = dict(
     **OPTIMISATION, targets={"positive": 0.7, "negative": 0.3, "anchors": 64, "positive_share": 0.5},
     loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0},
 )
-REGIONS = dict(regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=16, dropout=0.0, box_loss="smooth_l1", beta=1.0, box_weight=1.0)
+REGIONS = dict(
+    regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=16, dropout=0.0, box_loss="smooth_l1",
+    beta=1.0, box_weight=1.0,
+)
 DETECTOR = dict(**OPTIMISATION, **REGIONS, proposals_max=None, stage_wise=False, statistics="per_class", std_floor=0.01)
 PROPOSING = {"pre_nms": 100, "post_nms": 20, "nms": 0.7, "min_size": 8.0}
 VALUES = {
@@ -50,22 +53,23 @@ VALUES = {
     "faster_joint": {"train": {**RPN, **REGIONS, "frozen": 3, "proposing": PROPOSING}},
 }
 
-
-SCRIPTS = {"m1": train, "p1": propose_rpn, "m2": train, "m3": train, "p2": propose_rpn, "m4": train, "faster_joint": train}
+SCRIPTS = {
+    "m1": train, "p1": propose_rpn, "m2": train, "m3": train, "p2": propose_rpn, "m4": train, "faster_joint": train,
+}
 
 
 def life(folder: Path, name: str) -> FakeLife:
     """The life of a stage with these params."""
-    made = FakeLife(folder, name, {**VALUES, "splits": {"train": ["train"], "test": ["test"]}})
+    fake = FakeLife(folder, name, {**VALUES, "splits": {"train": ["train"], "test": ["test"]}})
     # The test images are the training images here, which the check forbids.
-    made.params["splits"] = Splits.model_construct(**VALUES["splits"])
-    return made
+    fake.params["splits"] = Splits.model_construct(**VALUES["splits"])
+    return fake
 
 
 def model(folder: Path, name: str) -> Path:
     """The file of a model."""
-    places = {"m0": "models/m0.pt", "joint": "models/faster_joint/joint.pt"}
-    return folder / places.get(name, f"models/faster/{name}.pt")
+    paths = {"m0": "models/m0.pt", "joint": "models/faster_joint/joint.pt"}
+    return folder / paths.get(name, f"models/faster/{name}.pt")
 
 
 def steps(folder: Path) -> None:
@@ -79,7 +83,7 @@ def steps(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in which all has run. The photographs are the test split too, so that there is something to measure."""
+    """A folder in which all has run. The training images are the test split too, so that there is something to measure."""
     patched, whole = pytest.MonkeyPatch(), tmp_path_factory.mktemp("steps")
     patched.setitem(VALUES, "splits", {"train": ["train"], "test": ["train"]})
     steps(whole)
@@ -122,10 +126,13 @@ def test_the_same_again_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(folder):
-    chosen = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, regress=True, batch=100, precision="float32")
+    settings = detector_module.Detect(
+        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, regress=True, batch=100,
+        precision="float32",
+    )
     for names, shared in ((["m4"], True), (["m3", "m4"], True), (["m1", "m2"], False), (["joint"], True)):
         files = {"regions": model(folder, names[0]), "model": model(folder, names[-1])}
-        detector = detector_module.Detector(files, chosen, Proposing(**PROPOSING), CPU, Clock())
+        detector = detector_module.Detector(files, settings, Proposing(**PROPOSING), CPU, Clock())
         assert detector.shared == shared
         boxes, scores, _, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
         assert len(boxes) == len(scores) > 0

@@ -52,35 +52,38 @@ def method(request, monkeypatch):
     monkeypatch.setattr(rows, "row", lambda name, entries: (row, {}))
 
 
-def asked(images, out, **more):
-    return argparse.Namespace(**{"images": images, "method": "m", "out": out, "boxes": 3, "min_score": 0.0, "trace": False, **more})
+def options(images, out, trace=False):
+    return argparse.Namespace(images=images, method="m", out=out, boxes=3, min_score=0.0, trace=trace)
 
 
 def make_images(folder):
     for number, name in enumerate(("a.png", "sub/b.png")):
-        picture = np.full((60, 90, 3), 40 * number, np.uint8)
-        picture[10:30, 20:60] = 250 - 60 * number
+        pixels = np.full((60, 90, 3), 40 * number, np.uint8)
+        pixels[10:30, 20:60] = 250 - 60 * number
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / name), picture)
+        cv2.imwrite(str(folder / name), pixels)
 
 
 def test_a_folder(method, tmp_path, capsys):
     make_images(tmp_path / "in")
-    predict.predict(asked([str(tmp_path / "in")], tmp_path / "out"))
+    predict.predict(options([str(tmp_path / "in")], tmp_path / "out"))
     out = tmp_path / "out"
-    found = tables.read(out / "detections.parquet", tables.DETECTIONS)
-    assert sorted(set(found["image_id"])) == ["a.png", "sub/b.png"]
-    assert set(found["class"]) == {"big", "small"}
-    named = json.loads((out / "images.json").read_text())
-    assert [image["file_name"] for image in named["images"]] == ["a.png", "sub/b.png"]
+    detections = tables.read(out / "detections.parquet", tables.DETECTIONS)
+    assert sorted(set(detections["image_id"])) == ["a.png", "sub/b.png"]
+    assert set(detections["class"]) == {"big", "small"}
+    truth = json.loads((out / "images.json").read_text())
+    assert [image["file_name"] for image in truth["images"]] == ["a.png", "sub/b.png"]
     results = json.loads((out / "detections.json").read_text())
-    assert len(results) == len(found)
-    classes = {one["id"]: one["name"] for one in named["categories"]}
-    back = pd.DataFrame([(named["images"][row["image_id"] - 1]["file_name"], classes[row["category_id"]], row["score"], row["bbox"][2])
-                         for row in results], columns=["image_id", "class", "score", "width"])
-    wanted = found.assign(width=found["x2"] - found["x1"])
+    assert len(results) == len(detections)
+    classes = {category["id"]: category["name"] for category in truth["categories"]}
+    names = [image["file_name"] for image in truth["images"]]
     keys = ["image_id", "class", "score", "width"]
-    assert np.allclose(back.sort_values(keys)[["score", "width"]], wanted.sort_values(keys)[["score", "width"]])
+    read_back = pd.DataFrame(
+        [(names[row["image_id"] - 1], classes[row["category_id"]], row["score"], row["bbox"][2]) for row in results],
+        columns=keys,
+    )
+    expected = detections.assign(width=detections["x2"] - detections["x1"])
+    assert np.allclose(read_back.sort_values(keys)[["score", "width"]], expected.sort_values(keys)[["score", "width"]])
     for name in ("a.png", "sub/b.png"):
         picture = cv2.imread(str(out / f"pictures/{name}.png"))
         assert picture.shape == (60, 90, 3)
@@ -91,13 +94,13 @@ def test_a_folder(method, tmp_path, capsys):
 
 def test_a_trace_shows_the_detections(method, tmp_path):
     make_images(tmp_path / "in")
-    predict.predict(asked([str(tmp_path / "in/a.png")], tmp_path / "out", trace=True))
+    predict.predict(options([str(tmp_path / "in/a.png")], tmp_path / "out", trace=True))
     page = (tmp_path / "out/trace.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    found = tables.read(tmp_path / "out/detections.parquet", tables.DETECTIONS)
+    detections = tables.read(tmp_path / "out/detections.parquet", tables.DETECTIONS)
     assert (data["width"], data["height"]) == (90, 60)
-    assert data["counts"]["nms"] == len(found)
-    best = found.nlargest(1, "score").iloc[0]
+    assert data["counts"]["nms"] == len(detections)
+    best = detections.nlargest(1, "score").iloc[0]
     assert data["detections"][0]["class"] == best["class"]
     assert data["detections"][0]["score"] == pytest.approx(best["score"])
 
@@ -105,5 +108,5 @@ def test_a_trace_shows_the_detections(method, tmp_path):
 def test_one_image_for_a_trace(method, tmp_path):
     make_images(tmp_path / "in")
     with pytest.raises(InputError, match="was given 2 images"):
-        predict.predict(asked([str(tmp_path / "in")], tmp_path / "out", trace=True))
+        predict.predict(options([str(tmp_path / "in")], tmp_path / "out", trace=True))
     assert not (tmp_path / "out").exists()

@@ -25,25 +25,28 @@ def life_in(folder: Path, memory_gib: float = 4.0, difficult: bool = True) -> Fa
 
 
 def make(folder: Path, objects: Objects, difficult: bool = True) -> None:
-    """Six training images with the given objects, eight proposals and the random features that `extract` would store."""
+    """Six training images with these objects, eight proposals and the random features that `extract` would store."""
     random, ids = np.random.default_rng(0), [f"{i}.jpg" for i in range(COUNT)]
     row = {"split": "train", "width": 100, "height": 100, "transpose": False, "content": ""}
-    tables.write(folder / "tables/images.parquet", pd.DataFrame([{"image_id": one, **row} for one in ids]), tables.IMAGES)
+    images = pd.DataFrame([{"image_id": image_id, **row} for image_id in ids])
+    tables.write(folder / "tables/images.parquet", images, tables.IMAGES)
     box = {"x1": 10.0, "y1": 10.0, "x2": 30.0, "y2": 30.0, "truncated": False, "crowd": False}
-    listed = [{"image_id": ids[image], "object": 0, "class": name, "difficult": hard, **box} for image, name, hard in objects]
-    columns = tables.OBJECTS.names
-    frame = pd.DataFrame(listed, columns=columns) if listed else tables.OBJECTS.empty_table().to_pandas()
+    rows = [
+        {"image_id": ids[image], "object": 0, "class": name, "difficult": hard, **box} for image, name, hard in objects
+    ]
+    empty = tables.OBJECTS.empty_table().to_pandas()
+    frame = pd.DataFrame(rows, columns=tables.OBJECTS.names) if rows else empty
     tables.write(folder / "tables/objects.parquet", frame, tables.OBJECTS)
     tables.write_json(folder / "tables/classes.json", ["bike", "cat", "dog"])
     corner = {"x1": 50.0, "y1": 50.0, "x2": 90.0, "y2": 90.0, "score": 1.0}
-    found = pd.DataFrame([{"image_id": one, **corner} for one in ids for _ in range(PROPOSALS)])
-    tables.write(folder / "proposals/selective_search.parquet", found, tables.PROPOSALS)
-    boxes = {one: [(10, 10, 30, 30)] * sum(image == i and (difficult or not hard) for image, _, hard in objects)
-             + [(50, 50, 90, 90)] * PROPOSALS for i, one in enumerate(ids)}
-    rows, digests = zip(*(shards.count(np.array(boxes[one], np.float32)) for one in ids), strict=True)
-    index = shards.plan(ids, rows, 10, 2**20).assign(regions=digests)
+    proposals = pd.DataFrame([{"image_id": image_id, **corner} for image_id in ids for _ in range(PROPOSALS)])
+    tables.write(folder / "proposals/selective_search.parquet", proposals, tables.PROPOSALS)
+    boxes = [[(10, 10, 30, 30)] * sum(image == i and (difficult or not hard) for image, _, hard in objects)
+             + [(50, 50, 90, 90)] * PROPOSALS for i in range(COUNT)]
+    counts, digests = zip(*(shards.count(np.array(corners, np.float32)) for corners in boxes), strict=True)
+    index = shards.plan(ids, counts, 10, 2**20).assign(regions=digests)
     writer = shards.Writer(folder / "features/rcnn", index, {"fc7": WIDTH})
-    for count in rows:
+    for count in counts:
         writer.append({"fc7": random.gamma(2, 3, (count, WIDTH))})
     writer.close()
 

@@ -46,8 +46,8 @@ def test_a_split_file_has_all_its_successors_from_the_commit_that_splits_it():
     """In 2 `a` becomes `b` and `c`, of which Git sees one; in 3 `c` moves on; `k` keeps a part in its place."""
     history = edits.parse("@4\nM\tb\nM\tk\n@3\nR090\tc\td\n@2\nR050\ta\tb\nA\tc\nM\tk\nA\tl\n@1\nM\ta\nM\tk\n")
     moved = {"a": ["b", "c"], "k": ["k", "l"]}
-    found = edits.follow(history, ALL, moved, {"b", "d", "k", "l"})
-    assert found == [("b",), ("k",), ("k",), ("b", "d"), ("k", "l")]
+    paths = edits.follow(history, ALL, moved, {"b", "d", "k", "l"})
+    assert paths == [("b",), ("k",), ("k",), ("b", "d"), ("k", "l")]
     assert edits.follow(history, ALL, {"a": ["b", "d"]}, {"b", "d", "k"})[-2:] == [("b", "d"), ("k",)]
 
 

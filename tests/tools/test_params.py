@@ -58,11 +58,11 @@ def test_the_default_and_digits_are_the_file_as_it_comes():
 
 
 def test_rewriting_by_hand():
-    found = tool.rewritten(TEXT, {
+    text = tool.rewritten(TEXT, {
         "a.size": 10, "a.shape": {"name": "step", "every": 5}, "a.groups": [], "a.none": 1e-05, "a.sides": None,
         "last": "no: #",
     })
-    assert found == """\
+    assert text == """\
 # head
 a:
   size: 10      # pixels [2]
@@ -79,12 +79,12 @@ last: 'no: #'   # text
 
 def test_a_value_inside_a_shape_and_long_lists_of_lists():
     words = [["w" * 40, "v" * 40], ["u" * 40]]
-    found = tool.rewritten(TEXT, {"a.shape.warmup": 0.25, "a.groups": words, "a.sides": [1.0, 2.0, 3.5, 4.25]})
-    lines = found.splitlines()
+    text = tool.rewritten(TEXT, {"a.shape.warmup": 0.25, "a.groups": words, "a.sides": [1.0, 2.0, 3.5, 4.25]})
+    lines = text.splitlines()
     assert lines[3] == "  shape: {name: cosine, warmup: 0.25}  # {name: cosine, warmup} or {name: step, every}"
     assert lines[4:7] == ["  groups:       # of words", f"    - [{'w' * 40}, {'v' * 40}]", f"    - [{'u' * 40}]"]
     assert lines[8] == "  sides: [1.0, 2.0, 3.5, 4.25]  # of squares"
-    again = tool.rewritten(found, {"a.shape.warmup": 0.2, "a.groups": [["one", "two"], ["three"]], "a.sides": [1.0]})
+    again = tool.rewritten(text, {"a.shape.warmup": 0.2, "a.groups": [["one", "two"], ["three"]], "a.sides": [1.0]})
     assert again.splitlines()[4] == "  groups: [[one, two], [three]]  # of words"
 
 
@@ -154,5 +154,6 @@ def test_values_are_judged_by_the_types_of_all_stages(tmp_path):
         tool.written("x", tmp_path)
     text = str(caught.value)
     for part in ("fast.train.schedule.every: is 3; {name: cosine} has no such setting",
-                 "fast.train.schedule.warmup: is missing", "report.level: is 2.0", "spp.finetune.batch: is '8' (text)", f"{tmp_path}/x.yaml: "):
+                 "fast.train.schedule.warmup: is missing", "report.level: is 2.0", "spp.finetune.batch: is '8' (text)",
+                 f"{tmp_path}/x.yaml: "):
         assert part in text

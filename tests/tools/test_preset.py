@@ -42,7 +42,8 @@ def repository(tmp_path, monkeypatch):
         "dvc.yaml": STAGE, "count.py": SCRIPT, "code.txt": "old", "gone.txt": "", "params.yaml": "n: 1\n",
         "presets/default.yaml": "n: 1\n",
         "presets/two.yaml": "set:\n  n: 2  # a comment\n", "dvc.lock": "stale", "results/metrics/rcnn.json": "1",
-        ".gitignore": "/.scratch/\n/big.txt\n/runs.txt\n", ".dvc/config": "", ".dvc/.gitignore": "/cache\n/tmp\n/config.local\n",
+        ".gitignore": "/.scratch/\n/big.txt\n/runs.txt\n", ".dvc/config": "",
+        ".dvc/.gitignore": "/cache\n/tmp\n/config.local\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -120,6 +121,6 @@ def test_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name, value in {"RCNN_DATA": "sets", "DVC_STAGE": "x", "GIT_DIR": "y", "OTHER": "z"}.items():
         monkeypatch.setenv(name, value)
-    found = preset.environment()
-    assert (found["RCNN_DATA"], found["OTHER"]) == (str(tmp_path / "sets"), "z")
-    assert not {"DVC_STAGE", "GIT_DIR"} & set(found)
+    variables = preset.environment()
+    assert (variables["RCNN_DATA"], variables["OTHER"]) == (str(tmp_path / "sets"), "z")
+    assert not {"DVC_STAGE", "GIT_DIR"} & set(variables)

@@ -32,33 +32,33 @@ def measured(edited):
     ("lib/score.py", [0.0, 0.0]), ("lib/free.py", [0.0, 0.0]),
 ])
 def test_cost_of_one_file(path, cost):
-    found = measured([(path,)])
-    assert found["dearest"] == {path: cost}
-    assert found["mean_over_files"] == found["mean_over_edits"] == cost
-    assert found["run_seconds"] == 110.0
-    assert found["unmeasured"] == ["score"]
+    figures = measured([(path,)])
+    assert figures["dearest"] == {path: cost}
+    assert figures["mean_over_files"] == figures["mean_over_edits"] == cost
+    assert figures["run_seconds"] == 110.0
+    assert figures["unmeasured"] == ["score"]
 
 
 def test_means_over_edits_files_and_packages():
     """cut/a twice, net, run, free; one edit of code that is gone."""
-    found = measured([("lib/cut/a.py",), ("lib/cut/a.py",), ("lib/net.py",), ("lib/run.py",), ("lib/free.py",), ()])
-    assert (found["edits"], found["edits_of_gone"], found["files"]) == (5, 1, 4)
-    assert found["mean_over_edits"] == pytest.approx([(10 + 10 + 100 + 110 + 0) / 5, (110 + 110 + 100 + 110 + 0) / 5])
-    assert found["mean_over_files"] == pytest.approx([(10 + 100 + 110 + 0) / 4, (110 + 100 + 110 + 0) / 4])
-    assert found["files_of_some"] == 2
-    assert found["mean_over_files_of_some"] == pytest.approx([55.0, 105.0])
-    assert found["packages"] == {
+    figures = measured([("lib/cut/a.py",), ("lib/cut/a.py",), ("lib/net.py",), ("lib/run.py",), ("lib/free.py",), ()])
+    assert (figures["edits"], figures["edits_of_gone"], figures["files"]) == (5, 1, 4)
+    assert figures["mean_over_edits"] == pytest.approx([(10 + 10 + 100 + 110 + 0) / 5, (110 + 110 + 100 + 110 + 0) / 5])
+    assert figures["mean_over_files"] == pytest.approx([(10 + 100 + 110 + 0) / 4, (110 + 100 + 110 + 0) / 4])
+    assert figures["files_of_some"] == 2
+    assert figures["mean_over_files_of_some"] == pytest.approx([55.0, 105.0])
+    assert figures["packages"] == {
         "lib": {"files": 3, "mean": pytest.approx([70.0, 70.0])}, "lib/cut": {"files": 1, "mean": [10.0, 110.0]},
     }
-    assert list(found["dearest"]) == ["lib/run.py", "lib/net.py", "lib/cut/a.py", "lib/free.py"]
-    assert found["unmeasured_of_a_file"] == 1 / 4
+    assert list(figures["dearest"]) == ["lib/run.py", "lib/net.py", "lib/cut/a.py", "lib/free.py"]
+    assert figures["unmeasured_of_a_file"] == 1 / 4
 
 
 def test_an_edit_of_a_split_file_is_shared_out_by_lines():
     """30 lines at 10 s and 90 at 100 s."""
-    found = measured([("lib/cut/a.py", "lib/net.py")])
-    assert found["mean_over_edits"] == pytest.approx([0.25 * 10 + 0.75 * 100, 0.25 * 110 + 0.75 * 100])
-    assert found["mean_over_files"] == [55.0, 105.0]
+    figures = measured([("lib/cut/a.py", "lib/net.py")])
+    assert figures["mean_over_edits"] == pytest.approx([0.25 * 10 + 0.75 * 100, 0.25 * 110 + 0.75 * 100])
+    assert figures["mean_over_files"] == [55.0, 105.0]
     assert rerun_cost.shares(["lib/free.py", "lib/score.py"], LINES) == {"lib/free.py": 0.1, "lib/score.py": 0.9}
 
 
@@ -75,14 +75,14 @@ def test_other_data_sets_are_no_part_of_the_default_run():
 
 
 def test_code_deps_are_files_and_folders_of_ours():
-    more = {"none": entry("none", ["data/lib", "library.py"], []), "all": entry("all", ["lib", "stages/x.py"], [])}
-    assert rerun_cost.code_deps(STAGES | more) == {"mean": 8 / 5, "most": 2}
+    odd = {"none": entry("none", ["data/lib", "library.py"], []), "all": entry("all", ["lib", "stages/x.py"], [])}
+    assert rerun_cost.code_deps(STAGES | odd) == {"mean": 8 / 5, "most": 2}
 
 
 def test_no_edits_at_all():
-    found = measured([()])
-    assert found["mean_over_files"] is None
-    assert rerun_cost.report(found) == "no edit of code that is still there, 1 of code that is gone"
+    figures = measured([()])
+    assert figures["mean_over_files"] is None
+    assert rerun_cost.report(figures) == "no edit of code that is still there, 1 of code that is gone"
 
 
 DVC_YAML = """
@@ -137,18 +137,18 @@ def run(root, monkeypatch, *words):
 
 
 def test_a_checkout(checkout, monkeypatch, capsys):
-    found = run(checkout, monkeypatch)
-    assert found["mean_over_files"] == [55.0, 105.0]
-    assert list(found["dearest"]) == ["lib/net/one.py", "lib/cut.py"]
+    figures = run(checkout, monkeypatch)
+    assert figures["mean_over_files"] == [55.0, 105.0]
+    assert list(figures["dearest"]) == ["lib/net/one.py", "lib/cut.py"]
     assert capsys.readouterr().out.startswith("55.0 of 110.0 s rerun for an edited file\n")
 
 
 def test_a_checkout_with_a_table_of_split_files(checkout, monkeypatch, tmp_path_factory, capsys):
     table = tmp_path_factory.mktemp("table") / "moved.json"
     table.write_text('{"lib/all.py": ["lib/net/one.py", "lib/score.py"], "lib/x.py": ["lib/y.py"]}')
-    found = run(checkout, monkeypatch, "--moved", str(table))
-    assert found["mean_over_edits"] == pytest.approx([(10 + 0.8 * 100) / 2, (110 + 0.8 * 100) / 2])
-    assert found["mean_over_files"] == pytest.approx([110 / 3, 210 / 3])
+    figures = run(checkout, monkeypatch, "--moved", str(table))
+    assert figures["mean_over_edits"] == pytest.approx([(10 + 0.8 * 100) / 2, (110 + 0.8 * 100) / 2])
+    assert figures["mean_over_files"] == pytest.approx([110 / 3, 210 / 3])
     assert "entries of --moved without effect: lib/x.py" in capsys.readouterr().out
 
 

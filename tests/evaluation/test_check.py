@@ -63,20 +63,3 @@ def test_repeated_image_and_class():
     error = refuse(detections_table(), images=images_table("a.jpg", "a.jpg"), classes=("cat", "cat"))
     assert "'a.jpg' stands 2 times" in str(error)
     assert "'cat' stands 2 times" in str(error)
-
-
-@pytest.mark.parametrize("kind", ["category", "str", object])
-def test_names_of_any_text_type_and_wide_numbers(kind):
-    detections = detections_table(("b.jpg", "dog", BOX, 0.25), ("a.jpg", "cat", BOX, 0.5))
-    detections = detections.astype({"image_id": kind, "class": kind, "x1": np.float64, "score": np.float64})
-    inputs = Inputs.of(IMAGES, OBJECTS, detections, ["cat", "dog"])
-    assert inputs.detections.label.tolist() == [0, 1]
-    assert inputs.detections.image.tolist() == [0, 1]
-    assert inputs.detections.row.tolist() == [1, 0]
-    assert inputs.detections.in_table_order(inputs.detections.scores).tolist() == [0.25, 0.5]
-
-
-def test_tables_without_rows():
-    inputs = Inputs.of(images_table(), objects_table(), detections_table(), [])
-    assert (len(inputs.objects), len(inputs.detections), inputs.images) == (0, 0, [])
-    assert inputs.objects.boxes.shape == (0, 4)
