@@ -79,11 +79,11 @@ class Workspace:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
         return {**kept, "PATH": path, "OMP_NUM_THREADS": "2", "DVC_SITE_CACHE_DIR": f"{self.folder}.site", **more}
 
-    def run(self, *words: str, check: bool = True, given: str = "", **environment: str) -> subprocess.CompletedProcess:
+    def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """A command in the folder; output captured, its end shown on failure."""
         done = subprocess.run(
-            words, cwd=self.folder, env=self.environment(**environment), input=given, capture_output=True, text=True,
-            timeout=2400, check=False,
+            words, cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=2400,
+            check=False,
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")

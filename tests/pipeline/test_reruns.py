@@ -101,15 +101,17 @@ AT_TEST = {
 
 
 @pytest.fixture(scope="module")
-def reruns(own, finished):
+def reruns(own, finished, tmp_path_factory):
     """DVC's answers: key of params.yaml, or file of code, -> the stages that it would run. One process asks for all."""
     own.restore(finished)
     numbers = {key: {"params.yaml": own.changed_params({key: value})} for key, value, _ in CHANGES}
     code = {path: {path: (own.folder / path).read_text() + "\n# a remark\n"} for path in {*CODE, *MACHINERY, *AT_TEST}}
     edits = {"nothing": {}, **numbers, **code}
-    script = Path(__file__).with_name("reruns.py")
-    answers = own.run(sys.executable, str(script), given=json.dumps(list(edits.values()))).stdout
-    return dict(zip(edits, map(set, json.loads(answers)), strict=True))
+    script, folder = Path(__file__).with_name("reruns.py"), tmp_path_factory.mktemp("reruns")
+    (folder / "edits.json").write_text(json.dumps(list(edits.values())))
+    own.run(sys.executable, str(script), str(folder / "edits.json"), str(folder / "answers.json"))
+    answers = json.loads((folder / "answers.json").read_text())
+    return dict(zip(edits, map(set, answers), strict=True))
 
 
 def test_dvc_says_the_same_in_its_own_process(copied, reruns):
