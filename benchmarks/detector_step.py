@@ -28,13 +28,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign
 
-from lib.backbones import backbones, device, model_file
+from lib.backbones import backbones, model_file
 from lib.backbones.centring import centre
+from lib.backbones.device import Device, pick_device
 from lib.backbones.scaling import Scale, factor, resize, to_input
 from lib.detectors.fast import network as fast
 from lib.detectors.fast import training as ft
 from lib.images.decode import content_of
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
@@ -43,7 +44,7 @@ from lib.training.trunk import TrainedTrunk
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
 CLASSES = [str(digit) for digit in range(10)]
 SIZE, IMAGES, PROPOSALS, FROZEN = (320, 240), 8, 200, 3
-TRAIN = ft.Train(
+TRAIN = ft.FastTraining(
     iterations=1000, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
     bias_multiplier=1.0, head_multiplier=1.0, schedule=training.Step(name="step", every=1000, gamma=0.1), parts=2,
     checkpoint_every=1000, scale=Scale(short_side=[360], max_side=1000), images=2, regions=128, foreground_share=0.25,
@@ -54,7 +55,7 @@ TRAIN = ft.Train(
 )
 
 
-def make_set(folder: Path) -> tuple[Photographs, ByImage]:
+def make_set(folder: Path) -> tuple[ImageSet, ByImage]:
     """Noise with bright squares, three objects a picture, half of the proposals about them."""
     random = np.random.default_rng(0)
     images, objects, proposals = [], [], []
@@ -76,27 +77,27 @@ def make_set(folder: Path) -> tuple[Photographs, ByImage]:
     ):
         tables.write(folder / f"{name}.parquet", pd.DataFrame(rows, columns=schema.names), schema)
     tables.write_json(folder / "classes.json", CLASSES)
-    return Photographs(folder, folder, cache_bytes=2**26), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
+    return ImageSet(folder, folder, cache_bytes=2**26), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
 
 
-def theirs(photographs: Photographs, proposals: ByImage, place: device.Device) -> Callable[[list[str]], None]:
+def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[[list[str]], None]:
     """One step of torchvision's on the pictures of a batch."""
     torch.manual_seed(0)
     backbone = centre(backbones.build("efficientnet_lite0"))
     backbone.freeze(FROZEN)
-    trunk = backbone.trunk.eval().to(place.place, memory_format=torch.channels_last)
+    trunk = backbone.trunk.eval().to(device.torch_device, memory_format=torch.channels_last)
     heads = RoIHeads(
         MultiScaleRoIAlign(["0"], 7, 2), TwoMLPHead(112 * 49, TRAIN.fc), FastRCNNPredictor(TRAIN.fc, len(CLASSES) + 1),
         0.5, 0.5, 64, 0.25, None, 0.05, 0.3, 100,
-    ).train().to(place.place)
+    ).train().to(device.torch_device)
     scale = factor(*SIZE, TRAIN.scale.short_side[0], TRAIN.scale.max_side)
     ready = {}
-    for image_id in photographs.ids:
-        boxes, labels = photographs.objects(image_id)
+    for image_id in image_set.ids:
+        boxes, labels = image_set.objects(image_id)
         ready[image_id] = (
-            to_input(resize(photographs.image(image_id), scale), backbone.recipe, place),
-            torch.from_numpy(tables.boxes(proposals[image_id]) * np.float32(scale)).to(place.place),
-            {"boxes": torch.from_numpy(boxes * np.float32(scale)).to(place.place), "labels": torch.from_numpy(labels + 1).to(place.place)},
+            to_input(resize(image_set.image(image_id), scale), backbone.recipe, device),
+            torch.from_numpy(tables.boxes(proposals[image_id]) * np.float32(scale)).to(device.torch_device),
+            {"boxes": torch.from_numpy(boxes * np.float32(scale)).to(device.torch_device), "labels": torch.from_numpy(labels + 1).to(device.torch_device)},
         )
     learning = [one for module in (trunk, heads) for one in module.parameters() if one.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-6, fused=True)
@@ -113,17 +114,17 @@ def theirs(photographs: Photographs, proposals: ByImage, place: device.Device) -
     return step
 
 
-def measure(rounds: int, place: device.Device, folder: Path) -> tuple[list[float], list[float]]:
+def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], list[float]]:
     """Seconds of each step of ours, by the training loop of the stages, and of theirs in between."""
-    photographs, proposals = make_set(folder)
-    peer, found = theirs(photographs, proposals, place), ft.Batches(photographs, proposals, TRAIN, 0, "benchmark")
+    image_set, proposals = make_set(folder)
+    peer, found = theirs(image_set, proposals, device), ft.FastBatches(image_set, proposals, TRAIN, 0, "benchmark")
     torch.manual_seed(0)
     backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
     model = model_file.read(folder / "m0.pt")
-    network = fast.Network(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, found))
+    network = fast.FastNetwork(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, found))
     ft.freeze(network, TRAIN, False)
     # Nothing is kept from one visit of an image to the next: torchvision keeps nothing either.
-    trunk = TrainedTrunk(network.trunk, FROZEN, place.place)
+    trunk = TrainedTrunk(network.trunk, FROZEN, device.torch_device)
     times: tuple[list[float], list[float]] = ([], [])
 
     def turns(_: Any, done: int) -> Iterator[int]:
@@ -138,7 +139,7 @@ def measure(rounds: int, place: device.Device, folder: Path) -> tuple[list[float
 
     chosen = TRAIN.model_copy(update={"iterations": rounds + 3})
     training.train(
-        network, [], found, lambda item: ft.item_losses(network, trunk, item, chosen, place), chosen, place, 0, "benchmark",
+        network, [], found, lambda item: ft.item_losses(network, trunk, item, chosen, device), chosen, device, 0, "benchmark",
         folder, turns,
     )
     return times
@@ -150,10 +151,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    place = device.pick(asked.device, "float32", training=True)
+    device = pick_device(asked.device, "float32", training=True)
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        ours, peer = measure(asked.rounds, place, Path(folder))
+        ours, peer = measure(asked.rounds, device, Path(folder))
     ratios = [one / other for one, other in zip(ours, peer, strict=True)]
     result = {
         "what": "One step of Fast R-CNN's training, ours / torchvision's RoIHeads on the same trunk",

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.selective_search import ROOT, machine
-from lib.backbones import backbones, device
+from lib.backbones import backbones
+from lib.backbones.device import Device, pick_device
 from lib.detectors.rcnn import network as rcnn
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.parallel.ahead import ahead
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.stage import params
 from lib.storage import checkpoint, shards, tables
 from lib.storage.by_image import ByImage
@@ -45,30 +46,30 @@ def main() -> int:
     if not Path("data/models/m0.pt").exists() or not Path(chosen["proposals.table"]).exists():
         print("data/ holds no run: dvc repro propose m0, then again.")
         return 0
-    photographs = Photographs(chosen["data.root"], Path("data/tables"), chosen["splits"].train, chosen["rcnn.difficult"])
+    image_set = ImageSet(chosen["data.root"], Path("data/tables"), chosen["splits"].train, chosen["rcnn.difficult"])
     proposals = ByImage(Path(chosen["proposals.table"]), tables.PROPOSALS)
-    place = device.pick(compute.device, settings.precision)
-    threads, start = place.side_by_side(workers(compute))
-    picked = np.linspace(0, len(photographs) - 1, min(arguments.images, len(photographs))).astype(int)
-    ids = [photographs.ids[position] for position in picked]
-    regions = {one: photographs.regions(one, proposals) for one in ids}
+    device = pick_device(compute.device, settings.precision)
+    threads, start = device.side_by_side(workers(compute))
+    picked = np.linspace(0, len(image_set) - 1, min(arguments.images, len(image_set))).astype(int)
+    ids = [image_set.ids[position] for position in picked]
+    regions = {one: image_set.regions(one, proposals) for one in ids}
     seconds: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
-        extractor = rcnn.Extractor(model_file(Path(folder), chosen["rcnn.crop"], photographs.classes), place, settings.batch)
-        network = extractor.network.to(place.place)
-        fast = backbones.fold_batch_norm(network).to(place.place, memory_format=torch.channels_last)
+        extractor = rcnn.Extractor(model_file(Path(folder), chosen["rcnn.crop"], image_set.classes), device, settings.batch)
+        network = extractor.network.to(device.torch_device)
+        fast = backbones.fold_batch_norm(network).to(device.torch_device, memory_format=torch.channels_last)
         plan = shards.plan(ids, [len(regions[one]) for one in ids], 2 * sum(extractor.widths.values()),
                            settings.shard_mib * 2**20)
         writer = shards.Writer(Path(folder) / "features", plan, extractor.widths)
 
         def ours(one: str) -> dict[str, np.ndarray]:
-            return extractor.features(extractor.prepare(photographs.image(one), regions[one]))
+            return extractor.features(extractor.prepare(image_set.image(one), regions[one]))
 
         def bare(batches: list[Tensor]) -> None:
-            with torch.inference_mode(), place.autocast():
+            with torch.inference_mode(), device.autocast():
                 for batch in batches:
                     fast(batch)
-                if place.place.type == "cuda":
+                if device.torch_device.type == "cuda":
                     torch.cuda.synchronize()
 
         def run_ours(block: list[str]) -> None:
@@ -77,14 +78,14 @@ def main() -> int:
 
         for turn, block in enumerate([ids[:2], *tables.chunks(ids, arguments.block)]):
             inputs = [
-                list(network.prepare(network.cut(photographs.image(one), regions[one]), place).split(settings.batch))
+                list(network.prepare(network.cut(image_set.image(one), regions[one]), device).split(settings.batch))
                 for one in block
             ]
             turns: list[tuple[str, Callable[[], object]]] = [
                 ("ours", lambda block=block: run_ours(block)),
                 ("bare", lambda inputs=inputs: list(ahead(bare, inputs, threads, start))),
             ]
-            if turn == 0:  # warms caches and kernels; the store's plan has no place for these rows
+            if turn == 0:  # warms caches and kernels; the store's plan has no device for these rows
                 list(ahead(ours, block, threads, start))
                 turns[1][1]()
                 continue
@@ -93,7 +94,7 @@ def main() -> int:
                 work()
                 seconds[name].append(time.perf_counter() - began)
         writer.close()
-    report(seconds, sum(len(regions[one]) for one in ids), len(ids), arguments.block, threads, settings, place)
+    report(seconds, sum(len(regions[one]) for one in ids), len(ids), arguments.block, threads, settings, device)
     return 0
 
 
@@ -102,20 +103,20 @@ def model_file(folder: Path, crop: rcnn.Crop, classes: list[str]) -> Path:
     if Path("data/models/rcnn/cnn.pt").exists():
         return Path("data/models/rcnn/cnn.pt")
     backbone = backbones.restore(checkpoint.load(Path("data/models/m0.pt"), "backbone", "recipe", "tensors"))
-    rcnn.save(folder / "cnn.pt", rcnn.Network(backbone, classes, crop))
+    checkpoint.save(folder / "cnn.pt", rcnn.describe(rcnn.RcnnNetwork(backbone, classes, crop)))
     return folder / "cnn.pt"
 
 
 def report(
     seconds: dict[str, list[float]], regions: int, images: int, block: int, threads: int, settings: Extract,
-    place: device.Device,
+    device: Device,
 ) -> None:
     """Prints the ratio and writes the file."""
     ratios = np.array(seconds["ours"]) / np.array(seconds["bare"])
     total = {name: sum(times) for name, times in seconds.items()}
     result = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": threads, "batch": settings.batch,
-        "precision": str(place.kind).removeprefix("torch."), "device": place.place.type,
+        "precision": str(device.dtype).removeprefix("torch."), "device": device.torch_device.type,
         "images": images, "regions": regions, "images_in_a_turn": block,
         "ratio": float(np.median(ratios)), "p90": float(np.percentile(ratios, 90)),
         "ratio_of_totals": total["ours"] / total["bare"],

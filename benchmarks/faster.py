@@ -26,17 +26,17 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from lib.backbones import backbones, device, model_file, weights
+from lib.backbones import backbones, model_file, weights
+from lib.backbones.device import Device, pick_device
 from lib.backbones.region_layers import region_layers
-from lib.backbones.scaling import Scale
-from lib.boxes.anchors import Anchors
+from lib.backbones.scaling import Scale, resize
 from lib.boxes.nms import nms_per_class
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
-from lib.detectors.faster import network as faster
+from lib.detectors.faster import detector as detector_module
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training
-from lib.detectors.faster.rpn import RPN, Layers, Proposing
+from lib.detectors.faster.rpn import RPN, Anchors, Proposing, RpnLayers
 from lib.parallel.clock import Clock
 from lib.training import loop as training
 from lib.training.trunk import TrainedTrunk
@@ -46,13 +46,13 @@ CLASSES = [str(digit) for digit in range(10)]
 ANCHORS = Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 SIZE, SHORT, FROZEN, STEPS = (320, 240), 360, 3, 4
 REGIONS = Proposing(pre_nms=2000, post_nms=300, nms=0.7, min_size=1.0)
-TRAIN = joint_training.Train(
+TRAIN = joint_training.JointTraining(
     iterations=STEPS, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
     bias_multiplier=1.0, head_multiplier=1.0, schedule=training.Step(name="step", every=1000, gamma=0.1), parts=2,
     checkpoint_every=1000, scale=Scale(short_side=[SHORT], max_side=1000), images=2, regions=128, foreground_share=0.25,
     foreground=0.5, background=[0.0, 0.5], mirror=0.0, frozen=FROZEN,
-    targets=rpn_targets.Targets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5),
-    loss=rpn_targets.Loss(normaliser="sampled", box_weight=1.0, sigma=3.0), proposing=REGIONS, fc=1024, dropout=0.0,
+    targets=rpn_targets.AnchorTargets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5),
+    loss=rpn_targets.RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0), proposing=REGIONS, fc=1024, dropout=0.0,
     box_loss="smooth_l1", beta=1.0, box_weight=1.0, precision="auto",
 )
 
@@ -76,7 +76,7 @@ def pictures(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return found
 
 
-def theirs(place: torch.device) -> FasterRCNN:
+def theirs(device: torch.device) -> FasterRCNN:
     """torchvision's detector on the same trunk."""
     backbone = trunk().trunk
     backbone.out_channels = 112
@@ -95,66 +95,66 @@ def theirs(place: torch.device) -> FasterRCNN:
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
-    return model.to(place, memory_format=torch.channels_last)
+    return model.to(device, memory_format=torch.channels_last)
 
 
-def ours(backbone: backbones.Backbone) -> joint_training.Joint:
+def ours(backbone: backbones.Backbone) -> joint_training.JointNetwork:
     """Our networks: 112 hidden channels in the proposer, as torchvision's has."""
-    rpn = RPN(backbone.channels, Layers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
+    rpn = RPN(backbone.channels, RpnLayers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
     head = DetectionHead(*region_layers(backbone, 1024, 0.0), len(CLASSES))
     with torch.no_grad():
         head.score.bias[0] = 5
-    return joint_training.Joint(backbone, rpn, head)
+    return joint_training.JointNetwork(backbone, rpn, head)
 
 
-def test_pair(place: device.Device, folder: Path) -> tuple[Callable[[np.ndarray], Any], Callable[[np.ndarray], Any]]:
+def test_pair(device: Device, folder: Path) -> tuple[Callable[[np.ndarray], Any], Callable[[np.ndarray], Any]]:
     """From a picture to its detections, ours and theirs."""
     backbone = trunk()
     network = ours(backbone)
     head = fast.describe_head(network.detector.head, 1024, 0.0)
     model_file.save(folder / "m.pt", backbone, CLASSES, TRAIN.scale, rpn=network.rpn.describe(), head=head)
-    chosen = faster.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, regress=True, batch=1000, precision="auto")
-    detector = faster.Detector([folder / "m.pt"], chosen, REGIONS, place, Clock())
-    peer = theirs(place.place).eval()
+    chosen = detector_module.Detect(per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=1000, precision="auto")
+    detector = detector_module.Detector({"regions": folder / "m.pt", "model": folder / "m.pt"}, chosen, REGIONS, device, Clock())
+    peer = theirs(device.torch_device).eval()
 
     def run_ours(image: np.ndarray) -> Any:
-        boxes, scores, refine = detector(detector.prepare(image))
+        boxes, scores, refine = detector(detector.prepare(image))[:3]
         rows, labels = np.nonzero(scores > 0.05)
         return nms_per_class(refine(rows, labels, boxes[rows]), scores[rows, labels], labels, 0.3)
 
     def run_theirs(image: np.ndarray) -> Any:
         with torch.inference_mode():
-            pixels = torch.from_numpy(image).to(place.place).permute(2, 0, 1).float() / 255
+            pixels = torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255
             return {name: value.cpu() for name, value in peer([pixels])[0].items()}
 
     return run_ours, run_theirs
 
 
-def step_pair(place: device.Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """`STEPS` steps of joint training, ours by the training loop of the stages, theirs by a plain loop."""
     network, set_of = ours(trunk()), pictures(2)
-    running = TrainedTrunk(network.detector.trunk, FROZEN, place.place)
+    running = TrainedTrunk(network.detector.trunk, FROZEN, device.torch_device)
     factor = TRAIN.scale.factors(*SIZE)[0]
     count = iter(range(10**6))
 
-    def batch(i: int) -> list[joint_training.Item]:
+    def batch(i: int) -> list[joint_training.JointExample]:
         random, found = np.random.default_rng(i), []
         for number, (image, boxes, labels) in enumerate(set_of):
-            scaled, objects = faster.resize(image, factor), boxes * np.float32(factor)
+            scaled, objects = resize(image, factor), boxes * np.float32(factor)
             size = scaled.shape[1], scaled.shape[0]
             drawn = rpn_targets.sample(network.rpn.anchors.of_image(*size), size, objects, ANCHORS.count, TRAIN.targets, random)
-            found.append(joint_training.Item(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
+            found.append(joint_training.JointExample(scaled, (number, False), str(number), factor, objects, labels, drawn, i))
         return found
 
     def run_ours() -> Any:
         scratch = folder / str(next(count))
         scratch.mkdir()
         return training.train(
-            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, place), TRAIN, place,
+            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, device), TRAIN, device,
             0, "benchmark", scratch, lambda todo, done: iter(todo),
         )
 
-    peer = theirs(place.place).train()
+    peer = theirs(device.torch_device).train()
     for module in peer.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -162,9 +162,9 @@ def step_pair(place: device.Device, folder: Path) -> tuple[Callable[[], Any], Ca
 
     def run_theirs() -> Any:
         for _ in range(STEPS):
-            images = [torch.from_numpy(image).to(place.place).permute(2, 0, 1).float() / 255 for image, _, _ in set_of]
+            images = [torch.from_numpy(image).to(device.torch_device).permute(2, 0, 1).float() / 255 for image, _, _ in set_of]
             targets = [
-                {"boxes": torch.from_numpy(boxes).to(place.place), "labels": torch.from_numpy(labels + 1).to(place.place)}
+                {"boxes": torch.from_numpy(boxes).to(device.torch_device), "labels": torch.from_numpy(labels + 1).to(device.torch_device)}
                 for _, boxes, labels in set_of
             ]
             optimiser.zero_grad()
@@ -174,14 +174,14 @@ def step_pair(place: device.Device, folder: Path) -> tuple[Callable[[], Any], Ca
     return run_ours, run_theirs
 
 
-def interleaved(first: Callable[[], Any], second: Callable[[], Any], rounds: int, place: torch.device) -> dict[str, Any]:
+def interleaved(first: Callable[[], Any], second: Callable[[], Any], rounds: int, device: torch.device) -> dict[str, Any]:
     """Milliseconds of both, one after the other in turns after a warm-up, and the median of their ratios."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds + 2):
         for found, work in zip(times, (first, second), strict=True):
             began = time.perf_counter()
             work()
-            if place.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             found.extend([1000 * (time.perf_counter() - began)] * (turn >= 2))
     ratios = [mine / peer for mine, peer in zip(*times, strict=True)]
@@ -197,18 +197,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    place = device.pick(asked.device, "float32")
+    device = pick_device(asked.device, "float32")
     result: dict[str, Any] = {
         "what": "Faster R-CNN, ours / torchvision's: one image at test, one step of joint training with two images",
         "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "torchvision": torchvision.__version__},
     }
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
-        run_ours, run_theirs = test_pair(place, Path(folder))
+        run_ours, run_theirs = test_pair(device, Path(folder))
         image = pictures(1)[0][0]
-        result["test"] = interleaved(lambda: run_ours(image), lambda: run_theirs(image), 3 * asked.rounds, place.place)
+        result["test"] = interleaved(lambda: run_ours(image), lambda: run_theirs(image), 3 * asked.rounds, device.torch_device)
         torch.set_num_threads(2)
-        step = interleaved(*step_pair(place, Path(folder)), asked.rounds, place.place)
+        step = interleaved(*step_pair(device, Path(folder)), asked.rounds, device.torch_device)
         result["step"] = {**step, "ours_ms": step["ours_ms"] / STEPS, "torchvision_ms": step["torchvision_ms"] / STEPS}
     result |= {"ratio_test": result["test"]["ratio"], "ratio_step": result["step"]["ratio"]}
     RESULT.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.selective_search import ROOT, machine
-from lib.backbones import backbones, device
+from lib.backbones import backbones
+from lib.backbones.device import Device, pick_device
 from lib.backbones.region_layers import region_layers
 from lib.storage import tables
 
@@ -32,45 +33,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
     seconds = parser.parse_args().seconds
-    place = device.pick("auto", "auto")
+    device = pick_device("auto", "auto")
     result: dict[str, object] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
-        "device": place.place.type, "precision": str(place.kind).removeprefix("torch."),
+        "device": device.torch_device.type, "precision": str(device.dtype).removeprefix("torch."),
     }
     for name in SIDES:
-        ms = measure(name, place, seconds)
+        ms = measure(name, device, seconds)
         result[name] = {"ms": ms, "hours": hours(name, ms), "gigabytes": gigabytes(name)}
         print(name, result[name])
     tables.write_json(RESULT, result)
     return 0
 
 
-def measure(name: str, place: device.Device, seconds: float) -> dict[str, float]:
+def measure(name: str, device: Device, seconds: float) -> dict[str, float]:
     """Milliseconds of a crop (in a batch of 16), of an image of 800 x 600, of a region (in a batch of 128)."""
-    network = backbones.build(name).eval().to(place.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = backbones.build(name).eval().to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     layers, _ = region_layers(network, 4096, 0.0)
 
     def inputs(count: int, height: int, width: int) -> torch.Tensor:
-        return torch.randn(count, 3, height, width, device=place.place).to(memory_format=torch.channels_last)
+        return torch.randn(count, 3, height, width, device=device.torch_device).to(memory_format=torch.channels_last)
 
     crops, image = inputs(16, SIDES[name], SIDES[name]), inputs(1, 600, 800)
-    regions = torch.rand(128, network.channels, network.grid, network.grid, device=place.place)
-    with torch.inference_mode(), place.autocast():
+    regions = torch.rand(128, network.channels, network.grid, network.grid, device=device.torch_device)
+    with torch.inference_mode(), device.autocast():
         return {
-            "crop": timed(lambda: network(crops), seconds, place) / 16,
-            "image": timed(lambda: network.trunk(image), seconds, place),
-            "region": timed(lambda: layers(regions), seconds, place) / 128,
+            "crop": timed(lambda: network(crops), seconds, device) / 16,
+            "image": timed(lambda: network.trunk(image), seconds, device),
+            "region": timed(lambda: layers(regions), seconds, device) / 128,
         }
 
 
-def timed(work: Callable[[], object], seconds: float, place: device.Device) -> float:
+def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
     """Median milliseconds of a call, after one that does not count."""
     work()
     taken: list[float] = []
     while sum(taken) < seconds:
         began = time.perf_counter()
         work()
-        if place.place.type == "cuda":
+        if device.torch_device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - began)
     return 1000 * sorted(taken)[len(taken) // 2]

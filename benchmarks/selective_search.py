@@ -85,7 +85,7 @@ def compare(mode: str, limit: int | None) -> dict[str, Any]:
     recall = {who: {what: Recall() for what in ("voc", "all")} for who in ("ours", "opencv")}
     seconds: dict[str, list[float]] = {"ours": [], "opencv": []}
     with Peer() as peer:
-        for image, boxes, classes in photographs(limit):
+        for image, boxes, classes in image_set(limit):
             began = time.perf_counter()
             ours, _ = search(image, mode=mode)
             seconds["ours"].append(time.perf_counter() - began)
@@ -111,7 +111,7 @@ def compare(mode: str, limit: int | None) -> dict[str, Any]:
     return figures
 
 
-def photographs(limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+def image_set(limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
     """uint8 RGB pictures of `WIDTH` pixels, float32 (S, 4) half-open boxes of their objects, S classes."""
     import cv2
 

@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.backbones import backbones, device, model_file
+from lib.backbones import backbones, model_file
+from lib.backbones.device import Device, pick_device
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
 from lib.detectors.rcnn import network as rcnn
-from lib.detectors.spp import detector as spp
 from lib.detectors.spp import network as spp_network
 from lib.parallel.clock import Clock
 from lib.pooling.pyramid import Window
+from lib.storage import checkpoint
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/sharing.json"
 CLASSES = [str(number) for number in range(20)]
@@ -53,26 +54,26 @@ def write_models(folder: Path) -> None:
     backbone = backbones.build("efficientnet_lite0")
     for side in (224, 80):
         crop = rcnn.Crop(side=side, context=16, shape="warp", pool5_grid=4)
-        rcnn.save(folder / f"rcnn{side}.pt", rcnn.Network(backbone, CLASSES, crop))
+        checkpoint.save(folder / f"rcnn{side}.pt", rcnn.describe(rcnn.RcnnNetwork(backbone, CLASSES, crop)))
     head = DetectionHead(*region_layers(backbone, FC, 0.0), len(CLASSES))
     scale = Scale(short_side=[SIZE[1]], max_side=1000)
     model_file.save(folder / "fast.pt", backbone, CLASSES, scale, head=fast.describe_head(head, FC, 0.0))
-    layers = spp_network.Layers(levels=[1, 2, 3, 6], fc=FC, dropout=0.0)
+    layers = spp_network.SppLayers(levels=[1, 2, 3, 6], fc=FC, dropout=0.0)
     window = Window(side=224, nearest="area", slack=0.0)
-    spp_network.save(folder / "spp.pt", spp_network.Network(backbone, layers, CLASSES, [SIZE[1]], window))
+    checkpoint.save(folder / "spp.pt", spp_network.describe(spp_network.SppNetwork(backbone, layers, CLASSES, [SIZE[1]], window)))
 
 
-def works(folder: Path, crops: int, place: device.Device) -> dict[str, tuple[float, Callable[[], Any]]]:
+def works(folder: Path, crops: int, device: Device) -> dict[str, tuple[float, Callable[[], Any]]]:
     """Name -> what its time is multiplied by, and the work."""
     image = np.random.default_rng(1).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     boxes, found = proposals(), {}
     for side in (224, 80):
-        extractor = rcnn.Extractor(folder / f"rcnn{side}.pt", place, 64)
+        extractor = rcnn.Extractor(folder / f"rcnn{side}.pt", device, 64)
         cut = extractor.prepare(image, boxes[:crops])
         found[f"rcnn{side}"] = PROPOSALS / crops, lambda extractor=extractor, cut=cut: extractor.features(cut)
-    shared = spp.Extractor(folder / "spp.pt", place, BATCH)
+    shared = spp_network.Extractor(folder / "spp.pt", device, BATCH)
     found["spp"] = 1.0, lambda: shared.features(shared.prepare(image, boxes))
-    run = fast.Pass(folder / "fast.pt", place, BATCH, Clock())
+    run = fast.RegionScorer(folder / "fast.pt", device, BATCH, Clock())
     found["fast"] = 1.0, lambda: run(run.prepare(image, boxes), ())
     return found
 
@@ -84,10 +85,10 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    place = device.pick(asked.device, "auto")
+    device = pick_device(asked.device, "auto")
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder))
-        todo = works(Path(folder), asked.crops, place)
+        todo = works(Path(folder), asked.crops, device)
         times: dict[str, list[float]] = {name: [] for name in todo}
         for turn in range(asked.rounds + 1):
             for name, (factor, work) in todo.items():
@@ -97,7 +98,7 @@ def main() -> None:
     seconds = {name: statistics.median(values) for name, values in times.items()}
     result: dict[str, Any] = {
         "what": f"R-CNN's network / (trunk + regions) of SPPnet and of Fast R-CNN, {PROPOSALS} proposals of one image",
-        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "precision": str(place.kind)},
+        "machine": {"device": asked.device, "processor": platform.machine(), "torch": torch.__version__, "precision": str(device.dtype)},
         "seconds": seconds, "rcnn_crops_measured": asked.crops, "rounds": asked.rounds, "threads": torch.get_num_threads(),
     }
     for side in (224, 80):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from lib.evaluation import inputs
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.settings import Evaluate, Report
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.report import bootstrap, changes, drawing, revisions
 from lib.stage import params
 from lib.stage.errors import Fault, InputError
@@ -40,7 +40,7 @@ def compare(asked: argparse.Namespace) -> None:
         (first, _), (second, folder) = (
             load(name, asked.method, given["splits"].test, Path(scratch) / str(k)) for k, name in enumerate(names)
         )
-        photographs = Photographs(given["data.root"], folder)
+        image_set = ImageSet(given["data.root"], folder)
     try:
         found = changes.changes(first, second, iou, asked.moved)
     except ValueError as error:
@@ -62,7 +62,7 @@ def compare(asked: argparse.Namespace) -> None:
     records = []
     by_image = [(image_id, list(group)) for image_id, group in groupby(found, lambda change: change.image_id)]
     for number, (image_id, group) in enumerate(tqdm(by_image, unit="image", desc="pictures", disable=None)):
-        drawing.write_png(asked.out / f"{number:04d}.png", changes.picture(photographs.image(image_id), group))
+        drawing.write_png(asked.out / f"{number:04d}.png", changes.picture(image_set.image(image_id), group))
         records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": [str(one) for one in group]})
     for record in records:
         print(f"{record['image_id']} ({record['picture']}): {'; '.join(record['changes'])}")

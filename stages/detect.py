@@ -9,12 +9,12 @@ several roles. Writes `data/detections/METHOD.parquet` and `results/speed/METHOD
 from collections.abc import Mapping
 from typing import Any
 
-from lib.backbones import device
+from lib.backbones.device import pick_device
 from lib.detection import many_images, rows
 from lib.detection.candidates import Candidates
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.parallel.clock import Clock
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.stage.run import Life
 from lib.storage import tables
 from lib.storage.by_image import ByImage
@@ -30,21 +30,21 @@ def main(life: Life) -> None:
     """See the module's docstring."""
     row, clock = rows.Row(life.entry.roles), Clock()
     settings = life.params[row.settings]
-    photographs = Photographs(life.data_root, life.dep("data/tables"), life.params["splits"].test)
-    place = device.pick(life.compute.device, settings.precision)
-    detector = row.detector({role: life.input(role) for role in rows.FILES}, life.params, place, clock)
+    image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].test)
+    device = pick_device(life.compute.device, settings.precision)
+    detector = row.detector({role: life.input(role) for role in rows.FILES}, life.params, device, clock)
     boxes = None
     if detector.wants_proposals:
         proposals = ByImage(life.input("regions"), tables.PROPOSALS)
-        proposals.require(photographs.ids, "Run: dvc repro propose")
+        proposals.require(image_set.ids, "Run: dvc repro propose")
         boxes = lambda image_id, _: tables.boxes(proposals[image_id])  # noqa: E731
-    candidates = Candidates(life.scratch, photographs.classes, len(photographs), settings)
-    life.announce(f"{len(photographs)} images")
-    todo = photographs.ids[candidates.done :]
+    candidates = Candidates(life.scratch, image_set.classes, len(image_set), settings)
+    life.announce(f"{len(image_set)} images")
+    todo = image_set.ids[candidates.done :]
     done = many_images.detect(
-        detector, todo, photographs.image, boxes, candidates, clock, place, workers(life.compute)
+        detector, todo, image_set.image, boxes, candidates, clock, device, workers(life.compute)
     )
-    for _ in life.progress(done, len(photographs), "image", candidates.done):
+    for _ in life.progress(done, len(image_set), "image", candidates.done):
         pass
     with clock("nms"):
         candidates.write(life.out(f"data/detections/{life.item}.parquet"))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.report import drawing
 from lib.stage.params import Settings
 from lib.stage.run import Life
@@ -31,21 +31,21 @@ PARAMS = {"pictures": Pictures, "splits": Splits}
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings, folder = life.params["pictures"], life.dep("data/tables")
-    photographs = Photographs(life.data_root, folder, life.params["splits"].test)
+    image_set = ImageSet(life.data_root, folder, life.params["splits"].test)
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     found = tables.read(life.dep(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
     objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
-    inputs = Inputs.of(photographs.table, objects, found, photographs.classes)
+    inputs = Inputs.of(image_set.table, objects, found, image_set.classes)
     found = found.assign(outcome=inputs.detections.in_table_order(match(inputs).outcome))
     by_image = tables.groups(found)
-    chosen = np.linspace(0, len(photographs) - 1, min(settings.images, len(photographs))).round().astype(int)
+    chosen = np.linspace(0, len(image_set) - 1, min(settings.images, len(image_set))).round().astype(int)
     life.announce(f"{len(chosen)} pictures")
-    for number, image_id in enumerate(photographs.ids[position] for position in chosen):
-        boxes, labels = photographs.objects(image_id)
+    for number, image_id in enumerate(image_set.ids[position] for position in chosen):
+        boxes, labels = image_set.objects(image_id)
         best = by_image.get(image_id, found.iloc[:0]).nlargest(settings.detections, "score", keep="first")
         picture = drawing.panel(
-            photographs.image(image_id),
-            (boxes, [photographs.classes[label] for label in labels]),
+            image_set.image(image_id),
+            (boxes, [image_set.classes[label] for label in labels]),
             tables.boxes(proposals[image_id])[: settings.proposals],
             (tables.boxes(best), best["class"].tolist(), best["score"].to_numpy(), best["outcome"].to_numpy()),
         )

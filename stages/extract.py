@@ -10,10 +10,10 @@ from importlib import import_module
 import numpy as np
 from pydantic import Field
 
-from lib.backbones import device
-from lib.images.image_set import Photographs, Splits
+from lib.backbones.device import Precision, pick_device
+from lib.images.image_set import ImageSet, Splits
 from lib.parallel.ahead import ahead
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import shards, tables
@@ -29,7 +29,7 @@ class Extract(Settings):
     """
 
     batch: int = Field(ge=1)
-    precision: device.Precision
+    precision: Precision
     shard_mib: int = Field(ge=1)
 
 
@@ -39,30 +39,30 @@ PARAMS = {"splits": Splits, "{item}.extract": Extract, "{item}.difficult": bool}
 def main(life: Life) -> None:
     """See the module's docstring."""
     method, settings = life.item, life.params[f"{life.item}.extract"]
-    photographs = Photographs(
+    image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"]
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
-    proposals.require(photographs.ids, "Run: dvc repro propose")
-    place = device.pick(life.compute.device, settings.precision)
+    proposals.require(image_set.ids, "Run: dvc repro propose")
+    device = pick_device(life.compute.device, settings.precision)
     maps = [] if life.role("images") == "data/tables" else [life.input("images")]
     network = import_module(f"lib.detectors.{life.role('detector')}.network")
-    extractor = network.Extractor(life.input("model"), place, settings.batch, *maps)
+    extractor = network.Extractor(life.input("model"), device, settings.batch, *maps)
 
     row_bytes = 2 * sum(extractor.widths.values())
-    rows, digests = zip(*(shards.count(photographs.regions(one, proposals)) for one in photographs.ids), strict=True)
-    index = shards.plan(photographs.ids, rows, row_bytes, settings.shard_mib * 2**20).assign(regions=digests)
+    rows, digests = zip(*(shards.count(image_set.regions(one, proposals)) for one in image_set.ids), strict=True)
+    index = shards.plan(image_set.ids, rows, row_bytes, settings.shard_mib * 2**20).assign(regions=digests)
     life.announce(f"{len(rows)} images, {sum(rows)} regions", disk=sum(rows) * row_bytes)
     writer = shards.Writer(life.scratch / "features", index, extractor.widths)
     done = len(rows) - len(writer.todo)
 
     def features(image_id: str) -> dict[str, np.ndarray]:
-        regions = photographs.regions(image_id, proposals)
+        regions = image_set.regions(image_id, proposals)
         if maps:
-            return extractor.features(extractor.recall(image_id, photographs.size(image_id), regions))
-        return extractor.features(extractor.prepare(photographs.image(image_id), regions))
+            return extractor.features(extractor.recall(image_id, image_set.size(image_id), regions))
+        return extractor.features(extractor.prepare(image_set.image(image_id), regions))
 
-    rows_by_image = ahead(features, writer.todo, *place.side_by_side(workers(life.compute)))
+    rows_by_image = ahead(features, writer.todo, *device.side_by_side(workers(life.compute)))
     for found in life.progress(rows_by_image, len(rows), "image", done):
         writer.append(found)
     writer.close()

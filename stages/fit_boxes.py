@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.linear import files as linear
 from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
 from lib.linear.feature_norm import NormSample, measure
@@ -42,40 +42,40 @@ PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.diffic
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params[f"{life.item}.boxes"]
-    photographs = Photographs(
+    image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     features = shards.Reader(life.input("features"))
     chosen = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
-    for image_id in photographs.ids:
-        boxes, (objects, labels) = photographs.regions(image_id, proposals), photographs.objects(image_id)
+    for image_id in image_set.ids:
+        boxes, (objects, labels) = image_set.regions(image_id, proposals), image_set.objects(image_id)
         features.check(image_id, boxes)
         rows, targets = pair(boxes, objects, settings.more_than)
         chosen[image_id] = rows, boxes[rows], objects[targets], labels[targets]
-    samples = np.bincount(np.concatenate([part[-1] for part in chosen.values()]), minlength=len(photographs.classes)).tolist()
+    samples = np.bincount(np.concatenate([part[-1] for part in chosen.values()]), minlength=len(image_set.classes)).tolist()
     width, limit = features.width(settings.layer), int(life.compute.memory_gib * 2**30)
     passes = class_groups(samples, width, limit)
     life.announce(
-        f"{len(photographs)} images, {sum(samples)} samples of {len(samples)} classes in {len(passes)} passes, "
+        f"{len(image_set)} images, {sum(samples)} samples of {len(samples)} classes in {len(passes)} passes, "
         f"features {settings.layer}",
         memory=max(ridge_bytes([samples[label] for label in group], width) for group in passes),
     )
-    scale = measure(features, settings.layer, photographs.ids, settings.norm, life.params["seed"])
+    scale = measure(features, settings.layer, image_set.ids, settings.norm, life.params["seed"])
     fitted: list[BoxRegressors] = []
-    steps = life.progress([(group, one) for group in passes for one in photographs.ids],
-                          len(passes) * len(photographs), "image")
+    steps = life.progress([(group, one) for group in passes for one in image_set.ids],
+                          len(passes) * len(image_set), "image")
     for group, image_id in steps:
-        if image_id == photographs.ids[0]:
+        if image_id == image_set.ids[0]:
             ridge = BoxRidge([samples[label] for label in group], width)
         rows, boxes, objects, labels = chosen[image_id]
         mine = np.isin(labels, group)
         values = features.read(settings.layer, image_id, rows[mine]) * np.float32(scale)
         ridge.add(values, boxes[mine], objects[mine], labels[mine] - group[0])
-        if image_id == photographs.ids[-1]:
+        if image_id == image_set.ids[-1]:
             fitted.append(ridge.fit(settings.penalty, settings.whitening))
     linear.save_regressors(
-        life.out(life.role("makes")), photographs.classes, settings.layer, scale,
+        life.out(life.role("makes")), image_set.classes, settings.layer, scale,
         BoxRegressors.join(fitted),
     )
 

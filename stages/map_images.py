@@ -9,11 +9,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from lib.backbones import device
+from lib.backbones.device import Precision, pick_device
 from lib.detectors.spp import network as spp_network
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.parallel.ahead import ahead
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.pooling import map_store
 from lib.pooling.pyramid import compute_map
 from lib.stage.params import Settings
@@ -32,7 +32,7 @@ class MapImages(Settings):
     """
 
     mirror: bool
-    precision: device.Precision
+    precision: Precision
     shard_mib: int = Field(ge=1)
 
 
@@ -42,27 +42,27 @@ PARAMS = {"splits": Splits, "spp.scales": Scales, "spp.maps": MapImages}
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings, scales = life.params["spp.maps"], life.params["spp.scales"]
-    photographs = Photographs(life.data_root, life.dep("data/tables"), life.params["splits"].train)
+    image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].train)
     network = spp_network.load(life.input("model"))
-    place = device.pick(life.compute.device, settings.precision)
-    trunk = spp_network.inference_trunk(network, place.place)
-    layout = map_store.layout(network.backbone.trunk, photographs.table, scales)
+    device = pick_device(life.compute.device, settings.precision)
+    trunk = spp_network.inference_trunk(network, device.torch_device)
+    layout = map_store.layout(network.backbone.trunk, image_set.table, scales)
     forms = map_store.variants(scales, settings.mirror)
     cells = int((layout["cells_x"] * layout["cells_y"]).sum()) * (1 + settings.mirror)
-    life.announce(f"{len(photographs)} images at {scales} pixels", disk=2 * cells * network.backbone.channels)
+    life.announce(f"{len(image_set)} images at {scales} pixels", disk=2 * cells * network.backbone.channels)
 
-    folder, total = life.scratch / "maps", len(photographs) * len(forms)
+    folder, total = life.scratch / "maps", len(image_set) * len(forms)
     for number, form in enumerate(forms):
         writer = map_store.writer(folder, layout, form, network.backbone.channels, settings.shard_mib * 2**20)
 
         def cells_of(image_id: str, form: map_store.Variant = form) -> np.ndarray:
-            image = photographs.image(image_id)
+            image = image_set.image(image_id)
             seen = np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image
-            found = compute_map(trunk, seen, form.scale, network.backbone.recipe, place).values
+            found = compute_map(trunk, seen, form.scale, network.backbone.recipe, device).values
             return found.reshape(-1, found.shape[2])
 
-        done = number * len(photographs) + len(photographs) - len(writer.todo)
-        maps = ahead(cells_of, writer.todo, *place.side_by_side(workers(life.compute)))
+        done = number * len(image_set) + len(image_set) - len(writer.todo)
+        maps = ahead(cells_of, writer.todo, *device.side_by_side(workers(life.compute)))
         for found in life.progress(maps, total, "map", done):
             writer.append({map_store.NAME: found})
         writer.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib.backbones import device
+from lib.backbones.device import pick_device
 from lib.boxes.boxes import Boxes
 from lib.datasets import image_files as pictures
 from lib.detection import many_images as running
@@ -24,7 +24,7 @@ from lib.evaluation import coco_results
 from lib.evaluation.inputs import Inputs
 from lib.images.decode import Image, read_image
 from lib.parallel.clock import Clock
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.report import drawing, page, page_trace
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
@@ -40,8 +40,8 @@ def predict(asked: argparse.Namespace) -> None:
     given = params.validate(params.load(), {**schema, **row.reads()})
     pictures.check(root, ids, given["data.max_pixels"], asked.out, single=asked.trace)
     selection, search = given[row.settings], given["proposals.selective_search"]
-    place, clock = device.pick(given["compute"].device, selection.precision), Clock()
-    detector = row.detector(files, given, place, clock)
+    device, clock = pick_device(given["compute"].device, selection.precision), Clock()
+    detector = row.detector(files, given, device, clock)
 
     def read(image_id: str) -> Image:
         return read_image(root, image_id, transpose=True, max_pixels=given["data.max_pixels"])
@@ -53,7 +53,7 @@ def predict(asked: argparse.Namespace) -> None:
     regions = proposals if detector.wants_proposals else None
     with tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
-        work = running.detect(detector, ids, read, regions, candidates, clock, place, workers(given["compute"]))
+        work = running.detect(detector, ids, read, regions, candidates, clock, device, workers(given["compute"]))
         list(tqdm(work, total=len(ids), unit="image", desc=asked.method))
         candidates.write(asked.out / "detections.parquet")
     spent = clock.milliseconds(len(ids))

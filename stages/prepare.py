@@ -10,7 +10,7 @@ from lib.datasets.cautions import cautions
 from lib.datasets.check import load
 from lib.datasets.report import markdown
 from lib.datasets.settings import DataSettings
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.stage.run import Life
 from lib.storage import tables
 from stages.schemas import stage

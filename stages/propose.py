@@ -7,9 +7,9 @@ An image whose content and settings are unchanged is taken from the last table a
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.proposals import cached, recall
-from lib.selective_search.search_images import search_images
+from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
 from lib.stage.params import Split
 from lib.stage.run import Life
@@ -24,14 +24,14 @@ TABLE = "data/proposals/selective_search.parquet"
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings = life.params["proposals.selective_search"]
-    photographs = Photographs(life.data_root, life.dep("data/tables"))
-    test = Photographs(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
+    image_set = ImageSet(life.data_root, life.dep("data/tables"))
+    test = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
     fingerprint = settings.fingerprint()
-    keys = {one: cached.key(photographs.address(one)[2], fingerprint) for one in photographs.ids}
+    keys = {one: cached.key(image_set.address(one)[2], fingerprint) for one in image_set.ids}
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:
-        life.announce(f"{len(photographs)} images, {len(missing)} of them new; {settings.describe()}")
-        found = search_images(photographs, missing, settings, life.compute)
+        life.announce(f"{len(image_set)} images, {len(missing)} of them new; {settings.describe()}")
+        found = search_images(image_set, missing, settings, life.compute)
         yield from life.progress(found, len(missing), "image")
 
     seconds = cached.update(life.out(TABLE), keys, life.previous(TABLE), life.scratch / "pieces", search)
@@ -41,7 +41,7 @@ def main(life: Life) -> None:
     table = ByImage(life.out(TABLE), tables.PROPOSALS)
     for path, value in recall.Recall.of(test, table).files("selective_search").items():
         tables.write_json(life.out(path), value)
-    if note := recall.few(table, photographs.ids):
+    if note := recall.few(table, image_set.ids):
         print(note, flush=True)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from lib.backbones import device
+from lib.backbones.device import Precision, pick_device
 from lib.detectors.faster import network as faster
 from lib.detectors.faster.rpn import Proposing
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
-from lib.parallel.pool import workers
+from lib.parallel.processes import workers
 from lib.proposals import cached, recall
 from lib.stage.params import Settings
 from lib.stage.run import Life
@@ -35,7 +35,7 @@ class Propose(Settings):
 
     training: Proposing
     test: Proposing
-    precision: device.Precision
+    precision: Precision
 
 
 def PARAMS(block: str, name: str, **inputs: str) -> Mapping[str, Any]:
@@ -47,35 +47,35 @@ def main(life: Life) -> None:
     """See the module's docstring."""
     (block, name), tables_folder = life.entry.words, life.dep("data/tables")
     settings, splits = life.params[block], life.params["splits"]
-    photographs = Photographs(life.data_root, tables_folder)
-    learning = set(Photographs(life.data_root, tables_folder, splits.train).ids)
-    place = device.pick(life.compute.device, settings.precision)
-    proposer = faster.Proposals(life.input("model"), place, Clock())
+    image_set = ImageSet(life.data_root, tables_folder)
+    learning = set(ImageSet(life.data_root, tables_folder, splits.train).ids)
+    device = pick_device(life.compute.device, settings.precision)
+    proposer = faster.ImageProposer(life.input("model"), device, Clock())
 
     def found(image_id: str) -> cached.Found:
         start = time.perf_counter()
-        prepared = proposer.prepare(photographs.image(image_id))
+        prepared = proposer.prepare(image_set.image(image_id))
         boxes, scores = proposer(prepared, settings.training if image_id in learning else settings.test)
         return cached.Found(image_id, boxes, scores, time.perf_counter() - start)
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:
-        life.announce(f"{len(photographs)} images, {len(learning)} of them for training")
-        results = ahead(found, missing, *place.side_by_side(workers(life.compute)))
-        yield from life.progress(results, len(photographs), "image", len(photographs) - len(missing))
+        life.announce(f"{len(image_set)} images, {len(learning)} of them for training")
+        results = ahead(found, missing, *device.side_by_side(workers(life.compute)))
+        yield from life.progress(results, len(image_set), "image", len(image_set) - len(missing))
 
     target = life.out(f"data/proposals/{name}.parquet")
-    keys = {one: cached.key(one, name) for one in photographs.ids}  # the scratch folder's name holds what decides the rows
+    keys = {one: cached.key(one, name) for one in image_set.ids}  # the scratch folder's name holds what decides the rows
     seconds = cached.update(target, keys, None, life.scratch / "pieces", search)
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
     tables.write_json(life.out(f"results/speed/{name}.json"), {"proposals": milliseconds})
 
-    table, test = ByImage(target, tables.PROPOSALS), Photographs(life.data_root, tables_folder, splits.test, difficult=False)
+    table, test = ByImage(target, tables.PROPOSALS), ImageSet(life.data_root, tables_folder, splits.test, difficult=False)
     for path, value in recall.Recall.of(test, table).files(name).items():
         tables.write_json(life.out(path), value)
     with tables.Writer(life.out(f"data/proposals/{name}_training.parquet"), tables.PROPOSALS) as writer:
-        for ids in tables.chunks([one for one in photographs.ids if one in learning], cached.GROUP):
+        for ids in tables.chunks([one for one in image_set.ids if one in learning], cached.GROUP):
             writer.append(pd.concat([table[one] for one in ids], ignore_index=True))
-    if note := recall.few(table, photographs.ids):
+    if note := recall.few(table, image_set.ids):
         print(note, flush=True)
 
 

@@ -6,7 +6,7 @@ of `evaluate`. Writes tables, paired bootstrap intervals, curves, errors, and te
 
 from lib.evaluation import errors, inputs
 from lib.evaluation.settings import Evaluate, Report
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.report import bootstrap, collect, experiments, gallery, page, summary
 from lib.stage import pipeline
 from lib.stage.run import Life
@@ -37,14 +37,14 @@ def main(life: Life) -> None:
     shown = summary.tables(methods, alone, pairs, files.proposals(), settings.measure, settings.level)
     if "results/experiments" in life.entry.deps:
         shown += [experiments.table(kept) for kept in files.folder("results/experiments").values()]
-    photographs = Photographs(life.data_root, folder, test)
+    image_set = ImageSet(life.data_root, folder, test)
     pictures = []
-    for image_id in life.progress(gallery.spread(photographs.ids, settings.images), settings.images, "image"):
-        width, height = photographs.size(image_id)
-        source = page.data_uri(photographs.image(image_id), settings.side)
+    for image_id in life.progress(gallery.spread(image_set.ids, settings.images), settings.images, "image"):
+        width, height = image_set.size(image_id)
+        source = page.data_uri(image_set.image(image_id), settings.side)
         seen = gallery.describe(wrong, image_id, settings.boxes) if wrong else {"id": image_id}
         pictures.append({**seen, "width": width, "height": height, "source": source})
-    title, intro = "Comparison of the methods", collect.introduction(photographs, life.data_root)
+    title, intro = "Comparison of the methods", collect.introduction(image_set, life.data_root)
     data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": pictures}
     text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in shown)])
     tables.write_text(life.out("results/report.md"), text)

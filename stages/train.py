@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from lib.backbones import device
-from lib.images.image_set import Photographs, Splits
+from lib.backbones.device import pick_device
+from lib.images.image_set import ImageSet, Splits
 from lib.stage.params import Seed
 from lib.stage.run import Life
 from lib.storage import checkpoint, tables
@@ -30,12 +30,12 @@ def main(life: Life) -> None:
     """See the module's docstring."""
     block, seed, memory = life.item, life.params["seed"], int(life.compute.memory_gib * 2**30) // 4
     method = life.entry.roles.get("method", block.split(".")[0])
-    images = Photographs(
+    images = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"], memory
     )
-    place = device.pick(life.compute.device, life.params[block].precision, training=True)
+    device = pick_device(life.compute.device, life.params[block].precision, training=True)
     task = import_module(f"lib.detectors.{life.role('task')}").task(
-        Given(life.name, block, method, life.params, seed, images, life.input, place, memory)
+        Given(life.name, block, method, life.params, seed, images, life.input, device, memory)
     )
     life.announce(task.work, memory=task.memory)
     for caution in task.cautions:
@@ -51,7 +51,7 @@ def main(life: Life) -> None:
         scratch = life.scratch / f"phase{number}"
         scratch.mkdir(exist_ok=True)
         log += loop.train(
-            task.network, phase.fresh, phase.batch, phase.losses, phase.settings, place, seed, life.name, scratch, progress
+            task.network, phase.fresh, phase.batch, phase.losses, phase.settings, device, seed, life.name, scratch, progress
         )
     checkpoint.save(life.out(life.role("makes")), task.sections())
     for kind, rows in {"loss": log, **task.plots}.items():

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from lib.boxes.boxes import class_overlaps
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.linear import files as linear
 from lib.linear import svm
 from lib.linear.feature_norm import NormSample, measure
@@ -43,44 +43,44 @@ PARAMS = {
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings, seed = life.params[f"{life.item}.svm"], life.params["seed"]
-    photographs = Photographs(
+    image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     features = shards.Reader(life.input("features"))
-    objects = {one: photographs.objects(one) for one in photographs.ids}
-    counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(photographs.classes))
-    negatives = min(settings.max_negatives, sum(features.rows(one) for one in photographs.ids))
+    objects = {one: image_set.objects(one) for one in image_set.ids}
+    counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(image_set.classes))
+    negatives = min(settings.max_negatives, sum(features.rows(one) for one in image_set.ids))
     need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
-    life.announce(f"{len(photographs)} images, {len(photographs.classes)} classes, features {settings.layer}, "
+    life.announce(f"{len(image_set)} images, {len(image_set.classes)} classes, features {settings.layer}, "
                   f"{negatives} negatives of a class at most", memory=need)
     limit = int(life.compute.memory_gib * 2**30)
     svm.require_memory(need, limit, life.name)
-    scale = measure(features, settings.layer, photographs.ids, settings.norm, seed)
+    scale = measure(features, settings.layer, image_set.ids, settings.norm, seed)
 
     def read(image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         return features.read(settings.layer, image_id, rows) * np.float32(scale)
 
     parts = ((labels, read(one, slice(len(labels)))) for one, (_, labels) in objects.items())
-    miner = svm.Miner(photographs.classes, svm.by_class(photographs.classes, parts), settings, seed, limit)
+    miner = svm.Miner(image_set.classes, svm.by_class(image_set.classes, parts), settings, seed, limit)
     state = life.scratch / "state.pt"
     done = 0
     if state.exists():
         saved = checkpoint.load(state, "done", "miner")
         done = saved["done"]
         miner.load_state_dict({name: value.numpy() for name, value in saved["miner"].items()})
-    for position, image_id in enumerate(life.progress(photographs.ids[done:], len(photographs), "image", done), done):
-        boxes = photographs.regions(image_id, proposals)
+    for position, image_id in enumerate(life.progress(image_set.ids[done:], len(image_set), "image", done), done):
+        boxes = image_set.regions(image_id, proposals)
         features.check(image_id, boxes)
-        overlaps = class_overlaps(boxes, *objects[image_id], len(photographs.classes))
-        miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(photographs))
+        overlaps = class_overlaps(boxes, *objects[image_id], len(image_set.classes))
+        miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(image_set))
         if (position + 1) % settings.checkpoint_every == 0:
             tensors = {name: torch.from_numpy(value) for name, value in miner.state_dict().items()}
             checkpoint.save(state, {"done": position + 1, "miner": tensors})
     for note in miner.notes:
         print(f"note: {note}", flush=True)
     linear.save_classifiers(
-        life.out(life.role("makes")), photographs.classes, settings.layer, scale,
+        life.out(life.role("makes")), image_set.classes, settings.layer, scale,
         miner.weights, miner.bias, miner.trained, miner.notes,
     )
     tables.write_json(life.out(f"results/plots/mining/{life.item}.json"), miner.log_rows())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.images.decode import content_of
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 
 SIZE = (160, 120)
@@ -35,7 +35,7 @@ def write(root: Path, objects: list[list[tuple[int, int, int, int]]], test: int 
     tables.write_json(root / "tables/classes.json", ["cat", "dog"])
 
 
-def photographs(root: Path, objects: list[list[tuple[int, int, int, int]]]) -> Photographs:
+def image_set(root: Path, objects: list[list[tuple[int, int, int, int]]]) -> ImageSet:
     """`write`, and what reads it."""
     write(root, objects)
-    return Photographs(str(root), root / "tables", ["train"])
+    return ImageSet(str(root), root / "tables", ["train"])

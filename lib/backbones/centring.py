@@ -1,10 +1,11 @@
-"""Where the cells of a trunk's map lie in the image: near 16 u, and ceil(side / 16) of them, for every trunk and every size.
+"""Where the cells of a trunk's map lie in the image: near 16 u, ceil(side / 16) of them, for every trunk and size.
 
-TensorFlow's "same" padding, with which efficientnet_lite0 was trained, depends on the parity of every map: the centre of
-cell u is pixel 16 u in an image of 353 pixels, 16 u + 7 in one of 360 and 16 u + 15 in one of 480. torchvision's AlexNet
-pads less than half the kernel, which puts its cells at 16 u + 15, and its VGG-16 drops the last odd row of a map. RoI
-pooling and anchors take a cell to be at 16 u, and an anchor's row in the map from the image's size. The authors' nets
-keep that: Caffe's pooling rounds up, and Fast R-CNN's CaffeNet pads conv1 by 5 and its pools by 1.
+TensorFlow's "same" padding, with which efficientnet_lite0 was trained, depends on the parity of every map: the centre
+of cell u is pixel 16 u in an image of 353 pixels, 16 u + 7 in one of 360 and 16 u + 15 in one of 480. torchvision's
+AlexNet pads less than half the kernel, which puts its cells at 16 u + 15, and its VGG-16 drops the last odd row of a
+map. RoI pooling and anchors presume that cell u lies at 16 u, and anchors that the image's size gives the number of
+cells. The authors' networks are so: Caffe's pooling rounds up, and Fast R-CNN's CaffeNet pads conv1 by 5 and its
+pooling layers by 1.
 """
 
 from torch import nn
@@ -13,11 +14,13 @@ from lib.backbones.backbones import Backbone
 
 
 def centre(backbone: Backbone) -> Backbone:
-    """Gives the trunk's layers symmetric padding, in place; the tensors and their names stay. Returns the backbone.
+    """Gives the layers of the trunk and those of stride 32 symmetric padding, in place; tensors and their names stay.
+
+    returns : the backbone, whose map of stride s has ceil(side / s) cells along a side of the image
 
     Convolutions and poolings of odd kernel are padded by half of it, poolings of even kernel round up.
     """
-    for module in list(backbone.trunk.modules()):
+    for module in [*backbone.trunk.modules(), *backbone.crop_map.modules()]:
         for name, layer in module.named_children():
             if isinstance(layer, nn.Conv2d) and type(layer) is not nn.Conv2d:
                 layer = _plain(layer)
@@ -33,8 +36,9 @@ def centre(backbone: Backbone) -> Backbone:
 def _plain(layer: nn.Conv2d) -> nn.Conv2d:
     """The same convolution without its own way of padding."""
     plain = nn.Conv2d(
-        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, groups=layer.groups,  # type: ignore[arg-type]
-        bias=layer.bias is not None, device="meta",
+        layer.in_channels, layer.out_channels,
+        layer.kernel_size, layer.stride,  # type: ignore[arg-type]
+        groups=layer.groups, bias=layer.bias is not None, device="meta",
     )
     plain.weight, plain.bias = layer.weight, layer.bias
     return plain

@@ -17,32 +17,32 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 class Device:
     """A torch device and the precision of its matrix products.
 
-    place : the device;  kind : float32, bfloat16 or float16 (float16 on a GPU only, with loss scaling)
+    torch_device : where;  dtype : float32, bfloat16 or float16 (float16 on a GPU only, with loss scaling)
     """
 
-    place: torch.device
-    kind: torch.dtype
+    torch_device: torch.device
+    dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which forward passes run."""
-        if self.kind == torch.float32:
+        if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self.place.type, dtype=self.kind)
+        return torch.autocast(self.torch_device.type, dtype=self.dtype)
 
     def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
         """How many threads should use the network at once, and what each of them calls first.
 
-        On a CPU each computes on one core, since several small problems side by side waste less than one that is
+        On a CPU each computes on one core: several small problems side by side waste less than a single one
         spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
         """
-        return (workers, lambda: torch.set_num_threads(1)) if self.place.type == "cpu" else (1, lambda: None)
+        return (workers, lambda: torch.set_num_threads(1)) if self.torch_device.type == "cpu" else (1, lambda: None)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling; does nothing unless gradients are float16."""
-        return torch.amp.GradScaler(self.place.type, enabled=self.kind == torch.float16)
+        return torch.amp.GradScaler(self.torch_device.type, enabled=self.dtype == torch.float16)
 
 
-def pick(device: str, precision: Precision, training: bool = False) -> Device:
+def pick_device(device: str, precision: Precision, training: bool = False) -> Device:
     """The device that `compute.device` and a `precision` param ask for.
 
     `auto` precision is float32 in training on a CPU; elsewhere bfloat16 where the processor computes in it (on
@@ -55,12 +55,13 @@ def pick(device: str, precision: Precision, training: bool = False) -> Device:
             [Fault("no device", "params.yaml: compute.device", f"is {device!r}, and torch finds no GPU", "auto, cpu",
                    "Set compute.device: auto")]
         )
-    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    automatic_device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device = torch.device(automatic_device if device == "auto" else device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # It would also fill each new tensor before it is computed, a tenth of the time of a training step.
+    # Deterministic mode would also fill each new tensor before it is computed, a tenth of a training step's time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if place.type == "cpu":
+    if torch_device.type == "cpu":
         native = cpu_has_bfloat16()
         automatic = torch.bfloat16 if native and not training else torch.float32
         if precision == "float16":
@@ -69,7 +70,7 @@ def pick(device: str, precision: Precision, training: bool = False) -> Device:
             )
     else:
         automatic = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return Device(place, automatic if precision == "auto" else getattr(torch, precision))
+    return Device(torch_device, automatic if precision == "auto" else getattr(torch, precision))
 
 
 def cpu_has_bfloat16() -> bool:

@@ -7,12 +7,12 @@ from torch import nn
 
 
 def truncate(layer: nn.Linear, rank: int) -> nn.Sequential:
-    """The best approximation of a layer by two: the first without bias, the second with the layer's own, nothing between.
+    """The best approximation of a layer by two: the first without bias, the second with the layer's, nothing between.
 
     layer   : weight float32 (out, in);  rank : t, at most the smaller of the two
-    returns : Linear (in -> t) with Σ Vᵀ and Linear (t -> out) with U, of the t largest singular values
+    returns : Linear (in -> t) with Σ Vᵀ and Linear (t -> out) with U, for the t largest singular values
 
-    U are the eigenvectors of W Wᵀ, and Σ Vᵀ = Uᵀ W: the same product in a tenth of the time of a decomposition of W.
+    U holds the eigenvectors of W Wᵀ, and Σ Vᵀ = Uᵀ W: the product of an SVD of W, in a tenth of its time.
     """
     thin, wide = pair = _pair(layer, rank)
     weight = layer.weight.detach().double()
@@ -31,8 +31,8 @@ def compress(layers: nn.Module, ranks: Sequence[int]) -> list[dict[str, float | 
     """Replaces fc6 and fc7 by their truncations, in place.
 
     ranks   : of fc6 and fc7
-    returns : of each layer its name, numbers of weights before and after, and the share of its squared norm that is kept
-    Raises ValueError where there are not as many layers as ranks, or a rank is not one of the layer's.
+    returns : of each layer its name, numbers of weights before and after, and the share kept of its squared norm
+    Raises ValueError where the numbers of layers and ranks differ, or a rank is not between 1 and the layer's.
     """
     names = fully_connected(layers)
     if len(names) != len(ranks):
@@ -46,10 +46,10 @@ def compress(layers: nn.Module, ranks: Sequence[int]) -> list[dict[str, float | 
         pair = truncate(layer, rank)
         setattr(layers, name, pair)
         thin, wide = (part.weight.detach().double() for part in pair.children() if isinstance(part, nn.Linear))
-        kept = float(thin.square().sum() / layer.weight.detach().double().square().sum())
+        share = float(thin.square().sum() / layer.weight.detach().double().square().sum())
         report.append(
             {"layer": label, "rank": rank, "weights_before": layer.weight.numel(),
-             "weights_after": thin.numel() + wide.numel(), "kept": round(kept, 6)}
+             "weights_after": thin.numel() + wide.numel(), "kept": round(share, 6)}
         )
     return report
 

@@ -18,10 +18,10 @@ def region_layers(backbone: Backbone, fc: int, dropout: float) -> tuple[nn.Modul
 
     backbone : alexnet and vgg16 give their own fc6 and fc7, resnets their last block and its mean (no fc6); the layers
                are the backbone's own, not copies
-    fc       : width of fc6 and fc7 where they are fresh (efficientnet_lite0: 1024); Gaussian weights of deviation 0.005, as
-               Caffe's AlexNet began. Weights that keep variance (He) are 4 to 9 times as large: what is learned then
-               drowns in them, and the layers have no low rank for truncated SVD to find (digits: .94 -> .66)
-    dropout  : share that is dropped after fc6 and fc7 in training (authors: 0.5); at 0 there is no such layer
+    fc       : width of fc6 and fc7 where they are fresh (efficientnet_lite0: 1024); Gaussian weights of deviation
+               0.005, as Caffe's AlexNet started. Weights that keep variance (He) are 4 to 9 times as large: what is
+               learned is then small beside them, and truncated SVD finds no low rank (digits: .94 -> .66)
+    dropout  : share that is dropped after fc6 and fc7 in training (authors: 0.5); at 0 there is no dropout layer
     returns  : module float32 (R, channels, g, g) -> (R, D), after its ReLU; and D
     """
     if backbone.name in LAST_BLOCK:

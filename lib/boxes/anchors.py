@@ -1,99 +1,102 @@
-"""Anchors: the reference boxes of the region proposal network (Faster R-CNN paper §3.1.1; generate_anchors.py).
+"""Grids of anchors: the same few reference boxes at every cell of one map (RPN) or of several (SSD, RetinaNet).
 
-A anchors at a cell, H W cells of the map. Boxes are float32 x1 y1 x2 y2 in pixels of the resized image, 0-based, half-open.
+L levels, A anchors at a cell of a level, H W cells of its map, N anchors in all. Boxes are float32 x1 y1 x2 y2 in
+pixels of the resized image, 0-based, half-open.
 """
 
-import math
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lib.boxes.boxes import Boxes
-from lib.stage.params import Settings
+
+Sizes = Sequence[tuple[int, int]]  # height and width of each level's map, in cells
 
 
-class Anchors(Settings):
-    """Block `faster.anchors`.
+@dataclass(frozen=True)
+class Level:
+    """The anchors of one map.
 
-    scales : sides of the square anchors, pixels of the resized image (paper: 128, 256, 512; COCO: 64 too)
-    ratios : height / width (paper: 0.5, 1, 2)
-    base   : side at which width and height are rounded to whole pixels before they are scaled (authors: 16)
-    centre : of the first cell's anchors, pixels (authors: the point 7.5 between inclusive corners, 8 here)
+    stride : pixels of the resized image from a cell to the next (SSD's last maps: 100, 300)
+    first  : float32 (A, 4), those of the cell in the upper left corner, in the order of the network's channels; they
+             may lie across the border
     """
 
-    scales: list[float] = Field(min_length=1)
-    ratios: list[float] = Field(min_length=1)
-    base: float = Field(gt=0)
-    centre: float
+    stride: float
+    first: Boxes
 
-    @property
-    def count(self) -> int:
-        """Anchors at a cell."""
-        return len(self.scales) * len(self.ratios)
-
-
-def at_first_cell(settings: Anchors) -> Boxes:
-    """float32 (A, 4): the anchors of the cell in the upper left corner, ratio by ratio, scales in their order in each.
-
-    Rounding comes before scaling, halves to even, as in the authors' code: ratio 0.5 is 23 x 12, not 22.6 x 11.3.
-    """
-    boxes = []
-    for ratio in settings.ratios:
-        width = round(math.sqrt(settings.base**2 / ratio))
-        height = round(width * ratio)
-        for scale in settings.scales:
-            half = np.array([width, height]) * (scale / settings.base / 2)
-            boxes.append([*(settings.centre - half), *(settings.centre + half)])
-    return np.array(boxes, np.float32)
+    def on_map(self, height: int, width: int) -> Boxes:
+        """float32 (H·W·A, 4) of a map of this size: its rows outermost, the anchors of a cell innermost."""
+        y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(self.stride)
+        shifts = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+        return np.asarray((shifts + self.first).reshape(-1, 4), np.float32)
 
 
-def on_map(first: Boxes, height: int, width: int, stride: int) -> Boxes:
-    """The anchors of a whole map.
+class AnchorGrid:
+    """The anchors of all levels, level after level. Threads may share one.
 
-    first   : float32 (A, 4) from `at_first_cell`;  stride : pixels between cells
-    returns : float32 (H·W·A, 4), rows of the map outermost, anchors of a cell innermost
-    """
-    y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(stride)
-    shifts = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
-    return np.asarray((shifts + first).reshape(-1, 4), np.float32)
-
-
-def inside(anchors: Boxes, width: float, height: float) -> NDArray[np.int64]:
-    """int64 (I,): which anchors lie wholly inside the image, ascending. Only these are trained (paper §3.1.2)."""
-    return np.flatnonzero(
-        (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
-    )
-
-
-class AnchorMaps:
-    """`on_map` by map size; the last few are kept, since most images of a set have the same few sizes.
-
-    Threads may share one.
+    The last few grids are kept by the maps' sizes, since most images of a set have the same few sizes.
     """
 
     kept = 16
 
-    def __init__(self, settings: Anchors, stride: int) -> None:
-        self.settings, self.stride = settings, stride
-        self._first = at_first_cell(settings)
-        self._maps: OrderedDict[tuple[int, int], Boxes] = OrderedDict()
+    def __init__(self, levels: Sequence[Level]) -> None:
+        self.levels = tuple(levels)
+        self._grids: OrderedDict[tuple[tuple[int, int], ...], Boxes] = OrderedDict()
         self._lock = Lock()
 
-    def __call__(self, height: int, width: int) -> Boxes:
-        """float32 (H·W·A, 4), not to be written to."""
+    @property
+    def per_cell(self) -> tuple[int, ...]:
+        """Anchors at a cell of each level."""
+        return tuple(len(level.first) for level in self.levels)
+
+    def sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Height and width of each level's map of a resized image, where the network rounds up: ceil(side / stride)."""
+        return [(int(-(-height // level.stride)), int(-(-width // level.stride))) for level in self.levels]
+
+    def __call__(self, sizes: Sizes) -> Boxes:
+        """float32 (N, 4), not to be written to.
+
+        sizes : of each level's map, as the network gives them or `sizes` counts them; a map may have 0 cells
+        Raises ValueError where they are not as many as the levels.
+        """
+        key = self._checked(sizes)
         with self._lock:
-            if (height, width) not in self._maps:
-                anchors = on_map(self._first, height, width, self.stride)
+            if key not in self._grids:
+                maps = [level.on_map(*size) for level, size in zip(self.levels, key, strict=True)]
+                anchors = np.concatenate(maps) if len(maps) > 1 else maps[0]
                 anchors.flags.writeable = False
-                self._maps[height, width] = anchors
-                if len(self._maps) > self.kept:
-                    self._maps.popitem(last=False)
-            self._maps.move_to_end((height, width))
-            return self._maps[height, width]
+                self._grids[key] = anchors
+                if len(self._grids) > self.kept:
+                    self._grids.popitem(last=False)
+            self._grids.move_to_end(key)
+            return self._grids[key]
 
     def of_image(self, width: int, height: int) -> Boxes:
-        """The anchors for a resized image of this size: its map has ceil(side / stride) cells a side."""
-        return self(-(-height // self.stride), -(-width // self.stride))
+        """float32 (N, 4) for a resized image of this size, see `sizes`; not to be written to."""
+        return self(self.sizes(width, height))
+
+    def counts(self, sizes: Sizes) -> list[int]:
+        """Anchors of each level, by which outputs that stand level after level are split."""
+        checked = self._checked(sizes)
+        return [height * width * count for (height, width), count in zip(checked, self.per_cell, strict=True)]
+
+    def level_of(self, sizes: Sizes) -> NDArray[np.int64]:
+        """int64 (N,): the level of each anchor, from 0."""
+        return np.repeat(np.arange(len(self.levels)), self.counts(sizes))
+
+    def _checked(self, sizes: Sizes) -> tuple[tuple[int, int], ...]:
+        if len(sizes) != len(self.levels):
+            raise ValueError(f"{len(sizes)} maps for {len(self.levels)} levels of anchors")
+        return tuple((int(height), int(width)) for height, width in sizes)
+
+
+def inside(anchors: Boxes, width: float, height: float) -> NDArray[np.int64]:
+    """int64 (I,): which anchors lie wholly inside the image, ascending. RPN trains only these (Faster R-CNN §3.1.2)."""
+    return np.flatnonzero(
+        (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
+    )

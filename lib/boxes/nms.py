@@ -7,6 +7,7 @@ goes if its IoU with one taken before is **above** the threshold. R boxes.
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.ops import nms as suppress
 
 from lib.boxes.boxes import Boxes
@@ -32,11 +33,31 @@ def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray
     solid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
     rows = np.flatnonzero(solid)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    # Ranks instead of scores: no ties are left for the kernel to break its own way.
-    ranks = torch.arange(len(rows), 0, -1, dtype=torch.float32)
-    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded alike, 3/10 is above it.
-    kept = suppress(torch.from_numpy(corners[rows]), ranks, float(np.float32(threshold)))
+    kept = survivors(torch.from_numpy(corners[rows]), threshold)
     return rows[kept.numpy()].astype(np.int64)
+
+
+def survivors(boxes: Tensor, threshold: float, most: int | None = None) -> Tensor:
+    """Rows that survive among boxes that are sorted already, on their device.
+
+    boxes     : float32 (R, 4)  the best first, of finite corners and with area; R may be 0
+    threshold : as in `nms`;  most : survivors wanted, the first; None: all
+    returns   : int64, ascending
+
+    What survives among the first so many boxes does not depend on the others: so NMS, quadratic in them, sees as few as
+    will do.
+    """
+    # Ranks instead of scores: no ties are left for the kernel to break its own way.
+    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32, device=boxes.device)
+    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded alike, 3/10 is above it.
+    limit = float(np.float32(threshold))
+    wanted = len(boxes) if most is None else most
+    seen = 4 * wanted
+    while True:
+        kept = suppress(boxes[:seen], ranks[:seen], limit)
+        if len(kept) >= wanted or seen >= len(boxes):
+            return kept[:wanted]
+        seen *= 2
 
 
 def _broken(row: int, score: float) -> Fault:

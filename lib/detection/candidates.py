@@ -12,34 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
-from lib.boxes.boxes import Boxes, clip
+from lib.boxes.boxes import clip
 from lib.boxes.nms import nms_per_class
+from lib.boxes.selection import Scored, Selection
 from lib.detection.shortlist import Shortlist
-from lib.linear.files import Refine
-from lib.stage.params import Settings
 from lib.storage import checkpoint, tables
 
 PIECE = 8  # images whose boxes are written together
 SCHEMA = pa.schema([("image_id", pa.string()), ("label", pa.int64()), *list(tables.PROPOSALS)[1:]])
-
-
-class Selection(Settings):
-    """Which scored regions become detections.
-
-    per_image  : most boxes of a class in an image before NMS (R-CNN: 100)
-    per_set    : most boxes of a class in the set, times the number of images (R-CNN: 40); null for no limit
-    floor      : least score; null for none (R-CNN: none)
-    nms        : IoU above which a better box of the class suppresses (R-CNN: 0.3)
-    nms_before : the same among the regions before they are moved; null for none (SPPnet: 0.3)
-    """
-
-    per_image: int = Field(ge=1)
-    per_set: int | None = Field(ge=1)
-    floor: float | None
-    nms: float = Field(ge=0, le=1)
-    nms_before: float | None = Field(ge=0, le=1)
 
 
 class Candidates:
@@ -58,14 +39,9 @@ class Candidates:
             self._shortlist.load_state_dict({name: value.numpy() for name, value in state["shortlist"].items()})
         self._next = self.done
 
-    def add(
-        self, image_id: str, size: tuple[int, int], boxes: Boxes, scores: NDArray[np.float32], refine: Refine
-    ) -> None:
-        """The regions of the next image.
-
-        size   : width and height, to which moved boxes are clipped;  boxes : float32 (R, 4)
-        scores : float32 (R, C), minus infinity where there is no score;  refine : moves the boxes that are kept
-        """
+    def add(self, image_id: str, size: tuple[int, int], scored: Scored) -> None:
+        """What the detector returned for the next image. size : width and height, to which moved boxes are clipped."""
+        boxes, scores = scored.boxes, scored.scores
         kept: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         for label in range(len(self._classes)):
             rows = np.flatnonzero(np.isfinite(scores[:, label]))
@@ -75,7 +51,7 @@ class Candidates:
             rows = rows[self._shortlist.keep(label, scores[rows, label])]
             kept.append((rows, np.full(len(rows), label)))
         rows, labels = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        moved = clip(refine(rows, labels, boxes[rows]), *size)
+        moved = clip(scored.refine(rows, labels, boxes[rows]), *size)
         frame = pd.DataFrame(moved, columns=tables.BOX).assign(score=scores[rows, labels], label=labels)
         self._waiting.append(frame.assign(image_id=image_id))
         self._next += 1
@@ -92,7 +68,7 @@ class Candidates:
         return self._scratch / f"candidates-{start:07d}.parquet"
 
     def write(self, path: Path) -> int:
-        """Drops what the final thresholds deny, applies NMS, writes the detections; returns their number."""
+        """Drops what the final thresholds deny, applies NMS and `most`, writes the detections; returns their number."""
         total = 0
         with tables.Writer(path, tables.DETECTIONS) as writer:
             for start in range(0, self._images, PIECE):
@@ -110,4 +86,5 @@ class Candidates:
             good[labels == label] = self._shortlist.survives(int(label), scores[labels == label])
         rows, labels, scores = rows[good], labels[good], scores[good]
         rows = rows.assign(**{"class": [self._classes[label] for label in labels]})
-        return rows.iloc[nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)][tables.DETECTIONS.names]
+        kept = nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)[: self._selection.most]
+        return rows.iloc[kept][tables.DETECTIONS.names]

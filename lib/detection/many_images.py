@@ -6,31 +6,32 @@ R regions of an image, C classes.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
+from lib.boxes.selection import Scored
 from lib.detection.candidates import Candidates
 from lib.images.decode import Image
-from lib.linear.files import Refine
 from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
 
-Scored = tuple[Boxes, NDArray[np.float32], Refine]
-
 
 class Detector(Protocol):
-    """What `lib/detectors/METHOD.py` calls `Detector`: read-only, may be called from several threads."""
+    """What each folder of lib/detectors calls `Detector`: read-only, may be called from several threads.
+
+    classes : names, in the order of the scores;  wants_proposals : it scores given regions, and does not find its own
+    """
 
     classes: list[str]
     wants_proposals: bool
 
-    def prepare(self, image: Image, boxes: Boxes | None) -> Any:
-        """The part that needs no network. boxes : float32 (R, 4), or None where the detector makes its own regions."""
+    def prepare(self, image: Image, proposals: Any, /) -> Any:
+        """The part that needs no network.
 
-    def __call__(self, prepared: Any) -> Scored:
-        """Boxes float32 (R, 4), scores float32 (R, C) with minus infinity for "no score", and the boxes' `refine`."""
+        image : uint8 (H, W, 3);  proposals : float32 (R, 4) of the image, or None where the detector wants none
+        """
+
+    def __call__(self, prepared: Any, /) -> Scored:
+        """What the detector says of an image, see `Scored`."""
 
 
 def detect(
@@ -40,27 +41,30 @@ def detect(
     regions: Callable[[str, Image], Boxes] | None,
     candidates: Candidates,
     clock: Clock,
-    place: Device,
+    device: Device,
     workers: int,
 ) -> Iterator[str]:
     """Gives the candidates of the images `todo`, in order, to `candidates`; yields each image's key when it is done.
 
     The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
 
-    read    : the decoded image of a key;  regions : its proposals, None where the detector makes its own
+    read    : the decoded image of a key;  regions : its proposals, asked for only where the detector wants them
     workers : images at once, where the device allows it; the result does not depend on it
+    Raises ValueError for a detector that wants proposals where there are none.
     """
+    if detector.wants_proposals and regions is None:
+        raise ValueError("the detector wants proposals, and none are given")
 
     def scored(image_id: str) -> tuple[str, tuple[int, int], Scored]:
         with clock("decode"):
             image = read(image_id)
-        boxes = None if regions is None else regions(image_id, image)
+        boxes = regions(image_id, image) if regions is not None and detector.wants_proposals else None
         return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
 
     if todo:
         scored(todo[0])
         clock.reset()
-    for image_id, size, (boxes, scores, refine) in ahead(scored, todo, *place.side_by_side(workers)):
+    for image_id, size, found in ahead(scored, todo, *device.side_by_side(workers)):
         with clock("select"):
-            candidates.add(image_id, size, boxes, scores, refine)
+            candidates.add(image_id, size, found)
         yield image_id

@@ -38,13 +38,13 @@ class Row:
         proposing = {} if key == self.settings else {key: self.module.Proposing}
         return {self.settings: self.module.Detect, **proposing}
 
-    def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], place: Device, clock: Clock) -> Detector:
+    def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], device: Device, clock: Clock) -> Detector:
         """The detector, its models loaded.
 
-        files : by role;  params : checked values of `reads`;  place : where to run;  clock : takes the time of each part
+        files : by role;  params : checked values of `reads`;  device : where to run;  clock : takes the time of each part
         """
         blocks = [params[key] for key in self.reads()]
-        made: Detector = self.module.Detector(files, *blocks, place, clock)
+        made: Detector = self.module.Detector(files, *blocks, device, clock)
         return made
 
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import Boxes, clip, iou
 from lib.boxes.nms import nms, nms_per_class
-from lib.detection.candidates import Selection
-from lib.detection.many_images import Scored
+from lib.boxes.selection import Scored, Selection
 from lib.detection.shortlist import Shortlist
 
-KEPT, UNUSED = -1, -2
+KEPT, UNUSED, SURPLUS = -1, -2, -3
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,10 @@ class Trace:
     """regions, scores : float32 (R, 4) and (R, C), minus infinity for "no score"
     rows, labels    : int64 (K,) region and class of each candidate, by descending score
     boxes           : float32 (K, 4) moved and clipped
-    remover         : int64 (K,) the candidate that suppressed it; KEPT: a detection; UNUSED: a box without area
+    remover         : int64 (K,) the candidate that suppressed it; KEPT: a detection; UNUSED: a box without area;
+                      SURPLUS: survived NMS, but `most` others of the image, of whatever class, come before it
     counts          : how many regions under a class were left after each step, in order
+    level           : int64 (R,) of the map that each region comes from, None where there is one map
     """
 
     regions: Boxes
@@ -34,6 +35,7 @@ class Trace:
     boxes: Boxes
     remover: NDArray[np.int64]
     counts: dict[str, int]
+    level: NDArray[np.int64] | None = None
 
 
 def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
@@ -41,7 +43,7 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
 
     scored : what the detector returned;  size : width and height;  selection : as for the set, of one image
     """
-    regions, scores, refine = scored
+    regions, scores = scored.boxes, scored.scores
     floor = -np.inf if selection.floor is None else selection.floor
     shortlist = Shortlist(scores.shape[1], selection.per_image, selection.per_set, floor)
     rows_of, counts = [], {"scored": 0, "nms before": 0, "best of the image": 0}
@@ -58,17 +60,21 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
         rows_of.append(rows)
     labels = np.repeat(np.arange(len(rows_of)), [len(rows) for rows in rows_of])
     rows = np.concatenate([np.empty(0, np.int64), *rows_of])
-    boxes = clip(refine(rows, labels, regions[rows]), *size)
+    boxes = clip(scored.refine(rows, labels, regions[rows]), *size)
     order = np.argsort(-scores[rows, labels], kind="stable")
     rows, labels, boxes = rows[order], labels[order], boxes[order]
     remover = np.full(len(rows), UNUSED, np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         remover[mine] = _removers(boxes[mine], scores[rows[mine], label], selection.nms, mine)
-    counts["nms"] = int((remover == KEPT).sum())
+    survivors = np.flatnonzero(remover == KEPT)
+    counts["nms"] = len(survivors)
     if selection.nms_before is None:
         del counts["nms before"]
-    return Trace(regions, scores, rows, labels, boxes, remover, counts)
+    if selection.most is not None:
+        remover[survivors[selection.most :]] = SURPLUS
+        counts["best of all classes"] = min(len(survivors), selection.most)
+    return Trace(regions, scores, rows, labels, boxes, remover, counts, scored.level)
 
 
 def _removers(
@@ -104,10 +110,12 @@ def _detection(found: Trace, one: int, classes: list[str]) -> dict[str, object]:
     scores = found.scores[row]
     removed = np.flatnonzero(found.remover == one)
     overlaps = iou(found.boxes[removed], found.boxes[[one]])[:, 0]
+    level = {} if found.level is None else {"level": int(found.level[row])}
     return {
         "class": classes[label],
         "score": float(scores[label]),
         "region": int(row),
+        **level,
         "before": _corners(found.regions[row]),
         "box": _corners(found.boxes[one]),
         "moved_iou": round(float(iou(found.regions[[row]], found.boxes[[one]])[0, 0]), 3),

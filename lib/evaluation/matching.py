@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.boxes.boxes import Boxes, area, iou
+from lib.boxes.assign import nearest
+from lib.boxes.boxes import Boxes, area
 from lib.evaluation.inputs import Inputs
 
 RIGHT, IGNORED, WRONG = 1, 0, -1
@@ -47,9 +48,8 @@ def match(inputs: Inputs, iou_threshold: float = 0.5, strict: bool = False) -> M
         ordinary, crowd = objs[~objects.crowd[objs]], objs[objects.crowd[objs]]
         boxes = detections.boxes[dets]
         if len(ordinary):
-            overlaps = iou(boxes, objects.boxes[ordinary])
-            first = overlaps.argmax(axis=1)  # the lowest object number on ties
-            best[dets], overlap[dets] = ordinary[first], overlaps[np.arange(len(dets)), first]
+            first, overlap[dets] = nearest(boxes, objects.boxes[ordinary])  # the lowest object number on ties
+            best[dets] = ordinary[first]
         if len(crowd):
             covered[dets] = _coverage(boxes, objects.boxes[crowd]).max(axis=1)
 

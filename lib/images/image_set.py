@@ -42,7 +42,7 @@ def open_image(root: str, image_id: str, content: str, transpose: bool) -> Image
     return decode(data, image_id, transpose)
 
 
-class Photographs:
+class ImageSet:
     """Images and objects of the splits asked for.
 
     root        : the data root, under which image_id is a path

@@ -1,8 +1,8 @@
 """Class-wise ridge regression from features to boxes (R-CNN paper, appendix C; SPPnet; the authors' code).
 
-Of a class with more samples than features, sums stream, so memory does not grow with the samples: with X the features and a
-last column of ones, the fit needs XᵀX, whose last row holds the column sums, and XᵀY. Of a class with fewer, the rows are
-kept and XXᵀ is solved: the same numbers from a smaller system.
+Of a class with more samples than features only sums are kept, so memory does not grow with the samples: with X the
+features and a last column of ones, the fit needs XᵀX, whose last row holds the column sums, and XᵀY. Of a class
+with fewer, the rows are kept and XXᵀ is solved: the same numbers from a smaller system.
 
 C classes, R boxes, D features.
 """
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
-from lib.boxes.boxes import Boxes, iou
+from lib.boxes.assign import POSITIVE, assign
+from lib.boxes.boxes import Boxes
 from lib.boxes.coding import LARGEST_LOG, decode, encode
 from lib.linear.feature_norm import refuse_non_finite
 
-BLOCK = 1024  # rows that wait before they are multiplied in
+BLOCK = 1024  # rows that are buffered before they are added to the sums
 
 
 def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -28,29 +29,30 @@ def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int
     boxes     : float32 (R, 4)  the objects themselves included, as in the original; they teach "do not move"
     objects   : float32 (S, 4)  of all classes; a sample belongs to the class of its object
     more_than : IoU with the best object must be above it: R-CNN 0.6, SPPnet 0.5
-    returns   : int64 (n,) rows of boxes, ascending; int64 (n,) their objects: largest IoU, first of equals
+    returns   : int64 (n,) rows of boxes, ascending; int64 (n,) their objects: largest IoU, ties go to the first
     """
-    if len(objects) == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    overlaps = iou(boxes, objects)
-    rows = np.flatnonzero(overlaps.max(axis=1) > more_than)
-    return rows, overlaps[rows].argmax(axis=1)
+    assigned = assign(boxes, objects, more_than, more_than, best="none", strict=True)
+    rows = np.flatnonzero(assigned.label == POSITIVE)
+    return rows, assigned.object[rows]
 
 
 def ridge_bytes(samples: Sequence[int], features: int) -> int:
-    """Memory of a `BoxRidge` for classes of so many samples while it fits: their rows or matrices, and the work on one."""
+    """Memory of a `BoxRidge` while it fits classes of these samples: rows or matrices of all, and the work on one."""
     width = features + 1
-    held = [4 * width * min(count, BLOCK) + 8 * width**2 if count > width else 4 * width * count for count in samples]
+    stored = [4 * width * min(count, BLOCK) + 8 * width**2 if count > width else 4 * width * count for count in samples]
     work = [8 * width**2 if count > width else 8 * count * (width + 2 * count) for count in samples]
-    return sum(held) + max(work, default=0)
+    return sum(stored) + max(work, default=0)
 
 
 def class_groups(samples: Sequence[int], features: int, limit: int) -> list[range]:
-    """The classes in consecutive groups, one pass over the features each, none above `limit` bytes if one class is not."""
+    """The classes in consecutive groups, one pass over the features each.
+
+    No group needs more than `limit` bytes, unless a single class does.
+    """
     groups: list[range] = []
     for label in range(len(samples)):
         wider = range(groups[-1].start if groups else 0, label + 1)
-        if groups and ridge_bytes([samples[one] for one in wider], features) <= limit:
+        if groups and ridge_bytes([samples[index] for index in wider], features) <= limit:
             groups[-1] = wider
         else:
             groups.append(range(label, label + 1))
@@ -108,12 +110,12 @@ class BoxRidge:
     """
 
     def __init__(self, samples: Sequence[int], features: int) -> None:
-        self._classes = [_OneClass(int(count), features + 1) for count in samples]
+        self._classes = [_ClassRidge(int(count), features + 1) for count in samples]
 
     def add(
         self, features: NDArray[np.float32], boxes: Boxes, objects: Boxes, labels: NDArray[np.integer]
     ) -> None:
-        """Samples of one image, chosen by `pair`.
+        """Samples of one image, from `pair`.
 
         features : float32 (R, D), scaled; boxes, objects : float32 (R, 4); labels : int (R,) classes
         """
@@ -129,19 +131,20 @@ class BoxRidge:
         penalty   : on the squared weights, the bias among them, against the **sum** of squared errors;
                     R-CNN 1000, SPPnet 4000
         whitening : added to the variances of the targets before their inverse root is taken
-        raises    : ValueError where a class got another number of samples than was said
+        raises    : ValueError where a class got another number of samples than announced
 
         The authors whiten the targets before the fit and undo it after. While the four columns share one
         penalty and all samples are used, this changes nothing but rounding.
         """
-        maps = np.stack([one.fit(penalty, whitening) for one in self._classes])
-        samples = np.array([one.count for one in self._classes], np.int64)
+        maps = np.stack([ridge.fit(penalty, whitening) for ridge in self._classes])
+        samples = np.array([ridge.count for ridge in self._classes], np.int64)
         return BoxRegressors(maps[:, :-1].astype(np.float32), maps[:, -1].astype(np.float32), samples)
 
 
-class _OneClass:
-    """The samples of a class, X (n, W) with a last column of ones and Y (n, 4): all rows of X where they are no more than
-    its columns, else the sum XᵀX, so that memory does not grow with the samples.
+class _ClassRidge:
+    """The samples of a class, X (n, W) with a last column of ones and Y (n, 4).
+
+    X is kept where n <= W; otherwise the sum XᵀX is, so that memory does not grow with the samples.
     """
 
     def __init__(self, count: int, width: int) -> None:
@@ -155,17 +158,18 @@ class _OneClass:
 
     def add(self, features: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
         if self._done + len(features) > self.count:
-            raise ValueError(f"more than the {self.count} samples that were said")
+            raise ValueError(f"more than the {self.count} samples announced")
         self._y[self._done : self._done + len(features)] = targets
         while len(features):
             part = features[: len(self._x) - self._filled]
             self._x[self._filled : self._filled + len(part), :-1] = part
-            self._filled, self._done, features = self._filled + len(part), self._done + len(part), features[len(part) :]
+            self._filled, self._done = self._filled + len(part), self._done + len(part)
+            features = features[len(part) :]
             if self._xx is not None and self._filled == len(self._x):
                 self._multiply(self._xx)
 
     def _multiply(self, xx: NDArray[np.float64]) -> None:
-        """Adds the rows that wait to the sums."""
+        """Adds the buffered rows to the sums."""
         x = self._x[: self._filled].astype(np.float64)
         # In place: a lower triangle in Fortran's order is our upper one.
         dsyrk(1.0, x.T, beta=1.0, c=xx.T, lower=1, overwrite_c=1)
@@ -175,7 +179,7 @@ class _OneClass:
     def fit(self, penalty: float, whitening: float) -> NDArray[np.float64]:
         """(W, 4): deltas = [features 1] @ it; zeros without samples."""
         if self._done != self.count:
-            raise ValueError(f"{self._done} samples, where {self.count} were said")
+            raise ValueError(f"{self._done} samples, where {self.count} were announced")
         if not self.count:
             return np.zeros_like(self._xy)
         mean = self._y.mean(0)

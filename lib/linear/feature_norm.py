@@ -1,7 +1,7 @@
 """One factor that brings the features of a layer to a given mean norm (R-CNN authors' feature statistics).
 
-It is a single number for the whole layer, taken from the training images and stored with the model: neither a
-normalisation of each sample nor of each dimension. C of the SVM and the ridge penalty presume it.
+It is a single number for the whole layer, measured on the training images and stored with the model: neither each
+sample nor each dimension is normalised. C of the SVM and the ridge penalty presume it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lib.storage.shards import Reader
 
 
 class NormSample(Settings):
-    """What the features of a layer are scaled to, and on which sample that is measured.
+    """The mean norm that the features of a layer are scaled to, and the sample on which it is measured.
 
     target        : mean norm after scaling (authors: 20)
     images, boxes : random training images, and random regions in each (authors: 200 and 200)
@@ -28,7 +28,7 @@ class NormSample(Settings):
 
 
 def measure(features: Reader, layer: str, image_ids: Sequence[str], sample: NormSample, seed: int) -> float:
-    """The factor that brings a stored layer to the mean norm asked for; a multiplier for every feature."""
+    """The factor that brings a stored layer to the target mean norm; a multiplier for every feature."""
     norm = FeatureNorm(sample.boxes, seed)
     for image in sampled_images(len(image_ids), sample.images, seed):
         norm.add(int(image), features.read(layer, image_ids[image]))
@@ -37,12 +37,12 @@ def measure(features: Reader, layer: str, image_ids: Sequence[str], sample: Norm
 
 def refuse_non_finite(features: NDArray[np.floating], where: str) -> None:
     """Raises InputError if a row of features, any float type (R, D), holds a NaN or an infinity."""
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if bad.size:
+    non_finite = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if non_finite.size:
         fault = Fault(
             kind="non-finite feature",
-            where=f"{where}, row {bad[0]}",
-            problem=f"NaN or infinity among its features, in {bad.size} of {len(features)} rows",
+            where=f"{where}, row {non_finite[0]}",
+            problem=f"NaN or infinity among its features, in {non_finite.size} of {len(features)} rows",
             allowed="finite numbers",
             remedy="The network diverged: train it again with a lower learning rate",
         )
@@ -54,14 +54,14 @@ def sampled_images(images: int, most: int = 200, seed: int = 3) -> NDArray[np.in
 
     returns : int64 (min(most, images),)  distinct, ascending, so that stored features are read in order
     """
-    chosen = np.random.default_rng(seed).permutation(images)[:most]
-    return np.sort(chosen).astype(np.int64)
+    sample = np.random.default_rng(seed).permutation(images)[:most]
+    return np.sort(sample).astype(np.int64)
 
 
 class FeatureNorm:
     """Mean Euclidean norm of up to `boxes` random rows of each image, streaming.
 
-    Which rows are drawn depends on the seed and the image's number alone, not on the order of the images.
+    Which rows are sampled depends on the seed and the image's number alone, not on the order of the images.
     """
 
     def __init__(self, boxes: int = 200, seed: int = 3) -> None:

@@ -3,7 +3,7 @@
 R regions of an image, C classes, D features.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.boxes.boxes import Boxes
+from lib.boxes.selection import Refine
 from lib.linear.box_ridge import BoxRegressors
 from lib.stage.errors import Fault, InputError
 from lib.storage import checkpoint
 
 Rows = Mapping[str, NDArray[np.float32]]
-Refine = Callable[[NDArray[np.int64], NDArray[np.int64], Boxes], Boxes]
-
-
-def unmoved(rows: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes) -> Boxes:
-    """The `Refine` of a detector without regressors."""
-    return boxes
 
 
 def save_classifiers(
@@ -69,7 +63,7 @@ class Regressors:
     def refine(self, rows: Rows) -> Refine:
         """The function (rows int64 (K,), labels int64 (K,) from 0, boxes (K, 4)) -> moved boxes (K, 4)."""
         features = rows[self._layer]
-        return lambda chosen, labels, boxes: self._fitted.predict(features[chosen] * self._scale, boxes, labels)
+        return lambda selected, labels, boxes: self._fitted.predict(features[selected] * self._scale, boxes, labels)
 
 
 def _tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """One linear SVM per class, with one pass of hard-negative mining (R-CNN paper §2.3, the authors' trainer).
 
-Positives of a class are its objects alone. Negatives are all boxes whose IoU with each of them
-is below 0.3, objects of other classes among them. All classes advance together, so each image is read once.
+Positives of a class are its objects alone. Negatives are all boxes whose IoU with each of them is
+below 0.3, objects of other classes among them. All classes advance together, so each image is read once.
 
 C classes, R boxes of an image, D features.
 """
@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from lib.linear.feature_norm import refuse_non_finite
-from lib.linear.negative_pool import NegativePool
+from lib.linear.negative_cache import NegativeCache
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 
@@ -32,8 +32,8 @@ class SvmSettings(Settings):
     positive_weight : factor on the losses of positives
     negative_iou    : only boxes with a smaller IoU with every object of the class, or none, are negatives
     hard_threshold  : boxes scoring above it enter the cache
-    evict_threshold : cached boxes scoring below it after a training leave
-    retrain_after   : a class trains again once more than this many boxes came in
+    evict_threshold : cached boxes scoring below it after a training leave the cache
+    retrain_after   : a class trains again once more than this many boxes entered the cache
     max_negatives   : most negatives of one class in one training
     tol, max_iter   : liblinear's stopping tolerance and its most sweeps over the samples
     """
@@ -57,20 +57,20 @@ def fit_bytes(samples: int, features: int) -> int:
     return 24 * samples * features + 64 * samples
 
 
-def mining_bytes(positives: int, own: int, pooled: int, negatives: int, features: int) -> int:
-    """Memory while one class trains: float32 rows of all positives, of the pool and of the class's negatives, and `fit`.
+def mining_bytes(positives: int, own: int, cached: int, negatives: int, features: int) -> int:
+    """Memory while one class trains: float32 rows of all positives, of the cache and of its own negatives, and `fit`.
 
-    positives : of all classes;  own : of this class;  pooled : rows of the pool;  negatives : of this class, of these
+    positives : of all classes;  own : of this class;  cached : rows of the cache;  negatives : those of this class
     """
-    return 4 * features * (positives + pooled + negatives) + fit_bytes(own + negatives, features)
+    return 4 * features * (positives + cached + negatives) + fit_bytes(own + negatives, features)
 
 
 def require_memory(need: int, limit: float, where: str) -> None:
     """Raises InputError where `need` bytes are more than `limit` bytes."""
     if need > limit:
-        found = f"needs {need / 2**30:.2f} GiB of memory, compute.memory_gib allows {limit / 2**30:.2f}"
+        problem = f"needs {need / 2**30:.2f} GiB of memory, compute.memory_gib allows {limit / 2**30:.2f}"
         remedy = f"Set compute.memory_gib to {math.ceil(need / 2**29) / 2} or more, or lower svm.max_negatives"
-        raise InputError([Fault("too little memory", where, found, "", remedy)])
+        raise InputError([Fault("too little memory", where, problem, "", remedy)])
 
 
 def by_class(
@@ -81,12 +81,12 @@ def by_class(
     parts : labels int64 (K,) from 0 and features float32 (K, D) of an image's objects; K may be 0
     A class without objects has P = 0. Raises InputError where there is no object at all.
     """
-    found = [(labels, rows) for labels, rows in parts if len(labels)]
-    if not found:
+    filled = [(labels, rows) for labels, rows in parts if len(labels)]
+    if not filled:
         fault = Fault("no objects", "the training splits", "hold no object of any class", "at least one",
                       "Change splits.train, or keep objects marked difficult")
         raise InputError([fault])
-    labels, rows = (np.concatenate(column) for column in zip(*found, strict=True))
+    labels, rows = (np.concatenate(column) for column in zip(*filled, strict=True))
     return {name: rows[labels == label] for label, name in enumerate(classes)}
 
 
@@ -104,14 +104,8 @@ def fit(
     samples[: len(positives)], samples[len(positives) :] = positives, negatives
     signs = np.where(np.arange(len(samples)) < len(positives), 1, -1)
     machine = LinearSVC(
-        loss="hinge",
-        dual=True,
-        C=settings.C,
-        intercept_scaling=settings.bias,
-        class_weight={1: settings.positive_weight},
-        tol=settings.tol,
-        max_iter=settings.max_iter,
-        random_state=seed,
+        loss="hinge", dual=True, C=settings.C, intercept_scaling=settings.bias,
+        class_weight={1: settings.positive_weight}, tol=settings.tol, max_iter=settings.max_iter, random_state=seed,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the caller learns the number of sweeps
@@ -129,7 +123,7 @@ class Miner:
 
     Afterwards `weights` float32 (C, D), `bias` float32 (C,) and `trained` bool (C,) are the model. A class
     without positives stays untrained, its weights zero; `notes` says so. `log` int64 (L, 7) has a row per
-    training, columns `LOG_COLUMNS`: image, class, negatives trained on, boxes that came in since the last
+    training, columns `LOG_COLUMNS`: image, class, negatives trained on, boxes that entered since the last
     training, negatives dropped for `max_negatives` before it, negatives evicted after it, liblinear's sweeps.
     """
 
@@ -141,7 +135,8 @@ class Miner:
         if len(widths) != 1:
             raise ValueError(f"positives must all be (P, D) with one D, found D in {sorted(widths)}.")
         features = widths.pop()
-        self.classes, self.settings, self._seed, self._memory = list(classes), settings, seed, memory
+        self.classes, self.settings = list(classes), settings
+        self._seed, self._memory = seed, memory
         none = np.empty((0, features), np.float32)
         self._positives = [np.asarray(positives.get(name, none), np.float32) for name in classes]
         for name, rows in zip(self.classes, self._positives, strict=True):
@@ -150,7 +145,7 @@ class Miner:
         self.bias = np.zeros(len(classes), np.float32)
         self.trained = np.zeros(len(classes), bool)
         self.log = np.empty((0, len(LOG_COLUMNS)), np.int64)
-        self.pool = NegativePool(features, len(classes))
+        self.cache = NegativeCache(features, len(classes))
         self._added = np.zeros(len(classes), np.int64)
 
     @property
@@ -174,38 +169,39 @@ class Miner:
         overlaps : float32 (R, C) from `boxes.class_overlaps`; an object has 1 with its own class
         last     : this is the last image; every class that holds negatives trains once more
 
-        A class that is not trained yet takes every negative and trains at once. So it goes on the first
-        image, as in the original, and later for a class that found no negatives there. R may be 0.
+        A class that is not trained yet takes every negative and trains at once: on the first image, as in the
+        original, or on a later one if the class had no negatives there. R may be 0.
         """
         features = np.ascontiguousarray(features, np.float32)
         refuse_non_finite(features, f"image {image}")
         hard = ~self.trained | (self.scores(features) > self.settings.hard_threshold)
         wanted = hard & ((overlaps < self.settings.negative_iou) | (overlaps == 0)) & (self.positives > 0)
-        self._added += self.pool.admit(image, features, wanted)
+        self._added += self.cache.admit(image, features, wanted)
         due = ~self.trained | (self._added > self.settings.retrain_after) | last
-        due &= self.pool.held.any(axis=0)
+        due &= self.cache.held.any(axis=0)
         for label in np.flatnonzero(due):
             self._train(image, int(label))
         if due.any():
-            self.pool.compact()
+            self.cache.compact()
 
     def _train(self, image: int, label: int) -> None:
-        held = np.flatnonzero(self.pool.held[:, label])
-        negatives = self.pool.rows[held]
+        held = np.flatnonzero(self.cache.held[:, label])
+        negatives = self.cache.rows[held]
         dropped = max(len(held) - self.settings.max_negatives, 0)
         if dropped:
-            # The hardest under the model so far stay, the earlier of equals.
+            # The hardest under the model so far stay; ties go to the first.
             order = np.argsort(-(negatives @ self.weights[label]), kind="stable")
             stay = np.sort(order[: self.settings.max_negatives])
-            self.pool.held[np.delete(held, stay), label] = False
+            self.cache.held[np.delete(held, stay), label] = False
             held, negatives = held[stay], negatives[stay]
         own, features = len(self._positives[label]), self.weights.shape[1]
-        need = mining_bytes(int(self.positives.sum()), own, len(self.pool), len(held), features)
+        need = mining_bytes(int(self.positives.sum()), own, len(self.cache), len(held), features)
         require_memory(need, self._memory, f"the SVM of {self.classes[label]}, {len(held)} negatives")
         weights, bias, sweeps = fit(self._positives[label], negatives, self.settings, self._seed)
-        self.weights[label], self.bias[label], self.trained[label] = weights, bias, True
+        self.weights[label], self.bias[label] = weights, bias
+        self.trained[label] = True
         evicted = held[negatives @ weights + bias < self.settings.evict_threshold]
-        self.pool.held[evicted, label] = False
+        self.cache.held[evicted, label] = False
         row = [image, label, len(held), self._added[label], dropped, len(evicted), sweeps]
         self.log = np.vstack([self.log, np.array([row], np.int64)])
         self._added[label] = 0
@@ -236,15 +232,16 @@ class Miner:
         return notes
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Plain arrays from which `load_state_dict` goes on with the same bytes; positives are not in it."""
-        own = {"weights": self.weights, "bias": self.bias, "trained": self.trained, "log": self.log, "added": self._added}
-        return {**{name: array.copy() for name, array in own.items()}, **self.pool.state_dict()}
+        """Plain arrays from which `load_state_dict` continues to the same bytes; without the positives."""
+        own = {"weights": self.weights, "bias": self.bias, "trained": self.trained}
+        own |= {"log": self.log, "added": self._added}
+        return {**{name: array.copy() for name, array in own.items()}, **self.cache.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Goes on where `state_dict` was taken; classes, positives and settings must be the same."""
+        """Continues where `state_dict` was taken; classes, positives and settings must be the same."""
         if state["weights"].shape != self.weights.shape:
             raise ValueError(f"state of (C, D) {state['weights'].shape}, expected {self.weights.shape}.")
         self.weights, self.bias = np.array(state["weights"], np.float32), np.array(state["bias"], np.float32)
         self.trained, self.log = np.array(state["trained"], bool), np.array(state["log"], np.int64)
         self._added = np.array(state["added"], np.int64)
-        self.pool.load_state_dict(state)
+        self.cache.load_state_dict(state)

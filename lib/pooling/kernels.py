@@ -10,7 +10,7 @@ from lib.compiled import kernel
 
 @kernel
 def _cell(value, scale):  # type: ignore[no-untyped-def]
-    """C's round of a coordinate in cells: half away from zero, in float32 throughout."""
+    """A coordinate in cells, rounded as C's round does: half away from zero, in float32 throughout."""
     scaled = value * scale
     whole = np.trunc(scaled)
     if abs(scaled - whole) >= np.float32(0.5):
@@ -28,15 +28,22 @@ def _edge(start, size, grid, part, limit):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _region(roi, scale):  # type: ignore[no-untyped-def]
+    """First column and row of a region (image, x1 y1 x2 y2) in cells, and how many it has; turned inside out it has one."""
+    last = np.float32(1)  # the last pixel lies one before the half-open end
+    x1, y1 = _cell(roi[1], scale), _cell(roi[2], scale)
+    across = max(_cell(roi[3] - last, scale) - x1 + 1, 1)
+    down = max(_cell(roi[4] - last, scale) - y1 + 1, 1)
+    return x1, y1, across, down
+
+
+@kernel
 def grid_max(maps, rois, scale, pooled):  # type: ignore[no-untyped-def]
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
-    one = np.float32(1)
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
-        across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
-        down = max(_cell(rois[r, 4] - one, scale) - y1 + 1, 1)
+        x1, y1, across, down = _region(rois[r], scale)
         for i in range(grid):
             top, bottom = _edge(y1, down, grid, i, height)
             for j in range(grid):
@@ -55,15 +62,12 @@ def grid_max(maps, rois, scale, pooled):  # type: ignore[no-untyped-def]
 
 @kernel
 def grid_argmax(maps, rois, scale, pooled, winners):  # type: ignore[no-untyped-def]
-    """As `grid_max`, with the cell (row-major, -1: none) that each value came from: of equals the first."""
+    """As `grid_max`, with the cell (row-major, -1: none) that each value came from; ties go to the first."""
     _, height, width, channels = maps.shape
     grid = pooled.shape[1]
-    one = np.float32(1)
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        x1, y1 = _cell(rois[r, 1], scale), _cell(rois[r, 2], scale)
-        across = max(_cell(rois[r, 3] - one, scale) - x1 + 1, 1)
-        down = max(_cell(rois[r, 4] - one, scale) - y1 + 1, 1)
+        x1, y1, across, down = _region(rois[r], scale)
         for i in range(grid):
             top, bottom = _edge(y1, down, grid, i, height)
             for j in range(grid):
@@ -85,18 +89,18 @@ def grid_argmax(maps, rois, scale, pooled, winners):  # type: ignore[no-untyped-
 
 
 @kernel
-def spread(given, winners, image, into):  # type: ignore[no-untyped-def]
+def spread(gradients, winners, image, totals):  # type: ignore[no-untyped-def]
     """Adds each output's gradient to the cell that it came from."""
-    regions, grid, _, channels = given.shape
-    width = into.shape[2]
+    regions, grid, _, channels = gradients.shape
+    width = totals.shape[2]
     for r in range(regions):
-        cells = into[image[r]]
+        cells = totals[image[r]]
         for i in range(grid):
             for j in range(grid):
                 for c in range(channels):
                     winner = winners[r, i, j, c]
                     if winner >= 0:
-                        cells[winner // width, winner % width, c] += given[r, i, j, c]
+                        cells[winner // width, winner % width, c] += gradients[r, i, j, c]
 
 
 @kernel
@@ -106,7 +110,8 @@ def pyramid(cells, windows, levels, pooled):  # type: ignore[no-untyped-def]
     fine = np.empty((largest * largest, channels), cells.dtype)
     bins = np.empty((largest * largest, channels), cells.dtype)
     for r in range(len(windows)):
-        x1, y1, x2, y2 = windows[r, 0], windows[r, 1], windows[r, 2], windows[r, 3]
+        x1, y1 = windows[r, 0], windows[r, 1]
+        x2, y2 = windows[r, 2], windows[r, 3]
         _bins(cells, x1, y1, x2, y2, largest, fine)
         start = 0
         for n in levels:

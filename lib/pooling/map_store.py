@@ -1,7 +1,7 @@
-"""The trunk's maps of whole images on disk: computed once per image and scale, then read window by window (SPPnet §4.1).
+"""The trunk's maps of whole images on disk: computed once per image and scale, then read by window (SPPnet §4.1).
 
 A store is a folder: one `shards` store per scale, and per scale mirrored where mirrored images are kept too, whose rows
-are the cells of an image in row-major order; and `maps.parquet`, which says how they lie.
+are the cells of an image in row-major order; and `maps.parquet`, which says where the cells lie.
 """
 
 from collections.abc import Sequence
@@ -46,44 +46,47 @@ def variants(scales: Sequence[int], mirrored: bool) -> list[Variant]:
 
 
 def layout(trunk: nn.Module, images: pd.DataFrame, scales: Sequence[int]) -> pd.DataFrame:
-    """A frame of schema `MAPS`, image by image; a mirrored image lies as the other.
+    """A frame of schema `MAPS`, image by image; a mirrored image has the axes of the original.
 
     images : with image_id, width and height in pixels
     """
-    known: dict[int, Axis] = {}
+    axes: dict[int, Axis] = {}
     records = []
     for scale in scales:
         for row in images.itertuples(index=False):
-            x, y = (known.setdefault(side, axis(trunk, side)) for side in scaled_sides(row.width, row.height, scale))
+            x, y = (axes.setdefault(side, axis(trunk, side)) for side in scaled_sides(row.width, row.height, scale))
             records.append((row.image_id, scale, x.cells, x.first, y.cells, y.first, x.stride))
     return pd.DataFrame(records, columns=MAPS.names)
 
 
 def writer(folder: Path, maps: pd.DataFrame, variant: Variant, channels: int, shard_bytes: int) -> shards.Writer:
     """The writer of one form of all images; give it `{NAME: cells}` for each image of its `todo`."""
-    mine = maps[maps["scale"] == variant.scale]
-    index = shards.plan(mine["image_id"], mine["cells_x"] * mine["cells_y"], 2 * channels, shard_bytes)
+    rows = maps[maps["scale"] == variant.scale]
+    index = shards.plan(rows["image_id"], rows["cells_x"] * rows["cells_y"], 2 * channels, shard_bytes)
     return shards.Writer(folder / variant.folder, index, {NAME: channels})
 
 
 class MapStore:
-    """Reads a store; a map's cells stay on disk until they are touched. Threads may share one."""
+    """Reads a store; a map's cells stay on disk until they are read. Threads may share a store."""
 
     def __init__(self, folder: Path) -> None:
         self._maps = {
-            (row.image_id, row.scale): (Axis(row.cells_x, row.first_x, row.stride), Axis(row.cells_y, row.first_y, row.stride))
+            (row.image_id, row.scale): (
+                Axis(row.cells_x, row.first_x, row.stride), Axis(row.cells_y, row.first_y, row.stride)
+            )
             for row in tables.read(folder / "maps.parquet", MAPS).itertuples(index=False)
         }
         self.scales = list(dict.fromkeys(scale for _, scale in self._maps))
-        found = [variant for variant in variants(self.scales, True) if (folder / variant.folder).exists()]
-        self._shards = {variant: shards.Reader(folder / variant.folder) for variant in found}
-        self.mirrored = any(variant.mirrored for variant in found)
+        stored = [variant for variant in variants(self.scales, True) if (folder / variant.folder).exists()]
+        self._shards = {variant: shards.Reader(folder / variant.folder) for variant in stored}
+        self.mirrored = any(variant.mirrored for variant in stored)
 
     def require_mirrored(self, probability: float) -> None:
-        """Raises InputError if mirrored windows are to be drawn and the store holds no mirrored maps."""
+        """Raises InputError if mirrored windows are to be sampled and the store holds no mirrored maps."""
         if probability and not self.mirrored:
             raise InputError(
-                [Fault("no mirrored maps", "params.yaml: spp.finetune.mirror", f"is {probability}, but spp.maps.mirror is false",
+                [Fault("no mirrored maps", "params.yaml: spp.finetune.mirror",
+                       f"is {probability}, but spp.maps.mirror is false",
                        "0, or above 0 with spp.maps.mirror: true", "Change one of them")]
             )
 

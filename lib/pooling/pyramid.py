@@ -1,9 +1,9 @@
-"""From a window of an image to the cells of the trunk's map that it covers (SPPnet §4 and appendix A; the authors' spm_pool).
+"""From a window of an image to the cells of the trunk's map that it covers (SPPnet §4, appendix A; authors' spm_pool).
 
 Where the cells' centres lie follows from the trunk's layers and the length of the input, so any trunk may be used.
 
-R windows, L scales, C channels, H W cells of a map. W0, H0: sides of the image, of which m is the shorter; s: its length
-at some scale.
+R windows, L scales, C channels, H W cells of a map. W0, H0: sides of the image, of which m is the shorter; s: the
+length of m at some scale.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Window(Settings):
 
 @dataclass(frozen=True)
 class Axis:
-    """The cells of a map along x or y: `cells` of them, the first one's centre at pixel `first` (0-based), then every `stride`."""
+    """A map's cells along x or y: `cells` of them, the first centred at pixel `first` (0-based), `stride` apart."""
 
     cells: int
     first: float
@@ -63,15 +63,17 @@ class Map:
 def axis(trunk: nn.Module, length: int) -> Axis:
     """How a trunk's layers lay their cells along a side of `length` pixels.
 
-    A layer of kernel k, padding p puts its first centre (k - 1) / 2 - p of its input's cells behind theirs. TensorFlow's
-    padding, which EfficientNet keeps, depends on the length: odd and even sides differ, so no constant will do.
-    Shortcuts (`downsample`) have the centres of the layers that they go around.
+    A layer of kernel k and padding p puts its first centre (k - 1) / 2 - p cells of its input behind the input's first.
+    TensorFlow's padding, which EfficientNet keeps, depends on the length: odd and even sides differ, so there is no
+    constant. Shortcuts (`downsample`) have the centres of the layers that they bypass.
     """
-    cells, first, stride = length, 0.0, 1
+    cells, first = length, 0.0
+    stride = 1
     for name, layer in trunk.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.MaxPool2d) or "downsample" in name:
             continue
-        kernel, step, pad = map(_along, (layer.kernel_size, layer.stride, layer.padding))
+        kernel, step = _along(layer.kernel_size), _along(layer.stride)
+        pad = _along(layer.padding)
         if type(layer).__name__ == "Conv2dSame":  # timm's; by name, since importing timm takes seconds
             total = max((-(-cells // step) - 1) * step + kernel - cells, 0)
             cells, before = -(-cells // step), total // 2
@@ -109,12 +111,13 @@ def compute_map(
         limit = float(np.finfo(np.float16).max)
         halves = values.clamp(-limit, limit).half().permute(1, 2, 0).contiguous().cpu().numpy()
     if halves.shape[:2] != (y.cells, x.cells):
-        raise ValueError(f"the trunk made {halves.shape[:2]} cells of {pixels.shape[:2]} pixels, not {(y.cells, x.cells)}")
+        expected = f"expected {(y.cells, x.cells)}"
+        raise ValueError(f"the trunk made {halves.shape[:2]} cells of {pixels.shape[:2]} pixels, {expected}")
     return Map(halves, x, y)
 
 
 def choose_scale(boxes: Boxes, sides: tuple[int, int], scales: Sequence[int], window: Window) -> NDArray[np.int64]:
-    """The scale at which each window is seen, the first of equals.
+    """The scale at which each window is seen; ties go to the first.
 
     boxes  : float32 (R, 4) in the image, half-open;  sides : W0, H0;  scales : L lengths of the shorter side, pixels
     returns : int64 (R,) in 0 .. L-1
@@ -135,7 +138,7 @@ def covered(low: NDArray[np.float64], high: NDArray[np.float64], along: Axis, sl
 
     low, high : float64 (R,) first and last pixel, 0-based, both inside the window
     returns   : first cell and the one behind the last. Where there is none: the middle of the two, rounded towards 0 in
-                the authors' 1-based cells. Then cut to the map, so there is always at least one
+                the authors' 1-based cells. Then clipped to the map, so there is always at least one
     """
     offset = along.stride / 2 - slack
     first = np.floor((low - along.first + offset) / along.stride + 0.5) + 1
@@ -163,17 +166,17 @@ def to_cells(boxes: Boxes, sides: tuple[int, int], short: int, x: Axis, y: Axis,
 
 
 def pool_windows(
-    maps: Sequence[Map], boxes: Boxes, sides: tuple[int, int], scales: Sequence[int], chosen: NDArray[np.int64],
+    maps: Sequence[Map], boxes: Boxes, sides: tuple[int, int], scales: Sequence[int], scale_of: NDArray[np.int64],
     window: Window, levels: Sequence[int],
 ) -> NDArray[np.float16]:
     """The pooled rows of the windows of one image, each from the map of its own scale.
 
-    maps    : of the image at each of `scales`;  chosen : int64 (R,) which one each window is seen at
-    returns : float16 (R, C · Σ n²) as `pyramid_pool`
+    maps     : of the image at each of `scales`;  scale_of : int64 (R,) in 0 .. L-1, from `choose_scale`
+    returns  : float16 (R, C · Σ n²) as `pyramid_pool`
     """
     rows = np.empty((len(boxes), maps[0].values.shape[2] * sum(n * n for n in levels)), np.float16)
-    for level in np.unique(chosen):
-        mine, seen = chosen == level, maps[level]
-        cells = to_cells(boxes[mine], sides, scales[level], seen.x, seen.y, window.slack)
-        rows[mine] = pyramid_pool(seen.values, cells, levels)
+    for scale in np.unique(scale_of):
+        at_scale, source = scale_of == scale, maps[scale]
+        cells = to_cells(boxes[at_scale], sides, scales[scale], source.x, source.y, window.slack)
+        rows[at_scale] = pyramid_pool(source.values, cells, levels)
     return rows

@@ -1,8 +1,9 @@
-"""Max pooling of regions of a map: Fast R-CNN's grid (roi_pooling_layer.cu) and SPPnet's pyramid (paper §2.2, appendix A).
+"""Max pooling of regions of a map: Fast R-CNN's grid (roi_pooling_layer.cu) and SPPnet's pyramid (§2.2, appendix A).
 
 On a CPU both run here, in compiled loops over channels-last maps whose innermost step takes a vector of channels at
-once; they release the interpreter lock, so that images pool side by side. On one core they take a fraction of the time
-of torchvision's RoI pooling, which computes the same in the other memory order; threads within one call made them slower.
+once; they release the interpreter lock, so that images are pooled side by side. On one core they take a fraction of the
+time of torchvision's RoI pooling, which computes the same in the other memory order; threads within a call made them
+slower.
 
 N images, R regions, C channels, H W cells of a map, g cells a side of the grid, n of a pyramid level.
 """
@@ -16,7 +17,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lib.pooling import kernels as kernels
+from lib.pooling import kernels
 
 
 def roi_pool(maps: Tensor, rois: Tensor, stride: int, grid: int) -> Tensor:
@@ -27,8 +28,8 @@ def roi_pool(maps: Tensor, rois: Tensor, stride: int, grid: int) -> Tensor:
     stride  : pixels per cell;  grid : g (alexnet 6, vgg16 7)
     returns : float (R, C, g, g); 0 where a cell of the grid lies outside the map. R may be 0
 
-    The original rule takes inclusive corners, so `x2 - 1` and `y2 - 1` are what it rounds, half away from zero; a region
-    that is turned inside out becomes one cell; the grid is laid before it is cut at the edge of the map.
+    The original rule takes inclusive corners, so it rounds `x2 - 1` and `y2 - 1`, half away from zero; an inverted
+    region becomes one cell; the grid is laid first and clipped to the map afterwards.
     """
     if maps.device.type != "cpu":
         inclusive = rois.float() - rois.new_tensor([0, 0, 0, 1, 1])
@@ -55,9 +56,9 @@ class _RoiPool(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        given, into = _rows(gradient), np.zeros(ctx.shape, np.float32)
-        kernels.spread(given, ctx.winners, ctx.image, into)
-        return torch.from_numpy(into).permute(0, 3, 1, 2), None, None, None
+        totals = np.zeros(ctx.shape, np.float32)
+        kernels.spread(_rows(gradient), ctx.winners, ctx.image, totals)
+        return torch.from_numpy(totals).permute(0, 3, 1, 2), None, None, None
 
 
 def pyramid_pool(cells: NDArray[Any], windows: NDArray[np.int32], levels: Sequence[int]) -> NDArray[Any]:
@@ -69,16 +70,16 @@ def pyramid_pool(cells: NDArray[Any], windows: NDArray[np.int32], levels: Sequen
     levels  : n of each level, in the order that fc6 expects ([1, 2, 3, 6] in the released net)
     returns : dtype of `cells`, (R, C · Σ n²): level after level; inside one, channel, then row, then column
 
-    Bin i of n along w cells goes from floor(i w / n) to ceil((i + 1) w / n), so bins overlap and none is empty: the rule
-    of `pool_whole`.
+    Bin i of n along w cells goes from floor(i w / n) to ceil((i + 1) w / n), so bins overlap and none is empty: as in
+    `pool_whole`.
     """
     pooled = np.empty((len(windows), cells.shape[2] * sum(n * n for n in levels)), cells.dtype)
     if len(windows) == 0:
         return pooled
     if cells.dtype == np.float16:
         (x1, y1), (x2, y2) = windows[:, :2].min(0).tolist(), windows[:, 2:].max(0).tolist()
-        moved = windows - np.array([[x1, y1, x1, y1]], np.int32)
-        return _from_order(pyramid_pool(_to_order(cells[y1:y2, x1:x2]), moved, levels))
+        shifted = windows - np.array([[x1, y1, x1, y1]], np.int32)
+        return _from_order(pyramid_pool(_to_order(cells[y1:y2, x1:x2]), shifted, levels))
     kernels.pyramid(cells, np.ascontiguousarray(windows, np.int32), np.array(levels, np.int64), pooled)
     return pooled
 
@@ -92,7 +93,7 @@ def pool_whole(maps: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def _to_order(halves: NDArray[np.float16]) -> NDArray[np.int16]:
-    """Integers in the order of the halves (-0 before 0), since no CPU compares halves and all compare these, 16 at once."""
+    """Integers in the order of the halves (-0 before 0): no CPU compares halves, all compare these, 16 at once."""
     bits = halves.view(np.int16)
     return bits ^ ((bits >> np.int16(15)) & np.int16(0x7FFF))
 

@@ -1,7 +1,7 @@
 """How well ranked boxes cover the annotated objects: recall and average best overlap, image by image.
 
 An object's best overlap is the highest IoU that a box of its image has with it (Uijlings et al., IJCV 2013,
-section 5.1). Whether that box has the object's class is not asked: proposals have none.
+section 5.1). The class of that box does not matter: proposals have none.
 
 R boxes, S objects of an image.
 """
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.boxes.boxes import Boxes, iou
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 
 FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
-FEW = 50  # boxes; an image with fewer is pointed out: a plain one, or one on which the search failed
+FEW = 50  # boxes; an image with fewer is named: it is nearly uniform, or the search failed on it
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 101))
 
 
@@ -28,11 +28,12 @@ def best_overlaps(boxes: Boxes, objects: Boxes, first: Sequence[int] = ()) -> ND
 
     boxes   : float32 (R, 4) the best first; R may be 0
     objects : float32 (S, 4); S may be 0
-    first   : ascending numbers of boxes that are looked at; a number above R means all
-    returns : float64 (len(first) + 1, S) in [0, 1]: with the first so many, and in the last row with all
+    first   : ascending numbers of boxes; a number above R means all
+    returns : float64 (len(first) + 1, S) in [0, 1]: a row for each of these numbers of first boxes, the last for all
     """
     overlap = iou(boxes, objects)
-    rows, best, done = [], np.zeros(overlap.shape[1]), 0
+    rows: list[NDArray[np.float64]] = []
+    best, done = np.zeros(overlap.shape[1]), 0
     for count in [*first, len(overlap)]:
         if count > done:
             best = np.maximum(best, overlap[done:count].max(0, initial=0))
@@ -71,18 +72,18 @@ class Recall:
         self._boxes.append(len(boxes))
 
     @classmethod
-    def of(cls, photographs: Photographs, table: ByImage) -> "Recall":
-        """What a table of proposals covers of the objects of all images of `photographs`."""
+    def of(cls, image_set: ImageSet, table: ByImage) -> "Recall":
+        """What a table of proposals covers of the objects of all images of `image_set`."""
         measured = cls()
-        for image_id in photographs.ids:
-            objects, labels = photographs.objects(image_id)
-            measured.add(tables.boxes(table[image_id]), objects, [photographs.classes[label] for label in labels])
+        for image_id in image_set.ids:
+            objects, labels = image_set.objects(image_id)
+            measured.add(tables.boxes(table[image_id]), objects, [image_set.classes[label] for label in labels])
         return measured
 
     def files(self, name: str) -> dict[str, Any]:
-        """What the stages keep of it, by path: metrics, and the rows of the plots. name : of the table"""
+        """What the stages write, by path: metrics, and the rows of the plots. name : of the table"""
         figures = self.metrics()
-        classes = [{"class": one, **values} for one, values in figures.pop("per_class").items()]
+        classes = [{"class": label, **values} for label, values in figures.pop("per_class").items()]
         return {
             f"results/metrics/proposals/{name}.json": figures,
             f"results/plots/recall_classes/{name}.json": classes,
@@ -101,7 +102,7 @@ class Recall:
         recall_50, recall_70 : share of the objects with a best overlap of at least 0.5 and 0.7
         abo             : mean best overlap of all objects
         mabo            : mean over the classes of their mean best overlap, the paper's figure
-        boxes_per_image : mean number of boxes;  images_below_50 : images with fewer boxes than that
+        boxes_per_image : mean number of boxes;  images_below_50 : images with fewer than 50 boxes
         images, objects : how many were counted
         per_class       : objects, recall_50, recall_70 and abo of each class, sorted by name
         """
@@ -122,7 +123,7 @@ class Recall:
         return [{"iou": float(t), "recall": _share(best, t)} for t in thresholds]
 
     def against_boxes(self) -> list[dict[str, Any]]:
-        """Rows of `boxes` (the first so many of every image), `recall_50`, `recall_70` and `abo`."""
+        """Rows of `boxes` (how many of every image are used, the best first), `recall_50`, `recall_70` and `abo`."""
         rows = []
         for count, best in zip(self.first, self.overlaps[:-1], strict=True):
             figures = _summary(best)
@@ -144,7 +145,7 @@ def _summary(best: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def few(table: ByImage, image_ids: Sequence[str], shown: int = 20) -> str:
-    """A line that names the images with fewer than 50 boxes, the first so many of them; empty where there are none."""
-    found = [f"{one} ({count})" for one in image_ids if (count := len(table[one])) < FEW]
-    rest = f" and {len(found) - shown} more" if len(found) > shown else ""
-    return f"note: fewer than {FEW} boxes in {len(found)} images: {', '.join(found[:shown])}{rest}" if found else ""
+    """A line that names the images with fewer than 50 boxes, at most `shown` of them; empty where there are none."""
+    names = [f"{image_id} ({count})" for image_id in image_ids if (count := len(table[image_id])) < FEW]
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"note: fewer than {FEW} boxes in {len(names)} images: {', '.join(names[:shown])}{rest}" if names else ""

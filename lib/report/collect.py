@@ -146,9 +146,9 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
 
-def introduction(photographs: Split, root: str) -> str:
+def introduction(image_set: Split, root: str) -> str:
     """One sentence on what was compared."""
     return (
-        f"Data: {root}. {len(photographs)} test images, {len(photographs.classes)} classes: {', '.join(photographs.classes)}. "
+        f"Data: {root}. {len(image_set)} test images, {len(image_set.classes)} classes: {', '.join(image_set.classes)}. "
         "Made by `dvc repro report` from what the other stages wrote."
     )

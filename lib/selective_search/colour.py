@@ -11,7 +11,7 @@ from lib.compiled import kernel
 
 SPACES = ("hsv", "lab", "rgi", "hue", "intensity")
 
-_CURVE = 8192  # entries of the table of Lab's cube root: wrong by half an 8-bit level at most
+_CURVE = 8192  # entries of the table of Lab's cube root: off by at most half an 8-bit level
 
 
 def convert(image: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:
@@ -55,16 +55,18 @@ def _hsv(image, planes):  # type: ignore[no-untyped-def]
     full = planes.shape[0] == 3
     for y in range(height):
         for x in range(width):
-            red, green, blue = np.int32(image[y, x, 0]), np.int32(image[y, x, 1]), np.int32(image[y, x, 2])
+            red = np.int32(image[y, x, 0])
+            green = np.int32(image[y, x, 1])
+            blue = np.int32(image[y, x, 2])
             value, low = max(red, green, blue), min(red, green, blue)
             span = value - low
             if value == red:
-                turn, part = np.int32(0), green - blue
+                sextant, difference = np.int32(0), green - blue
             elif value == green:
-                turn, part = np.int32(2), blue - red
+                sextant, difference = np.int32(2), blue - red
             else:
-                turn, part = np.int32(4), red - green
-            sixths = np.float32(turn) + np.float32(part) / np.float32(max(span, 1))
+                sextant, difference = np.int32(4), red - green
+            sixths = np.float32(sextant) + np.float32(difference) / np.float32(max(span, 1))
             sixths = sixths + np.float32(6) if sixths < 0 else sixths
             planes[0, y, x] = np.int32(sixths * np.float32(42.5) + np.float32(0.5))
             if full:
@@ -80,7 +82,9 @@ def _lab(image, planes, linear, root):  # type: ignore[no-untyped-def]
     half = np.float32(0.5)
     for y in range(height):
         for x in range(width):
-            red, green, blue = linear[image[y, x, 0]], linear[image[y, x, 1]], linear[image[y, x, 2]]
+            red = linear[image[y, x, 0]]
+            green = linear[image[y, x, 1]]
+            blue = linear[image[y, x, 2]]
             # sRGB to XYZ over the white point of D65, so that white is (1, 1, 1).
             cx = np.float32(0.433953) * red + np.float32(0.376219) * green + np.float32(0.189828) * blue
             cy = np.float32(0.212671) * red + np.float32(0.715160) * green + np.float32(0.072169) * blue
@@ -98,7 +102,9 @@ def _rgi(image, planes):  # type: ignore[no-untyped-def]
     height, width, _ = image.shape
     for y in range(height):
         for x in range(width):
-            red, green, blue = np.int32(image[y, x, 0]), np.int32(image[y, x, 1]), np.int32(image[y, x, 2])
+            red = np.int32(image[y, x, 0])
+            green = np.int32(image[y, x, 1])
+            blue = np.int32(image[y, x, 2])
             total = red + green + blue
             scale = np.float32(255) / np.float32(max(total, 1))
             planes[0, y, x] = np.int32(np.float32(red) * scale + np.float32(0.5))
@@ -111,5 +117,7 @@ def _intensity(image, planes):  # type: ignore[no-untyped-def]
     height, width, _ = image.shape
     for y in range(height):
         for x in range(width):
-            red, green, blue = np.int32(image[y, x, 0]), np.int32(image[y, x, 1]), np.int32(image[y, x, 2])
+            red = np.int32(image[y, x, 0])
+            green = np.int32(image[y, x, 1])
+            blue = np.int32(image[y, x, 2])
             planes[0, y, x] = (np.int32(299) * red + np.int32(587) * green + np.int32(114) * blue + 500) // 1000

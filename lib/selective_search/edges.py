@@ -4,8 +4,8 @@ Felzenszwalb and Huttenlocher (IJCV 2004): smooth every channel, weigh the edge 
 the Euclidean distance of their colours, take the edges from the lightest to the heaviest.
 
 C channels, H W pixels, D directions of edges (4, or 2 for a 4-neighbourhood), E edges. Edge number
-``4 * place + direction``, where direction 0 is right, 1 down, 2 down and right, 3 down and left. A pixel's place is
-not ``y * W + x``: places run through tiles of 4 x 4, one after the other, so that neighbours share a cache line.
+``4 * position + direction``, where direction 0 is right, 1 down, 2 down and right, 3 down and left. A pixel's position
+is not ``y * W + x``: positions run through tiles of 4 x 4, one after the other, so that neighbours share a cache line.
 """
 
 import math
@@ -18,7 +18,7 @@ from lib.selective_search.scratch import Scratch
 
 # A weight is kept as 16 bits cut out of its float32: 5 of the exponent (2**-22 to 2**10), 11 of the mantissa. That
 # order is monotone and within 1/2048 of the exact one. A linear scale of as many steps changes the segmentation,
-# because most weights of a photograph lie near zero.
+# because most weights of a natural image lie near zero.
 CUT, FLOOR = 12, (127 - 22) << 11
 _LEAST = np.float32(2.0**-44)  # added to squares, so that no weight falls below the scale
 _OUTSIDE = 65535  # edges that leave the image; the largest real weight, 442, is far below
@@ -59,7 +59,7 @@ def ascending(
     """The edges inside the image from the lightest to the heaviest; equal keys in the order of rows, then direction.
 
     keys    : uint16 (D, H, W) from `weigh`
-    returns : uint32 (E,) edge numbers, and their keys, uint16 (E,): looking these up would miss the cache
+    returns : uint32 (E,) edge numbers, and their keys, uint16 (E,): looking them up later would miss the cache
     """
     directions, height, width = keys.shape
     count = height * (width - 1) + (height - 1) * width
@@ -71,13 +71,16 @@ def ascending(
     return order[:count], ordered_keys[:count]
 
 
-def places(shape: tuple[int, int]) -> int:
-    """How many places an image of H, W has; whole tiles, so it may be more than its pixels."""
+def position_count(shape: tuple[int, int]) -> int:
+    """How many positions an image of H, W has; whole tiles, so it may be more than its pixels."""
     return 16 * -(-shape[0] // 4) * -(-shape[1] // 4)
 
 
 def steps(width: int) -> NDArray[np.uint64]:
-    """From an edge's first place to its second: uint64 (64,), added modulo 2**64, by the edge's number modulo 64."""
+    """From the position of an edge's first pixel to that of its second, by the edge's number modulo 64.
+
+    returns : uint64 (64,), to be added modulo 2**64
+    """
     tiles = -(-width // 4)
     y, x = np.divmod(np.arange(16), 4)
     down, right = np.array([0, 1, 1, 1]), np.array([1, 0, 1, -1])
@@ -102,7 +105,8 @@ def _smooth(planes, taps, out):  # type: ignore[no-untyped-def]
             for x in range(width):
                 middle[x] = taps[0] * np.float32(planes[c, y, x])
             for r in range(1, radius + 1):
-                above, below, tap = planes[c, max(y - r, 0)], planes[c, min(y + r, height - 1)], taps[r]
+                above, below = planes[c, max(y - r, 0)], planes[c, min(y + r, height - 1)]
+                tap = taps[r]
                 for x in range(width):
                     middle[x] += tap * np.float32(np.int32(above[x]) + np.int32(below[x]))
             row[:radius] = middle[0]
@@ -111,7 +115,8 @@ def _smooth(planes, taps, out):  # type: ignore[no-untyped-def]
             for x in range(width):
                 line[x] = taps[0] * middle[x]
             for r in range(1, radius + 1):
-                left, right, tap = row[radius - r : radius - r + width], row[radius + r : radius + r + width], taps[r]
+                left, right = row[radius - r : radius - r + width], row[radius + r : radius + r + width]
+                tap = taps[r]
                 for x in range(width):
                     line[x] += tap * (left[x] + right[x])
 
@@ -144,18 +149,18 @@ def _weigh(smoothed, gain, keys):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sort(keys, order, ordered_keys):  # type: ignore[no-untyped-def]
-    """Stable, by counting. Indices are unsigned, which spares a test for negative ones."""
+    """Stable, by counting. Indices are unsigned, which saves a check for negative ones."""
     directions, height, width = keys.shape
-    place = np.zeros(65536, np.uint32)
+    offset = np.zeros(65536, np.uint32)  # of each key: first its number of edges, then the index of its next edge
     for y in range(height):
         for d in range(directions):
             line = keys[d, y]
             for x in range(width):
-                place[np.uint64(line[x])] += np.uint32(1)
+                offset[np.uint64(line[x])] += np.uint32(1)
     total = np.uint32(0)
     for key in range(65536):
-        count = place[key]
-        place[key] = total
+        count = offset[key]
+        offset[key] = total
         ordered_keys[total : total + count] = key
         total = np.uint32(total + count)
     for y in range(height):
@@ -164,6 +169,6 @@ def _sort(keys, order, ordered_keys):  # type: ignore[no-untyped-def]
             line = keys[d, y]
             for x in range(width):
                 key = np.uint64(line[x])
-                there = place[key]
-                place[key] = there + np.uint32(1)
-                order[np.uint64(there)] = row + ((x >> 2) << 6) + ((x & 3) << 2)
+                index = offset[key]
+                offset[key] = index + np.uint32(1)
+                order[np.uint64(index)] = row + ((x >> 2) << 6) + ((x & 3) << 2)

@@ -2,7 +2,7 @@
 
 R first regions, A = 2 R - 1 regions in the whole hierarchy, D counts of a histogram. Similarities of colour and of
 texture are the overlaps of normalised histograms; those of size and of fill favour small regions and ones that fit
-into each other (section 3.2). Each lies in [0, 1] and the chosen ones are added.
+into each other (section 3.2). Each lies in [0, 1]; the similarity of a strategy is the sum of its own.
 """
 
 from collections.abc import Iterable
@@ -34,8 +34,8 @@ def group(
     strategies : which of `MEASURES` to add, for example "CTSF" or "TSF"
     area       : pixels of the image
     returns    : for each strategy int32 (A, 4) x1 y1 x2 y2, half-open: the first regions, then the joined ones in the
-                 order of joining; the last is the whole image if the regions are connected. Of equally similar pairs
-                 the one goes first whose later region is the earlier, then whose other region is.
+                 order of joining; the last is the whole image if the regions are connected. Ties between pairs go
+                 to the one whose later region comes first, then to the one whose other region does.
     """
     scratch = scratch or Scratch()
     count, dims = regions.counts.shape
@@ -113,8 +113,8 @@ def _current(joined, region):  # type: ignore[no-untyped-def]
 def _group(count, sizes, boxes, counts, shares, colour, channels, pairs, use, area):  # type: ignore[no-untyped-def]
     """Fills in the joined regions from row `count` on; returns how many rows there are in the end.
 
-    A pair belongs to its later region. That one's best pair stands in a tree; it is looked for again only if it comes
-    to the top when its other region has been joined away. The earlier region need not know.
+    A pair belongs to its later region. The best pair of each region stands in a tree; it is searched again only if it
+    reaches the top after its other region was joined to another. The earlier region keeps no record of the pair.
     """
     total, dims = counts.shape
     joined, met = np.arange(total), np.full(total, -1, np.int32)
@@ -122,7 +122,7 @@ def _group(count, sizes, boxes, counts, shares, colour, channels, pairs, use, ar
     while leaves < total:
         leaves *= 2
     tree, partner = np.full(2 * leaves, np.float32(-1)), np.full(total, -1, np.int32)
-    # A region's neighbours are a chain of links. Joining two regions joins their chains, so links are never added.
+    # A region's neighbours are a chain of links. Joining two regions joins their chains, so no link is ever added.
     # A link has a similarity in the chain of the pair's later region only, and may name a region since joined.
     head, tail = np.full(total, -1, np.int32), np.full(total, -1, np.int32)
     following, target = np.full(2 * pairs.shape[0], -1, np.int32), np.empty(2 * pairs.shape[0], np.int32)
@@ -159,22 +159,22 @@ def _group(count, sizes, boxes, counts, shares, colour, channels, pairs, use, ar
             counts[new, i] = counts[a, i] + counts[b, i]
             shares[new, i] = np.int16(np.float32(counts[new, i]) * scale)
         following[tail[a]] = head[b]
-        link, kept = head[a], -1
+        link, previous = head[a], -1
         while link >= 0:
             other = _current(joined, target[link])
             if other != new and met[other] != new:
                 met[other] = new
                 target[link] = other
                 similar[link] = _similarity(shares, sizes, boxes, other, new, colour, channels, use, area)
-                if kept < 0:
+                if previous < 0:
                     head[new] = link
                 else:
-                    following[kept] = link
-                kept = link
+                    following[previous] = link
+                previous = link
             link = following[link]
-        if kept >= 0:
-            following[kept] = -1
-        tail[new] = kept
+        if previous >= 0:
+            following[previous] = -1
+        tail[new] = previous
         _raise(tree, new, _best(new, head, following, target, similar, joined, partner))
         new += 1
     return new

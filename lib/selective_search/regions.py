@@ -43,8 +43,7 @@ def describe(
 ) -> list[Regions]:
     """The regions of several segmentations of one image.
 
-    Pixels are counted once: for the cells in which the labels of every segmentation stay the same. A region is a sum
-    of cells.
+    Pixels are counted once, by cell: the pixels with the same labels in all segmentations. A region is a sum of cells.
 
     labellings : int32 (H, W) each, labels from 0, none missing
     bins       : uint8 (5 C, H, W), and
@@ -62,11 +61,11 @@ def describe(
     counts[:] = 0
     sizes = np.zeros(len(owners), np.int32)
     _count(cells, bins, textured, starts.astype(np.uint64), sizes, boxes, counts.reshape(-1))
-    found = []
+    regions = []
     for owner in owners.T:
-        total, box, parted = _sum(owner, sizes, boxes, counts, colour, 4 * channels, texture_bins)
-        found.append(Regions(total, box, parted, colour, channels))
-    return found
+        pixels, box, histograms = _sum(owner, sizes, boxes, counts, colour, 4 * channels, texture_bins)
+        regions.append(Regions(pixels, box, histograms, colour, channels))
+    return regions
 
 
 @kernel
@@ -108,7 +107,7 @@ def _cells(labellings, cells):  # type: ignore[no-untyped-def]
 
 @kernel
 def _slot(labels, owners, table):  # type: ignore[no-untyped-def]
-    """Where these labels stand in the hash table, or the free place where they belong."""
+    """The slot of these labels in the hash table, or the free slot where they belong."""
     mix = np.uint64(0)
     for s in range(labels.shape[0]):
         mix = (mix ^ np.uint64(labels[s])) * np.uint64(0x9E3779B97F4A7C15)
@@ -125,7 +124,7 @@ def _slot(labels, owners, table):  # type: ignore[no-untyped-def]
 
 @kernel
 def _count(cells, bins, textured, starts, sizes, boxes, counts):  # type: ignore[no-untyped-def]
-    """Adds the pixels up, a run of one cell after another. Indices are unsigned: no test for negative ones.
+    """Adds the pixels up, a run of one cell after another. Indices are unsigned: no check for negative ones.
 
     Derivatives in the bin of zero are not counted where a pixel has no other; `_sum` finds their number from the rest.
     """
@@ -148,7 +147,7 @@ def _count(cells, bins, textured, starts, sizes, boxes, counts):  # type: ignore
 
 @kernel
 def _sum(owner, sizes, boxes, counts, colour, derivatives, texture_bins):  # type: ignore[no-untyped-def]
-    """Sums cells to regions, and parts each derivative's signed bins into its two directions."""
+    """Sums cells to regions, and splits each derivative's signed bins into its two directions."""
     regions = owner.max() + 1
     signed = np.zeros((regions, counts.shape[1]), np.int32)
     total = np.zeros(regions, np.int32)
@@ -163,9 +162,9 @@ def _sum(owner, sizes, boxes, counts, colour, derivatives, texture_bins):  # typ
         for d in range(2):
             box[region, d] = min(box[region, d], boxes[i, d])
             box[region, d + 2] = max(box[region, d + 2], boxes[i, d + 2])
-    parted = np.empty((regions, colour + 2 * derivatives * texture_bins), np.int32)
+    split = np.empty((regions, colour + 2 * derivatives * texture_bins), np.int32)
     for region in range(regions):
-        parted[region, :colour] = signed[region, :colour]
+        split[region, :colour] = signed[region, :colour]
         for d in range(derivatives):
             zero = colour + d * (2 * texture_bins - 1) + texture_bins - 1
             for side in range(2):
@@ -173,7 +172,7 @@ def _sum(owner, sizes, boxes, counts, colour, derivatives, texture_bins):  # typ
                 rest = total[region]
                 for b in range(1, texture_bins):
                     value = signed[region, zero + b] if side == 0 else signed[region, zero - b]
-                    parted[region, first + b] = value
+                    split[region, first + b] = value
                     rest -= value
-                parted[region, first] = rest
-    return total, box, parted
+                split[region, first] = rest
+    return total, box, split

@@ -4,7 +4,7 @@ Edges come from the lightest to the heaviest. One joins its two components if it
 tolerates: the heaviest edge inside it, plus k over its number of pixels. At the end, in the same order, components
 smaller than the minimum size are joined to the neighbour across their lightest edge.
 
-E edges, R regions. Components are kept by the places of their pixels, see `edges`.
+E edges, R regions. Components are stored by the positions of their pixels, see `edges`.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from lib.compiled import kernel, prefetch
 from lib.selective_search import edges
 from lib.selective_search.scratch import Scratch
 
-_FAR = 1 << 20  # places from which on the arrays lie beyond the caches, so that asking ahead pays
+_FAR = 1 << 20  # positions from which on the arrays do not fit the caches, so that prefetching pays
 
 
 def segment(
@@ -35,12 +35,12 @@ def segment(
     returns  : int32 (H, W) labels 0 to R-1 in the order of their first pixels; int32 (P, 2) pairs of labels that touch
                across an edge, each once, the lower label first
     """
-    scratch, places = scratch or Scratch(), edges.places(shape)
-    parent = scratch.take("parent", (places,), np.uint32)
-    state = scratch.take("state", (places, 2), np.float32)
-    name = scratch.take("name", (places,), np.int32)
+    scratch, positions = scratch or Scratch(), edges.position_count(shape)
+    parent = scratch.take("parent", (positions,), np.uint32)
+    state = scratch.take("state", (positions, 2), np.float32)
+    name = scratch.take("name", (positions,), np.int32)
     rejected = scratch.take("rejected", (order.size, 2), np.uint32)
-    far, code = places > _FAR, np.array([edges.FLOOR, edges.CUT], np.uint32)
+    far, code = positions > _FAR, np.array([edges.FLOOR, edges.CUT], np.uint32)
     count = _merge(order, keys, edges.steps(shape[1]), code, np.float32(k), far, parent, state, rejected)
     count = _absorb(rejected[:count], np.float32(min_size), far, parent, state, name)
     labels = np.empty(shape, np.int32)
@@ -60,15 +60,15 @@ def _root(parent, node):  # type: ignore[no-untyped-def]
 
 @kernel
 def _fetch(order, i, steps, parent):  # type: ignore[no-untyped-def]
-    """Asks for what edges a little further on will touch: the ends of one, the parents of the ends of a nearer one."""
+    """Prefetches what the next edges will touch: the ends of edge i + 32, the parents of the ends of edge i + 16."""
     last = order.shape[0] - 1
     far, near = np.uint64(order[min(i + 32, last)]), np.uint64(order[min(i + 16, last)])
-    place = far >> np.uint64(2)
-    prefetch(parent, place)
-    prefetch(parent, place + steps[far & np.uint64(63)])
-    place = near >> np.uint64(2)
-    prefetch(parent, np.uint64(parent[place]))
-    prefetch(parent, np.uint64(parent[place + steps[near & np.uint64(63)]]))
+    position = far >> np.uint64(2)
+    prefetch(parent, position)
+    prefetch(parent, position + steps[far & np.uint64(63)])
+    position = near >> np.uint64(2)
+    prefetch(parent, np.uint64(parent[position]))
+    prefetch(parent, np.uint64(parent[position + steps[near & np.uint64(63)]]))
 
 
 @kernel
@@ -76,20 +76,21 @@ def _merge(order, keys, steps, code, k, far, parent, state, rejected):  # type: 
     """Joins by threshold; returns how many edges were rejected, the roots of their ends in `rejected`.
 
     Most edges lie inside a component by the time they come. A first loop over a chunk drops those without a branch,
-    and so overlaps its cache misses; what is left starts from the roots that it found. The weight that a component
-    tolerates and its size stand together at its root.
+    and so overlaps its cache misses; the rest starts from the ancestors that it found. The weight that a component
+    tolerates and its size are stored together at its root.
     """
-    for place in range(parent.shape[0]):
-        parent[place] = place
-        state[place, 0], state[place, 1] = k, np.float32(1)
+    for position in range(parent.shape[0]):
+        parent[position] = position
+        state[position, 0], state[position, 1] = k, np.float32(1)
     states = state.reshape(-1)
     chunk = 256
-    left, right, kept_keys = np.empty(chunk, np.uint32), np.empty(chunk, np.uint32), np.empty(chunk, np.uint16)
+    left, right = np.empty(chunk, np.uint32), np.empty(chunk, np.uint32)
+    open_keys = np.empty(chunk, np.uint16)
     word = np.empty(1, np.uint32)
     weight = word.view(np.float32)
     count = np.uint64(0)
     for start in range(0, order.shape[0], chunk):
-        kept = np.uint64(0)
+        open_edges = np.uint64(0)  # of the chunk: those that may still join two components
         for i in range(start, min(start + chunk, order.shape[0])):
             edge = np.uint64(order[i])
             u = edge >> np.uint64(2)
@@ -101,13 +102,14 @@ def _merge(order, keys, steps, code, k, far, parent, state, rejected):  # type: 
                 prefetch(states, np.uint64(a) << np.uint64(1))
                 prefetch(states, np.uint64(b) << np.uint64(1))
             parent[u], parent[v] = a, b
-            left[kept], right[kept], kept_keys[kept] = a, b, keys[i]
-            kept += np.uint64(a != b)
-        for i in range(kept):
+            left[open_edges], right[open_edges] = a, b
+            open_keys[open_edges] = keys[i]
+            open_edges += np.uint64(a != b)
+        for i in range(open_edges):
             a, b = _root(parent, left[np.uint64(i)]), _root(parent, right[np.uint64(i)])
             if a == b:
                 continue
-            word[0] = np.uint32(kept_keys[np.uint64(i)] + code[0]) << code[1]
+            word[0] = np.uint32(open_keys[np.uint64(i)] + code[0]) << code[1]
             if weight[0] <= min(state[a, np.uint64(0)], state[b, np.uint64(0)]):
                 size = state[a, np.uint64(1)] + state[b, np.uint64(1)]
                 if state[a, np.uint64(1)] < state[b, np.uint64(1)]:
@@ -125,14 +127,14 @@ def _merge(order, keys, steps, code, k, far, parent, state, rejected):  # type: 
 def _absorb(rejected, min_size, far, parent, state, marked):  # type: ignore[no-untyped-def]
     """Joins components below the minimum size; returns how many rejected edges are kept, at the front.
 
-    A component that is large enough stays so: an edge between two such ones has nothing to do here. `marked` is space
-    for every place's root, doubled, plus one where the component is too small.
+    A component that is large enough stays so: an edge between two of them needs no work here. `marked` receives the
+    root of every position, doubled, plus one where the component is too small.
     """
     one = np.uint64(1)
-    for place in range(parent.shape[0]):
-        root = _root(parent, place)
-        parent[place] = np.uint32(root)
-        marked[place] = np.int32(root) << 1 | (state[root, one] < min_size)
+    for position in range(parent.shape[0]):
+        root = _root(parent, position)
+        parent[position] = np.uint32(root)
+        marked[position] = np.int32(root) << 1 | (state[root, one] < min_size)
     small = np.empty(rejected.shape, np.uint32)
     count = kept = np.uint64(0)
     for i in range(rejected.shape[0]):
@@ -141,11 +143,11 @@ def _absorb(rejected, min_size, far, parent, state, marked):  # type: ignore[no-
             prefetch(marked, np.uint64(rejected[later, np.uint64(0)]))
             prefetch(marked, np.uint64(rejected[later, one]))
         a, b = marked[np.uint64(rejected[np.uint64(i), np.uint64(0)])], marked[np.uint64(rejected[np.uint64(i), one])]
-        apart, wanting = a != b, (a | b) & 1 == 1
+        apart, too_small = a != b, (a | b) & 1 == 1
         small[count, np.uint64(0)], small[count, one] = a >> 1, b >> 1
         rejected[kept, np.uint64(0)], rejected[kept, one] = a >> 1, b >> 1
-        count += np.uint64(apart & wanting)
-        kept += np.uint64(apart & (not wanting))
+        count += np.uint64(apart & too_small)
+        kept += np.uint64(apart & (not too_small))
     for i in range(count):
         a, b = _root(parent, small[np.uint64(i), np.uint64(0)]), _root(parent, small[np.uint64(i), one])
         if a == b:

@@ -1,7 +1,7 @@
 """Selective search (Uijlings et al., Selective Search for Object Recognition, IJCV 2013), on one thread.
 
-Several hierarchical groupings, over colour spaces, first segmentations and similarities, give boxes that are pooled,
-put into a partly random order, filtered by size and freed of duplicates.
+Several hierarchical groupings, over colour spaces, first segmentations and similarities, give boxes that are
+collected, put into a partly random order, filtered by size and freed of duplicates.
 
 R boxes, H W pixels.
 """
@@ -21,7 +21,7 @@ from lib.selective_search.scratch import Scratch
 from lib.selective_search.segmentation import segment
 from lib.selective_search.settings import MODES, Settings
 
-_KEPT = 128 << 20  # bytes of scratch that a thread keeps for its next image; a photograph of 1000 x 750 needs them
+_SCRATCH_LIMIT = 128 << 20  # bytes that a thread keeps for its next image; an image of 1000 x 750 needs as many
 _thread = threading.local()
 
 
@@ -35,7 +35,7 @@ def search(
     changes  : fields of `Settings` that replace those of `settings`
     returns  : float32 (R, 4) x1 y1 x2 y2 in pixels of `image`, 0-based, half-open, 0 <= x1 < x2 <= W; float32 (R,)
                scores in (0, 1], descending. No two boxes were equal at the size searched. R is at least 1: where no
-               box is large enough, the whole image is the one.
+               box is large enough, the only one is the whole image.
 
     The result depends on the image's pixels and the settings only, not on process, order or machine.
     Raises TypeError for anything but uint8 and ValueError for any other shape.
@@ -62,12 +62,12 @@ def _check(image: NDArray[np.uint8]) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise TypeError(
             f"selective search got {getattr(image, 'dtype', type(image).__name__)}. It takes uint8 values from 0 to "
-            "255: decode the image with lib.data.images, or convert it first."
+            "255: decode the image with lib.images.decode, or convert it first."
         )
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
             f"selective search got an array of shape {image.shape}. It takes (H, W, 3), RGB, with at least one pixel: "
-            "decode the image with lib.data.images, which makes grey, palette and transparent images RGB."
+            "decode the image with lib.images.decode, which makes grey, palette and transparent images RGB."
         )
 
 
@@ -85,11 +85,11 @@ def _scaled(image: NDArray[np.uint8], settings: Settings) -> NDArray[np.uint8]:
 
 
 def _hierarchies(image: NDArray[np.uint8], settings: Settings) -> list[NDArray[np.int32]]:
-    """int32 (A, 4) boxes of every grouping, in the order in which the regions came to be."""
+    """int32 (A, 4) boxes of every grouping, in the order in which the regions were formed."""
     height, width = image.shape[:2]
     scratch = getattr(_thread, "scratch", None) or Scratch()
     spaces, scales, strategies = settings.plan
-    found = []
+    boxes = []
     for space in spaces:
         planes = colour.convert(image, space)
         smoothed = edges.smooth(planes, settings.sigma, scratch)
@@ -101,9 +101,9 @@ def _hierarchies(image: NDArray[np.uint8], settings: Settings) -> list[NDArray[n
         labellings = [labels for labels, _ in segmentations]
         described = describe(labellings, bins, textured, settings.colour_bins, settings.texture_bins, scratch)
         for regions, (_, pairs) in zip(described, segmentations, strict=True):
-            found += group(regions, pairs, strategies, height * width, scratch)
-    _thread.scratch = scratch if scratch.size <= _KEPT else None
-    return found
+            boxes += group(regions, pairs, strategies, height * width, scratch)
+    _thread.scratch = scratch if scratch.size <= _SCRATCH_LIMIT else None
+    return boxes
 
 
 def _ordered(

@@ -1,7 +1,7 @@
 """The settings of selective search, and the three modes of the authors' code.
 
 Fast and quality are the settings of the IJCV code that R-CNN's authors ran; single is the one strategy of the paper's
-table 5. OpenCV's "fast" differs: k 150, 300 and 450, and no smallest box.
+table 5. OpenCV's "fast" differs: k 150, 300 and 450, and no minimum box size.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ MODES: dict[str, Mode] = {
 class Settings(params.Settings):
     """Every number of selective search.
 
-    mode            : "single", "fast" or "quality"; what the next three mean where they are left empty
+    mode            : "single", "fast" or "quality"; it sets those of the next three that are left empty
     colour_spaces   : names out of `colour.SPACES`
     k               : grey levels, the scale of the first segmentation; also its smallest region, in pixels
     strategies      : sums of similarities, letters out of "CTSF"
     max_side        : pixels; a longer image is searched at this length of its longer side. None: as it is
     width           : pixels; every image is searched at this width (the ILSVRC setting is 500). None: as it is
     min_box_px      : a box whose width or height is smaller, measured at the size searched, is dropped
-    max_boxes       : at most so many boxes of an image, the best. None: all
+    max_boxes       : boxes of an image, at most; the best are kept. None: all
     sigma           : pixels, smoothing before the segmentation
     connectivity    : 8 neighbours of a pixel in the segmentation, or 4
     colour_bins     : bins of a colour histogram
@@ -88,8 +88,6 @@ class Settings(params.Settings):
 
 @cache
 def _code() -> str:
-    """A hash of the modules that decide which boxes come out: all of this package, but for what shares out the images,
-    and how its kernels are compiled.
-    """
-    here = [path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name != "search_images.py"]
-    return hashlib.blake2b(b"".join(path.read_bytes() for path in [*here, Path(compiled.__file__)])).hexdigest()
+    """A hash of the modules that decide which boxes come out: all of this package, and how its kernels are compiled."""
+    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled.__file__)]
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in modules)).hexdigest()

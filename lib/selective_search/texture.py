@@ -1,4 +1,4 @@
-"""What the pixels look like, as small whole numbers: bins of colour and of directed gradients (IJCV 2013, section 3.2).
+"""The look of each pixel as small whole numbers: bins of colour and of directed gradients (IJCV 2013, section 3.2).
 
 Texture is the derivative of a Gaussian of standard deviation 1 in eight directions. Opposite directions are the two
 signs of one derivative and a diagonal one is a sum of the axes', so two filters serve all eight: the 5 x 5 binomial
@@ -32,7 +32,7 @@ def bins(
     texture_bins  : B equal bins of a derivative's size from 0 to `texture_range` times the response to a step from
                     0 to 255 along its direction; what is larger falls into the last
     returns       : uint8 (5 C, H, W); of colour 0..colour_bins-1, of a derivative B-1+b if positive, B-1-b if negative;
-                    bool (H, W), whether any derivative of the pixel lies outside bin B-1, as few do in a photograph
+                    bool (H, W), whether any derivative of the pixel lies outside bin B-1, as few do in a natural image
     """
     channels, height, width = planes.shape
     scratch = scratch or Scratch()
@@ -48,7 +48,8 @@ def bins(
 @kernel
 def _bins(planes, colour_bins, last, straight, diagonal, out, textured):  # type: ignore[no-untyped-def]
     channels, height, width = planes.shape
-    two, four, six = np.float32(2), np.float32(4), np.float32(6)
+    two = np.float32(2)
+    four, six = np.float32(4), np.float32(6)
     # Columns filtered down the image, with two replicated pixels at either end for the filter along the rows.
     blurred, sloped = np.empty(width + 4, np.float32), np.empty(width + 4, np.float32)
     across, down = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -62,7 +63,9 @@ def _bins(planes, colour_bins, last, straight, diagonal, out, textured):  # type
             colour, middle = out[c, y], planes[c, y]
             for x in range(width):
                 colour[x] = np.uint16(middle[x] * np.uint16(colour_bins)) >> np.uint16(8)
-            r0, r1, r2, r3, r4 = rows[0], rows[1], rows[2], rows[3], rows[4]
+            r0, r1 = rows[0], rows[1]
+            r2 = rows[2]
+            r3, r4 = rows[3], rows[4]
             blurred_middle, sloped_middle = blurred[2 : width + 2], sloped[2 : width + 2]
             for x in range(width):
                 blurred_middle[x] = (r0[x] + r4[x]) + four * (r1[x] + r3[x]) + six * r2[x]
@@ -70,13 +73,17 @@ def _bins(planes, colour_bins, last, straight, diagonal, out, textured):  # type
             for side in (blurred, sloped):
                 side[:2] = side[2]
                 side[width + 2 :] = side[width + 1]
-            b0, b1, b3, b4 = blurred[:width], blurred[1 : width + 1], blurred[3 : width + 3], blurred[4:]
-            s0, s1, s2, s3, s4 = sloped[:width], sloped[1 : width + 1], sloped_middle, sloped[3 : width + 3], sloped[4:]
+            b0, b1 = blurred[:width], blurred[1 : width + 1]
+            b3, b4 = blurred[3 : width + 3], blurred[4:]
+            s0, s1 = sloped[:width], sloped[1 : width + 1]
+            s2 = sloped_middle
+            s3, s4 = sloped[3 : width + 3], sloped[4:]
             for x in range(width):
                 across[x] = (b4[x] - b0[x]) + two * (b3[x] - b1[x])
                 down[x] = (s0[x] + s4[x]) + four * (s1[x] + s3[x]) + six * s2[x]
             first = channels + 4 * c
-            o0, o1, o2, o3 = out[first, y], out[first + 1, y], out[first + 2, y], out[first + 3, y]
+            o0, o1 = out[first, y], out[first + 1, y]
+            o2, o3 = out[first + 2, y], out[first + 3, y]
             for x in range(width):
                 o0[x] = _signed_bin(across[x] * straight, last)
                 o1[x] = _signed_bin(down[x] * straight, last)

@@ -1,8 +1,8 @@
-"""Convolutions trained through a batch norm that stands still, in one pass instead of two.
+"""Convolutions trained through a frozen batch norm, in one pass instead of two.
 
-While a batch norm keeps its statistics, scale and shift, it is a factor and a summand of each channel. Multiplying the
-weights by that factor on the way is the same function with the same gradients, and spares reading and writing each map
-twice, forward and backward. K kernels.
+A frozen batch norm is a factor and a summand of each channel. Multiplying the weights by that factor in the forward
+pass is the same function with the same gradients, and saves a second reading and writing of each map, forward and
+backward. K kernels.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class _Folded(nn.Module):
-    """The convolution with the weights times `factor` (K,) and `shift` (K,) as bias; the weights are the given ones."""
+    """The convolution with weights times `factor` (K,) and bias `shift` (K,); the weights are those of `conv`."""
 
     factor: Tensor
     shift: Tensor
@@ -31,9 +31,10 @@ class _Folded(nn.Module):
 
 
 def through_frozen_norm(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions take in the batch norm registered right after them, but whose parameters are the network's
-    own: training the copy trains the network. Convolutions with a bias of their own, and those that pad in their forward
-    pass, are left as they are.
+    """A copy in which a batch norm registered right after a convolution is folded into it.
+
+    Its parameters are the network's own: training the copy trains the network. Convolutions with a bias of their own,
+    and those that pad in their forward pass, are left as they are.
     """
     shared = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
     for module in list(shared.modules()):

@@ -62,7 +62,7 @@ class Optimisation(Settings):
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
     schedule          : Step or Cosine, told apart by their name
     parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
-    checkpoint_every  : iterations between the states from which a killed run goes on
+    checkpoint_every  : iterations between the states from which a killed run continues
     """
 
     iterations: int = Field(ge=0)
@@ -77,7 +77,7 @@ class Optimisation(Settings):
 
 
 def generator(seed: int, stage: str, iteration: int) -> np.random.Generator:
-    """The one source of randomness of a batch: what it draws depends on these three and on nothing else."""
+    """The one source of randomness of a batch: its numbers depend on these three and on nothing else."""
     return np.random.default_rng([seed, zlib.crc32(stage.encode()), iteration])
 
 
@@ -118,26 +118,27 @@ def train(
 ) -> list[dict[str, float]]:
     """Trains `network` in place and returns the loss of every iteration.
 
-    head     : modules whose learning rate is times `head_multiplier`
+    head     : modules whose learning rate is multiplied by `head_multiplier`
     batch    : iteration -> the parts of a batch; a pure function, called in a thread one step ahead
     losses   : part -> Part; on a CPU the parts are computed side by side, one core each
     scratch  : folder of the resumable state
     progress : (iterations to go, iterations done) -> the same iterations, shown
     Raises InputError at the first loss that is not finite; no state with such weights is ever saved.
     """
-    # Inputs are channels-last; a network in the other order would be converted at every layer, at thrice the time.
-    network.to(device.place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    # Inputs are channels-last; a network in the other order would be converted at every layer, in three times the time.
+    network.to(device.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = _optimiser(network, head, settings)
     scaler = device.scaler()
     state = scratch / "state.pt"
     start, log = _resume(state, network, optimiser, scaler)
     todo = range(start, settings.iterations)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    # Threads would draw from the one generator of dropout in no fixed order.
-    alone = device.place.type != "cpu" or any(isinstance(module, nn.Dropout) for module in network.modules())
+    # Threads would take numbers from dropout's single generator in no fixed order.
+    dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
+    sequential = device.torch_device.type != "cpu" or dropout
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(min(settings.parts, cores), initializer=lambda: torch.set_num_threads(1))
-    parallel: Callable[..., Iterable[Any]] = map if alone else pool.map
+    parallel: Callable[..., Iterable[Any]] = map if sequential else pool.map
     for i, current in zip(progress(todo, start), ahead(batch, todo), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["multiplier"] * rate(i, settings)
@@ -145,7 +146,7 @@ def train(
         results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
         step = {name: sum(part.losses[name].item() for part, _ in results) for name in results[0][0].losses}
         _check_finite(step, [name for part, _ in results for name in part.images], stage, i)
-        for parameter, gradients in zip(trained, zip(*(found for _, found in results), strict=True), strict=True):
+        for parameter, gradients in zip(trained, zip(*(of_part for _, of_part in results), strict=True), strict=True):
             parameter.grad = _sum_like(parameter, gradients)
         scaler.step(optimiser)
         scaler.update()
@@ -161,13 +162,13 @@ def _gradients(
     losses: Callable[[B], Part], part: B, trained: list[nn.Parameter], scaler: torch.amp.GradScaler, device: Device
 ) -> tuple[Part, Sequence[Tensor]]:
     with device.autocast():
-        found = losses(part)
-    total = torch.stack(list(found.losses.values())).sum()
-    return found, torch.autograd.grad(scaler.scale(total), trained)
+        computed = losses(part)
+    total = torch.stack(list(computed.losses.values())).sum()
+    return computed, torch.autograd.grad(scaler.scale(total), trained)
 
 
 def _sum_like(parameter: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-    """The sum in the parameter's own memory order: the fused optimiser goes over all of them as over plain rows."""
+    """The sum in the parameter's own memory order: the fused optimiser treats all tensors as flat arrays."""
     total = torch.empty_like(parameter).copy_(gradients[0])
     for gradient in gradients[1:]:
         total.add_(gradient)
@@ -183,14 +184,14 @@ def _optimiser(network: nn.Module, head: Iterable[nn.Module], settings: Optimisa
             multiplier = settings.head_multiplier if id(parameter) in fresh else 1.0
             key = multiplier * (settings.bias_multiplier if bias else 1.0), 0.0 if bias else settings.weight_decay
             groups.setdefault(key, []).append(parameter)
-    listed: list[dict[str, Any]] = [
+    param_groups: list[dict[str, Any]] = [
         {"params": members, "multiplier": multiplier, "weight_decay": decay}
         for (multiplier, decay), members in groups.items()
     ]
     if isinstance(settings.optimiser, Sgd):
-        return torch.optim.SGD(listed, lr=settings.learning_rate, momentum=settings.optimiser.momentum)
-    # The default goes over each tensor many times: ten times as long for fc6 and fc7.
-    return torch.optim.AdamW(listed, lr=settings.learning_rate, fused=True)
+        return torch.optim.SGD(param_groups, lr=settings.learning_rate, momentum=settings.optimiser.momentum)
+    # Unfused, it passes over each tensor many times: ten times as long for fc6 and fc7.
+    return torch.optim.AdamW(param_groups, lr=settings.learning_rate, fused=True)
 
 
 def _save(
@@ -230,9 +231,9 @@ def _check_finite(losses: dict[str, float], images: Sequence[str], stage: str, i
 
 
 def _check_weights(network: nn.Module, stage: str) -> None:
-    bad = [name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
-    if bad:
+    non_finite = [name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if non_finite:
         raise InputError(
-            [Fault("diverged", stage, f"weights are not finite: {bad[0]} ({len(bad)} tensors)", "",
+            [Fault("diverged", stage, f"weights are not finite: {non_finite[0]} ({len(non_finite)} tensors)", "",
                    "Lower the learning rate")]
         )

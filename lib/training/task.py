@@ -1,7 +1,7 @@
-"""A paper's training as the one stage that runs it sees it: what it is given, and the `Task` that it makes of that.
+"""A paper's training as the stage that runs it sees it: its input, `Given`, and the `Task` that it makes of that.
 
-A training module of lib/detectors has `reads(block, method)`, the settings that it reads besides those of all, and
-`task(given)`.
+A training module of lib/detectors has `reads(block, method)`, the settings that it reads besides those that all read,
+and `task(given)`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lib.backbones.device import Device
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training.loop import Optimisation, Part
@@ -20,13 +20,13 @@ from lib.training.loop import Optimisation, Part
 
 @dataclass(frozen=True)
 class Given:
-    """What a training is given.
+    """The input of a training.
 
-    stage         : address of the stage; its random draws are a function of (seed, stage, iteration)
+    stage         : address of the stage; its random numbers are a function of (seed, stage, iteration)
     block, method : keys of params.yaml: the training's settings, and what all trainings of the method share
-    params        : dotted key -> checked value;  seed : of every random draw
+    params        : dotted key -> checked value;  seed : of all random numbers
     images        : of the training splits, objects among them;  path : role -> the file that the command gives it
-    device        : where to run;  memory : bytes that decoded images may hold, and feature maps as many again
+    device        : where to run;  memory : bytes that decoded images may take, and feature maps as many again
     """
 
     stage: str
@@ -34,7 +34,7 @@ class Given:
     method: str
     params: Mapping[str, Any]
     seed: int
-    images: Photographs
+    images: ImageSet
     path: Callable[[str], Path]
     device: Device
     memory: int
@@ -68,7 +68,8 @@ class Task:
     network    : what is trained, in place
     phases     : the runs that follow each other, each made when the one before has ended;  iterations : of all of them
     sections   : the contents of the model file once all are done
-    work       : what is announced before;  memory : bytes that this will need;  cautions : what to mind, each with a remedy
+    work       : what is announced before;  memory : bytes that this will need
+    cautions   : what to be aware of, each with a remedy
     plots      : rows for `results/plots/KIND/STAGE.json` by kind, besides the loss
     """
 
@@ -84,5 +85,5 @@ class Task:
 
 def once(settings: Optimisation, fresh: Sequence[nn.Module], batch: Callable[[int], Sequence[Any]],
          losses: Callable[[Any], Part]) -> Callable[[], Iterator[Phase]]:
-    """The phases of a training that has one."""
+    """The phases of a training that has a single one."""
     return lambda: iter([Phase(settings, fresh, batch, losses)])

@@ -1,4 +1,4 @@
-"""R-CNN's pools of windows and its batches (R-CNN paper §2.3; Caffe's window_data_layer.cpp).
+"""R-CNN's sets of windows and its batches (R-CNN paper §2.3; Caffe's window_data_layer.cpp).
 
 C classes without background; labels are 0 for background and 1 to C.
 """
@@ -31,8 +31,8 @@ class Windows:
 
 
 @dataclass
-class Pools:
-    """Two pools of windows over all images and classes, foreground and background, filled image by image.
+class WindowSets:
+    """Two sets of windows over all images and classes, foreground and background, filled image by image.
 
     foreground : IoU at or above which a window takes the class of its best object (ties: the first class)
     background : IoU below which a window is background; there is no lower bound, 0 is included
@@ -49,14 +49,14 @@ class Pools:
         """
         top = best.max(axis=1, initial=0.0)
         label = best.argmax(axis=1) + 1 if best.size else np.zeros(len(boxes), np.int64)
-        for pool, chosen, labels in (
+        for parts, rows, labels in (
             (self._parts[0], top >= self.foreground, label),
             (self._parts[1], (top < self.background) & (top < self.foreground), np.zeros_like(label)),
         ):
-            pool.append(
+            parts.append(
                 Windows(
-                    np.full(int(chosen.sum()), image, np.int32), boxes[chosen].astype(np.float32),
-                    labels[chosen].astype(np.int16),
+                    np.full(int(rows.sum()), image, np.int32), boxes[rows].astype(np.float32),
+                    labels[rows].astype(np.int16),
                 )
             )
 
@@ -68,8 +68,8 @@ class Pools:
         self.add(image, boxes, class_overlaps(boxes, objects, labels, classes))
 
     def join(self) -> tuple[Windows, Windows]:
-        """The foreground and the background pool."""
-        first, second = (
+        """The foreground and the background windows."""
+        foreground, background = (
             Windows(
                 np.concatenate([part.image for part in parts] or [np.zeros(0, np.int32)]),
                 np.concatenate([part.boxes for part in parts] or [np.zeros((0, 4), np.float32)]),
@@ -77,19 +77,19 @@ class Pools:
             )
             for parts in self._parts
         )
-        return first, second
+        return foreground, background
 
 
-def draw(
-    pools: tuple[Windows, Windows], size: int, foreground_share: float, mirror: float, random: np.random.Generator
+def sample_windows(
+    window_sets: tuple[Windows, Windows], size: int, foreground_share: float, mirror: float, random: np.random.Generator
 ) -> tuple[Windows, NDArray[np.bool_]]:
     """One batch: background first, then floor(size · share) foreground windows, uniform with replacement.
 
-    An empty pool is made up for by the other.
+    If one set is empty, the other fills the batch.
     returns : the windows, and bool (size,) which of them to mirror, each with probability `mirror`
     raises  : InputError where both are empty
     """
-    foreground, background = pools
+    foreground, background = window_sets
     if not len(foreground) and not len(background):
         raise InputError([Fault("no windows", "fine-tuning", "no region of any image is foreground or background", "",
                                 "Lower foreground, raise background, or give a table with more proposals")])
@@ -100,8 +100,8 @@ def draw(
         (foreground, random.integers(max(len(foreground), 1), size=positives)),
     ]
     batch = Windows(
-        np.concatenate([pool.image[rows] for pool, rows in parts if len(rows)]),
-        np.concatenate([pool.boxes[rows] for pool, rows in parts if len(rows)]),
-        np.concatenate([pool.label[rows] for pool, rows in parts if len(rows)]),
+        np.concatenate([windows.image[rows] for windows, rows in parts if len(rows)]),
+        np.concatenate([windows.boxes[rows] for windows, rows in parts if len(rows)]),
+        np.concatenate([windows.label[rows] for windows, rows in parts if len(rows)]),
     )
     return batch, random.random(len(batch)) < mirror

@@ -7,7 +7,7 @@ from lib.backbones.centring import centre
 
 
 def linear(backbone):
-    """The trunk without its bends and with positive weights: what a cell sees is where the gradient is not 0."""
+    """The trunk without nonlinearities and with positive weights: a cell sees where its gradient is not 0."""
     for parameter in backbone.parameters():
         parameter.data.abs_()
     for module in backbone.modules():
@@ -46,13 +46,14 @@ def test_other_backbones_stay():
     backbone = backbones.build("resnet18")
     convolutions = [module for module in backbone.trunk.modules() if isinstance(module, nn.Conv2d)]
     centre(backbone)
-    assert all(one is two for one, two in zip(convolutions, [m for m in backbone.trunk.modules() if isinstance(m, nn.Conv2d)], strict=True))
+    after = [module for module in backbone.trunk.modules() if isinstance(module, nn.Conv2d)]
+    assert all(old is new for old, new in zip(convolutions, after, strict=True))
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18"])
 @pytest.mark.parametrize("height", [353, 600, 901])
 def test_every_trunk_has_the_cells_that_anchors_count_on(name, height):
-    """Caffe's pooling rounds up: 600 x 1000 gives 38 x 63 (facts of Fast R-CNN); CaffeNet there pads conv1 by 5, pools by 1."""
+    """Caffe's pooling rounds up: 600 x 1000 gives 38 x 63 (Fast R-CNN); its CaffeNet pads conv1 by 5, pooling by 1."""
     trunk = centre(backbones.build(name)).trunk.to("meta")
     assert trunk(torch.zeros(1, 3, height, 1000, device="meta")).shape[2:] == (-(-height // 16), 63)
 

@@ -39,7 +39,8 @@ def test_shapes_and_report():
     net = layers()
     squares = [np.square(np.linalg.svd(layer.weight.detach().numpy(), compute_uv=False)) for layer in (net[1], net[4])]
     report = low_rank.compress(net, [2, 1])
-    assert [(row["layer"], row["weights_before"], row["weights_after"]) for row in report] == [("fc6", 96, 40), ("fc7", 48, 14)]
+    sizes = [(row["layer"], row["weights_before"], row["weights_after"]) for row in report]
+    assert sizes == [("fc6", 96, 40), ("fc7", 48, 14)]
     for row, square in zip(report, squares, strict=True):
         assert row["kept"] == pytest.approx(square[: row["rank"]].sum() / square.sum(), abs=1e-5)
     again = layers()
@@ -50,7 +51,10 @@ def test_shapes_and_report():
     assert 25088 * 1024 + 1024 * 4096 == 29_884_416
 
 
-@pytest.mark.parametrize(("ranks", "message"), [([3], "2 fully connected layers for 1 ranks"), ([9, 1], "rank 9 of fc6"), ([1, 0], "rank 0 of fc7")])
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [([3], "2 fully connected layers for 1 ranks"), ([9, 1], "rank 9 of fc6"), ([1, 0], "rank 0 of fc7")],
+)
 def test_ranks_that_do_not_fit(ranks, message):
     with pytest.raises(ValueError, match=message):
         low_rank.compress(layers(), ranks)

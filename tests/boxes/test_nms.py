@@ -4,11 +4,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lib.boxes.nms import nms, nms_per_class
+from lib.boxes.nms import nms, nms_per_class, survivors
 from lib.stage.errors import InputError
 
 
@@ -121,3 +123,44 @@ def test_classes_do_not_touch_each_other() -> None:
         alone = twin(boxes[rows].astype(int).tolist(), scores[rows].tolist(), Fraction(3, 10))
         assert kept[labels[kept] == label].tolist() == rows[alone].tolist()
     assert kept.tolist() == sorted(kept.tolist(), key=lambda row: (-scores[row], row))
+
+
+def old_first_survivors(boxes, threshold, most):
+    """What `faster/rpn.py` did with boxes sorted best first."""
+    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32)
+    seen = 4 * most
+    while True:
+        kept = torchvision.ops.nms(boxes[:seen], ranks[:seen], float(np.float32(threshold)))
+        if len(kept) >= most or seen >= len(boxes):
+            return kept[:most]
+        seen *= 2
+
+
+def old_nms(boxes, threshold):
+    """What `nms` did with boxes sorted best first."""
+    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32)
+    return torchvision.ops.nms(boxes, ranks, float(np.float32(threshold)))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 60), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.integers(1, 20))
+def test_survivors_are_those_of_both_old_ways(seed, count, threshold, most):
+    random = np.random.default_rng(seed)
+    corners = random.integers(0, 8, (count, 2)) * 5
+    boxes = torch.from_numpy(np.hstack([corners, corners + random.integers(1, 5, (count, 2)) * 5]).astype(np.float32))
+    assert torch.equal(survivors(boxes, threshold), old_nms(boxes, threshold))
+    assert torch.equal(survivors(boxes, threshold, most), old_first_survivors(boxes, threshold, most))
+    assert torch.equal(survivors(boxes, threshold, most), old_nms(boxes, threshold)[:most])
+
+
+def test_survivors_look_at_a_few_first_and_at_more_where_they_do_not_do(monkeypatch):
+    seen = []
+
+    def watched(boxes, ranks, limit):
+        seen.append(len(boxes))
+        return torchvision.ops.nms(boxes, ranks, limit)
+
+    monkeypatch.setattr("lib.boxes.nms.suppress", watched)
+    same = torch.tensor([[0.0, 0, 10, 10]] * 90 + [[50.0, 0, 60, 10]] * 10)
+    assert survivors(same, 0.5, 2).tolist() == [0, 90]
+    assert seen == [8, 16, 32, 64, 100]
+    assert survivors(torch.zeros(0, 4), 0.5).tolist() == []

@@ -2,12 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.boxes.boxes import iou
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detection import candidates
-from lib.detection.candidates import Candidates, Selection
-from lib.linear.files import unmoved
+from lib.detection.candidates import Candidates
 from lib.storage import tables
 
-R_CNN = Selection(per_image=100, per_set=40, floor=None, nms=0.3, nms_before=None)
+R_CNN = Selection(per_image=100, per_set=40, floor=None, nms=0.3, nms_before=None, most=None)
 
 
 def regions(seed, count=30):
@@ -21,7 +22,7 @@ def fill(folder, selection=R_CNN, images=20, stop=None, refine=unmoved):
     folder.mkdir(exist_ok=True)
     found = Candidates(folder, ["a", "b"], images, selection)
     for i in range(found.done, images if stop is None else stop):
-        found.add(f"{i}.jpg", (100, 100), *regions(i), refine)
+        found.add(f"{i}.jpg", (100, 100), Scored(*regions(i), refine))
     if stop is None:
         found.write(folder / "detections.parquet")
         return tables.read(folder / "detections.parquet", tables.DETECTIONS)
@@ -100,7 +101,32 @@ def test_nms_before_the_move_and_floor(tmp_path):
 def test_no_scores_no_detections(tmp_path):
     found = Candidates(tmp_path, ["a", "b"], 1, R_CNN)
     boxes, _ = regions(0)
-    found.add("0.jpg", (100, 100), boxes, np.full((30, 2), -np.inf, np.float32), unmoved)
+    found.add("0.jpg", (100, 100), Scored(boxes, np.full((30, 2), -np.inf, np.float32)))
     assert found.write(tmp_path / "d.parquet") == 0
     assert isinstance(tables.read(tmp_path / "d.parquet", tables.DETECTIONS), pd.DataFrame)
     assert candidates.PIECE > 1
+
+
+def test_most_keeps_the_best_of_an_image_over_all_classes_after_nms(tmp_path):
+    """SSD: 400 of a class before NMS, 200 of the image after it. NMS first: what it removes takes no place."""
+    every = fill(tmp_path / "every")
+    few = fill(tmp_path / "few", R_CNN.model_copy(update={"most": 7}))
+    for image_id, rows in every.groupby("image_id", sort=False):
+        assert len(rows) > 7
+        expected = rows.sort_values("score", ascending=False, kind="stable").head(7)
+        found = few[few["image_id"] == image_id]
+        pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+    same = fill(tmp_path / "same", R_CNN.model_copy(update={"most": 60}))
+    pd.testing.assert_frame_equal(same, every)
+
+
+def test_ties_of_most_go_to_the_first_class_and_in_it_to_the_first_box(tmp_path):
+    boxes = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]])
+    scores = np.float32([[0.5, 0.5], [0.5, 0.5], [0.5, 0.9], [0.5, 0.5]])
+    assert not iou(boxes, boxes)[~np.eye(4, dtype=bool)].any()
+    found = Candidates(tmp_path, ["a", "b"], 1, R_CNN.model_copy(update={"most": 6}))
+    found.add("0.jpg", (100, 100), Scored(boxes, scores))
+    assert found.write(tmp_path / "d.parquet") == 6
+    rows = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
+    assert rows["class"].tolist() == ["b", "a", "a", "a", "a", "b"]
+    assert rows["x1"].tolist() == [40, 0, 20, 40, 60, 0]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.images.decode import content_of
-from lib.images.image_set import Photographs, Splits
+from lib.images.image_set import ImageSet, Splits
 from lib.stage import params
 from lib.stage.errors import InputError
 from lib.storage import tables
@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def open_set(folder: Path, *splits: str, **settings: object) -> Photographs:
-    return Photographs(str(folder), folder / "tables", splits, **settings)  # type: ignore[arg-type]
+def open_set(folder: Path, *splits: str, **settings: object) -> ImageSet:
+    return ImageSet(str(folder), folder / "tables", splits, **settings)  # type: ignore[arg-type]
 
 
 def test_splits_in_the_order_of_the_table(folder: Path) -> None:
@@ -72,11 +72,11 @@ def test_case_18_crowd_regions_are_never_learnt_from(folder: Path) -> None:
 
 
 def test_case_56c_a_changed_image_is_refused(folder: Path) -> None:
-    photographs = open_set(folder)
-    assert photographs.image("b.png")[0, 0].tolist() == [10, 10, 10]
+    image_set = open_set(folder)
+    assert image_set.image("b.png")[0, 0].tolist() == [10, 10, 10]
     (folder / "b.png").write_bytes((folder / "c.png").read_bytes())
     with pytest.raises(InputError, match=r"b.png: is not the file that prepare read. Run: dvc repro"):
-        photographs.image("b.png")
+        image_set.image("b.png")
 
 
 def test_the_cache_of_images_is_bounded_and_changes_nothing(folder: Path) -> None:
@@ -97,12 +97,12 @@ def test_case_70_objects_and_proposals_are_joined_by_key(folder: Path) -> None:
     rows = [[name, *box, 1.0] for name, box in corners.items()]
     frame = pd.DataFrame(rows, columns=tables.PROPOSALS.names).astype(dict.fromkeys([*tables.BOX, "score"], "float32"))
     tables.write(folder / "proposals.parquet", frame, tables.PROPOSALS)
-    photographs, proposals = open_set(folder), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
-    np.testing.assert_array_equal(photographs.regions("a.png", proposals)[:, 2], [4, 5, 2])
-    np.testing.assert_array_equal(photographs.regions("d.png", proposals), [[0, 0, 1, 1]])
+    image_set, proposals = open_set(folder), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
+    np.testing.assert_array_equal(image_set.regions("a.png", proposals)[:, 2], [4, 5, 2])
+    np.testing.assert_array_equal(image_set.regions("d.png", proposals), [[0, 0, 1, 1]])
     proposals.require(["d.png", "a.png"], "Run: dvc repro propose")
     with pytest.raises(InputError, match=r"no rows for c.png \(1 of 4 images.*holds 3 images\).*Run: dvc repro propose"):
-        proposals.require(photographs.ids, "Run: dvc repro propose")
+        proposals.require(image_set.ids, "Run: dvc repro propose")
 
 
 def test_learning_on_the_test_images_is_refused() -> None:

@@ -138,7 +138,10 @@ def test_groups_of_classes_join_to_the_whole() -> None:
     for group in ([0], [1, 2]):
         own = [np.isin(labels, group) for *_, labels in samples]
         parts.append(collect(
-            [(*(array[rows] for array in sample[:3]), sample[3][rows] - group[0]) for sample, rows in zip(samples, own, strict=True)],
+            [
+                (*(array[rows] for array in sample[:3]), sample[3][rows] - group[0])
+                for sample, rows in zip(samples, own, strict=True)
+            ],
             len(group),
         ).fit())
     joined, whole = BoxRegressors.join(parts), collect(samples).fit()
@@ -157,13 +160,14 @@ def test_block_size_changes_only_rounding(monkeypatch) -> None:
         np.testing.assert_array_equal(whole.samples, pieces.samples)
 
 
-def test_another_number_of_samples_than_said_is_an_error() -> None:
-    box, features, labels = np.float32([[0, 0, 1, 1]] * 3), np.zeros((3, 2), np.float32), np.zeros(3, int)
+def test_another_number_of_samples_than_announced_is_an_error() -> None:
+    box = np.float32([[0, 0, 1, 1]] * 3)
+    features, labels = np.zeros((3, 2), np.float32), np.zeros(3, int)
     with pytest.raises(ValueError, match="more than the 2 samples"):
         BoxRidge([2], 2).add(features, box, box, labels)
     ridge = BoxRidge([4], 2)
     ridge.add(features, box, box, labels)
-    with pytest.raises(ValueError, match="3 samples, where 4 were said"):
+    with pytest.raises(ValueError, match="3 samples, where 4 were announced"):
         ridge.fit()
 
 
@@ -220,14 +224,14 @@ def test_non_finite_features_are_refused() -> None:
 
 
 def test_memory_estimate() -> None:
-    """VOC's pool5, 9217² doubles: 0.68 GB a class, so twenty large classes want about 14 GB; small ones keep their rows."""
+    """VOC's pool5, 9217² doubles: 0.68 GB a class, so twenty large classes need 14 GB; small ones keep their rows."""
     assert ridge_bytes([20_000] * 20, 9216) == pytest.approx(21 * 8 * 9217**2, rel=0.06)
     assert ridge_bytes([100, 0], 9216) == 4 * 9217 * 100 + 8 * 100 * (9217 + 200)
 
 
 def test_classes_are_grouped_by_memory() -> None:
-    one = ridge_bytes([5000], 100)
-    assert class_groups([5000] * 3, 100, one) == [range(0, 1), range(1, 2), range(2, 3)]
-    assert class_groups([5000] * 3, 100, 2 * one) == [range(0, 2), range(2, 3)]
+    one_class = ridge_bytes([5000], 100)
+    assert class_groups([5000] * 3, 100, one_class) == [range(0, 1), range(1, 2), range(2, 3)]
+    assert class_groups([5000] * 3, 100, 2 * one_class) == [range(0, 2), range(2, 3)]
     assert class_groups([5000] * 3, 100, 0) == [range(0, 1), range(1, 2), range(2, 3)]
-    assert class_groups([10] * 3, 100, one) == [range(0, 3)]
+    assert class_groups([10] * 3, 100, one_class) == [range(0, 3)]

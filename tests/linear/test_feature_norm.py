@@ -36,7 +36,7 @@ def test_no_more_boxes_than_asked_for() -> None:
     assert norm.scale(target=1) == pytest.approx(1 / 3)
 
 
-def test_draw_is_random_and_repeatable() -> None:
+def test_sample_is_random_and_repeatable() -> None:
     features = np.arange(1, 1001, dtype=np.float32)[:, None]
 
     def scale(seed: int, order: list[int]) -> float:
@@ -53,13 +53,13 @@ def test_draw_is_random_and_repeatable() -> None:
 
 
 def test_sampled_images() -> None:
-    chosen = sampled_images(5011)
-    assert len(set(chosen.tolist())) == 200
-    assert (np.diff(chosen) > 0).all()
-    assert 0 <= chosen.min() < 1000
-    assert 4000 < chosen.max() < 5011
-    np.testing.assert_array_equal(chosen, sampled_images(5011))
-    assert (chosen != sampled_images(5011, seed=4)).any()
+    sample = sampled_images(5011)
+    assert len(set(sample.tolist())) == 200
+    assert (np.diff(sample) > 0).all()
+    assert 0 <= sample.min() < 1000
+    assert 4000 < sample.max() < 5011
+    np.testing.assert_array_equal(sample, sampled_images(5011))
+    assert (sample != sampled_images(5011, seed=4)).any()
     np.testing.assert_array_equal(sampled_images(7), np.arange(7))
     assert sampled_images(0).shape == (0,)
 
@@ -106,19 +106,20 @@ def test_measure_by_hand(tmp_path: Path) -> None:
     features, sample = store(tmp_path, images), NormSample(target=20, images=200, boxes=200)
     assert measure(features, "fc7", list(images), sample, seed=3) == pytest.approx(2.5)
     assert measure(features, "pool5", list(images), sample, seed=3) == pytest.approx(0.25)
-    # Images outside the list asked for, test images for example, do not count.
+    # Images outside the list, test images for example, do not count.
     assert measure(features, "fc7", ["c"], sample, seed=3) == pytest.approx(20 / 6)
 
 
 def test_measure_is_the_loop_over_the_sample(tmp_path: Path) -> None:
-    """3 of 9 images and 2 of 4 boxes in each, the same ones that the parts draw; another seed draws others."""
+    """3 of 9 images and 2 of 4 boxes in each, the same ones that the parts sample; another seed gives others."""
     rng = np.random.default_rng(0)
     images = {f"{i}": rng.gamma(2, 3, (4, 2)).astype(np.float16).tolist() for i in range(9)}
     features, sample = store(tmp_path, images), NormSample(target=7, images=3, boxes=2)
     norms = []
     for image in sampled_images(9, 3, seed=5):
-        chosen = np.random.default_rng((5, image)).permutation(4)[:2]
-        norms += [float(np.hypot(*images[str(image)][row])) for row in chosen]
+        rows = np.random.default_rng((5, image)).permutation(4)[:2]
+        norms += [float(np.hypot(*images[str(image)][row])) for row in rows]
     assert len(norms) == 6
-    assert measure(features, "fc7", list(images), sample, seed=5) == pytest.approx(7 / np.mean(norms), rel=1e-6)
-    assert measure(features, "fc7", list(images), sample, seed=6) != measure(features, "fc7", list(images), sample, seed=5)
+    factor = measure(features, "fc7", list(images), sample, seed=5)
+    assert factor == pytest.approx(7 / np.mean(norms), rel=1e-6)
+    assert measure(features, "fc7", list(images), sample, seed=6) != factor

@@ -36,7 +36,7 @@ def one_class(**settings: float) -> Miner:
 def test_first_image_gives_all_negatives_and_trains() -> None:
     miner = one_class(evict_threshold=-np.inf)
     miner.add_image(4, column([-9, -1, 0, 5]), column([0, 0.29, 0.2, 0.1]))
-    assert miner.pool.keys(0).tolist() == [[4, 0], [4, 1], [4, 2], [4, 3]]
+    assert miner.cache.keys(0).tolist() == [[4, 0], [4, 1], [4, 2], [4, 3]]
     assert miner.log.tolist() == [[4, 0, 4, 4, 0, 0, 1]]
     assert miner.trained.all()
 
@@ -46,11 +46,11 @@ def test_an_overlap_of_0_3_or_more_is_ignored() -> None:
     """Exactly 3 of 10 pixels is not below 0.3, computed as overlap here and given in double precision."""
     box = np.float32([[0, 0, 10, 1], [0, 0, 3, 1], [0, 0, 2, 1]])
     overlaps = class_overlaps(box, box[:1], np.array([0]), classes=1)
-    for given in (overlaps, overlaps.astype(np.float64), np.array([[1], [3 / 10], [0.2]])):
+    for same in (overlaps, overlaps.astype(np.float64), np.array([[1], [3 / 10], [0.2]])):
         miner = one_class()
-        miner.add_image(0, column([0, 0, 0]), given)
-        miner.add_image(1, column([0, 0, 0]), given)
-        assert miner.pool.keys(0).tolist() == [[0, 2], [1, 2]]
+        miner.add_image(0, column([0, 0, 0]), same)
+        miner.add_image(1, column([0, 0, 0]), same)
+        assert miner.cache.keys(0).tolist() == [[0, 2], [1, 2]]
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -58,7 +58,7 @@ def test_a_threshold_of_0_leaves_what_touches_no_object() -> None:
     """R-CNN §2.3 tried 0 as well: boxes without any overlap stay negatives."""
     miner = one_class(negative_iou=0.0)
     miner.add_image(0, column([0, 0, 0]), column([1, 0.001, 0]))
-    assert miner.pool.keys(0).tolist() == [[0, 2]]
+    assert miner.cache.keys(0).tolist() == [[0, 2]]
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -67,7 +67,7 @@ def test_later_images_give_only_boxes_above_the_hard_threshold() -> None:
     miner.add_image(0, column([0]), column([0]))
     edge = np.float32(-1.0001)
     miner.add_image(1, column([edge, np.nextafter(edge, np.float32(0)), -1, -1.1, 3]), column([0] * 5))
-    assert miner.pool.keys(0).tolist() == [[0, 0], [1, 1], [1, 2], [1, 4]]
+    assert miner.cache.keys(0).tolist() == [[0, 0], [1, 1], [1, 2], [1, 4]]
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -102,9 +102,9 @@ def test_eviction_is_strictly_below() -> None:
     edge = np.float32(-1.2)
     miner = one_class()
     miner.add_image(0, column([edge, np.nextafter(edge, np.float32(-9)), -7, 0]), column([0] * 4))
-    assert miner.pool.keys(0).tolist() == [[0, 0], [0, 3]]
+    assert miner.cache.keys(0).tolist() == [[0, 0], [0, 3]]
     assert log(miner, "evicted") == [2]
-    assert len(miner.pool.rows) == 2, "rows that no class holds are forgotten"
+    assert len(miner.cache.rows) == 2, "rows that no class holds are forgotten"
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -120,9 +120,9 @@ def test_emptied_cache_keeps_the_model() -> None:
 def test_a_box_is_not_held_twice_and_may_come_back() -> None:
     miner = one_class()
     miner.add_image(0, column([0, -5]), column([0, 0]))
-    assert miner.pool.keys(0).tolist() == [[0, 0]]
+    assert miner.cache.keys(0).tolist() == [[0, 0]]
     miner.add_image(0, column([0, 2]), column([0, 0]))
-    assert miner.pool.keys(0).tolist() == [[0, 0], [0, 1]], "box 1 was evicted and scores higher now"
+    assert miner.cache.keys(0).tolist() == [[0, 0], [0, 1]], "box 1 was evicted and scores higher now"
     miner.add_image(0, column([0, 2]), column([0, 0]), last=True)
     assert log(miner, "negatives") == [2, 2]
     assert log(miner, "added") == [2, 1]
@@ -135,9 +135,9 @@ def test_objects_of_other_classes_are_negatives() -> None:
     overlaps = class_overlaps(boxes, boxes[:2], np.array([0, 1]), classes=2)
     miner = Miner(["a", "b"], {"a": column([1]), "b": column([1])}, SvmSettings())
     miner.add_image(0, column([0, 0, 0]), overlaps)
-    assert miner.pool.keys(0).tolist() == [[0, 1], [0, 2]]
-    assert miner.pool.keys(1).tolist() == [[0, 0], [0, 2]]
-    assert len(miner.pool.rows) == 3, "a row that two classes hold is stored once"
+    assert miner.cache.keys(0).tolist() == [[0, 1], [0, 2]]
+    assert miner.cache.keys(1).tolist() == [[0, 0], [0, 2]]
+    assert len(miner.cache.rows) == 3, "a row that two classes hold is stored once"
 
 
 @pytest.mark.usefixtures("score_is_feature")
@@ -187,9 +187,9 @@ def test_images_without_boxes() -> None:
 def test_cap_keeps_the_hardest_and_says_so() -> None:
     miner = one_class(max_negatives=3, retrain_after=2)
     miner.add_image(0, column([0.1, 0.2, 0.3, 0.4, 0.5]), column([0] * 5))
-    assert miner.pool.keys(0).tolist() == [[0, 0], [0, 1], [0, 2]], "no model yet: the first ones"
+    assert miner.cache.keys(0).tolist() == [[0, 0], [0, 1], [0, 2]], "no model yet: the first ones"
     miner.add_image(1, column([0.15, 0.9, 0.25]), column([0] * 3))
-    assert miner.pool.keys(0).tolist() == [[0, 2], [1, 1], [1, 2]]
+    assert miner.cache.keys(0).tolist() == [[0, 2], [1, 1], [1, 2]]
     assert log(miner, "negatives") == [3, 3]
     assert log(miner, "dropped") == [2, 3]
     assert miner.notes[-1] == "a: the 5 easiest negatives left out (max_negatives 3)."

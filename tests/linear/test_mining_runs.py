@@ -44,11 +44,13 @@ def twin(
 ) -> tuple[Rows, float, dict[tuple, Rows]]:
     """One class by the book: a cache by key, a count, trainings, evictions."""
     cache: dict[tuple[int, int], Rows] = {}
-    w, b, added = np.zeros(positives.shape[1], np.float32), np.float32(0), 0
+    w, b = np.zeros(positives.shape[1], np.float32), np.float32(0)
+    added = 0
     for number, (features, overlaps) in enumerate(images):
         for row in range(len(features)):
             hard = number == 0 or features[row] @ w + b > s.hard_threshold
-            if hard and (overlaps[row, label] < s.negative_iou or overlaps[row, label] == 0) and (number, row) not in cache:
+            negative = overlaps[row, label] < s.negative_iou or overlaps[row, label] == 0
+            if hard and negative and (number, row) not in cache:
                 cache[number, row] = features[row]
                 added += 1
         if cache and (number == 0 or added > s.retrain_after or number == len(images) - 1):
@@ -65,7 +67,7 @@ def test_equals_the_twin() -> None:
         w, b, cache = twin(positives[name], images, label, QUICK)
         np.testing.assert_array_equal(miner.weights[label], w)
         assert miner.bias[label] == b
-        assert [tuple(key) for key in miner.pool.keys(label)] == list(cache)
+        assert [tuple(key) for key in miner.cache.keys(label)] == list(cache)
     assert len(miner.log) > 9, "several trainings a class, or the test shows little"
     assert miner.log[:, LOG_COLUMNS.index("evicted")].sum() > 0
 
@@ -126,7 +128,7 @@ def test_a_class_without_objects_is_skipped(absent: bool) -> None:
     np.testing.assert_array_equal(miner.trained, [True, False, True])
     np.testing.assert_array_equal(miner.weights[[0, 2]], alone.weights)
     np.testing.assert_array_equal(miner.weights[1], np.zeros(12))
-    assert len(miner.pool.keys(1)) == 0
+    assert len(miner.cache.keys(1)) == 0
     assert (miner.scores(images[0][0])[:, 1] == -np.inf).all()
     assert np.isfinite(miner.scores(images[0][0])[:, [0, 2]]).all()
     assert miner.notes == ["b: no object to learn from, so it has no SVM and no scores."]

@@ -72,8 +72,8 @@ def test_default_tolerance_is_near_the_optimum() -> None:
     w, b, _ = fit(positives, negatives, settings)
     best = independent_optimum(positives, negatives, settings)
     assert best * (1 - 1e-6) <= objective(w, b, positives, negatives, settings) <= best * 1.02
-    wrong = SvmSettings(positive_weight=1)
-    w, b, _ = fit(positives, negatives, wrong)
+    unweighted = SvmSettings(positive_weight=1)
+    w, b, _ = fit(positives, negatives, unweighted)
     assert objective(w, b, positives, negatives, settings) > best * 1.03, "the positive weight is not seen here"
 
 
@@ -87,7 +87,8 @@ def test_large_bias_frees_the_intercept() -> None:
         w, b, _ = fit(positives, negatives, SvmSettings(bias=bias))
         return float((positives @ w + b).max()), float((negatives @ w + b > -1.0001).mean())
 
-    (best_1, hard_1), (best_10, hard_10), (_, hard_100) = solve(1), solve(10), solve(100)
+    (best_1, hard_1), (best_10, hard_10) = solve(1), solve(10)
+    _, hard_100 = solve(100)
     assert hard_1 > hard_10 > hard_100
     assert best_10 > best_1
 
@@ -186,9 +187,9 @@ def test_a_training_that_memory_cannot_hold_is_refused_before_it_starts() -> Non
 def test_positives_by_class() -> None:
     parts = [(np.array([1, 0]), np.float32([[1, 2], [3, 4]])), (np.zeros(0, np.int64), np.zeros((0, 2), np.float32)),
              (np.array([1]), np.float32([[5, 6]]))]
-    found = by_class(["a", "b", "c"], parts)
-    np.testing.assert_array_equal(found["a"], [[3, 4]])
-    np.testing.assert_array_equal(found["b"], [[1, 2], [5, 6]])
-    assert found["c"].shape == (0, 2)
+    positives = by_class(["a", "b", "c"], parts)
+    np.testing.assert_array_equal(positives["a"], [[3, 4]])
+    np.testing.assert_array_equal(positives["b"], [[1, 2], [5, 6]])
+    assert positives["c"].shape == (0, 2)
     with pytest.raises(InputError, match="no object of any class"):
         by_class(["a"], parts[1:2])

@@ -14,8 +14,8 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize(("window", "cells"), [
-    ((1, 224), (1, 13)), ((1, 1), (1, 1)), ((1, 16), (1, 1)), ((10, 100), (1, 6)), ((100, 131), (6, 7)), ((60, 75), (4, 4)),
-    ((200, 700), (13, 43)), ((23, 35), (1, 1)),
+    ((1, 224), (1, 13)), ((1, 1), (1, 1)), ((1, 16), (1, 1)), ((10, 100), (1, 6)), ((100, 131), (6, 7)),
+    ((60, 75), (4, 4)), ((200, 700), (13, 43)), ((23, 35), (1, 1)),
 ])
 def test_vectors_of_the_authors_code(window, cells):
     low, high = (np.array([edge - 1.0]) for edge in window)
@@ -49,8 +49,8 @@ def test_no_slack_is_the_papers_rule():
     ((3, 3, 3, 3), [480, 1200], CODE, 1200),  # no area: the largest, not a division by zero
 ])
 def test_scale_of_a_window(box, scales, window, expected):
-    chosen = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
-    assert scales[chosen[0]] == expected
+    index = pyramid.choose_scale(np.array([box], np.float32), (500, 375), scales, window)
+    assert scales[index[0]] == expected
 
 
 def test_equal_distances_take_the_first_scale():
@@ -61,9 +61,11 @@ def test_equal_distances_take_the_first_scale():
 
 
 def test_both_axes_are_stretched_by_the_shorter_side():
-    """First pixel to first, last to last: x' = (x - 1) (s - 1) / (m - 1) + 1; rows stay aligned with boxes outside or empty."""
+    """First pixel to first, last to last: x' = (x - 1) (s - 1) / (m - 1) + 1. Boxes outside or empty keep rows."""
     x, y = Axis(40, 15.0, 16), Axis(30, 15.0, 16)
-    boxes = np.array([[0, 0, 320, 240], [0, 0, 160, 240], [50, 50, 50, 50], [-90, -90, -10, -10], [900, 900, 950, 990]], np.float32)
+    boxes = np.array(
+        [[0, 0, 320, 240], [0, 0, 160, 240], [50, 50, 50, 50], [-90, -90, -10, -10], [900, 900, 950, 990]], np.float32
+    )
     cells = pyramid.to_cells(boxes, (320, 240), 480, x, y, 1.5)
     assert cells[0].tolist() == [0, 0, 40, 30]
     factor = 479 / 239
@@ -76,7 +78,10 @@ def test_both_axes_are_stretched_by_the_shorter_side():
     assert cells[4].tolist() == [39, 29, 40, 30]
 
 
-@pytest.mark.parametrize(("name", "lengths"), [("efficientnet_lite0", (224, 360, 333)), ("alexnet", (224, 333)), ("resnet18", (224, 333))])
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [("efficientnet_lite0", (224, 360, 333)), ("alexnet", (224, 333)), ("resnet18", (224, 333))],
+)
 def test_centres_are_those_of_the_receptive_fields(name, lengths):
     """The inputs that move a cell lie evenly around its centre. Weights that average keep every path open."""
     trunk = backbones.build(name).trunk.eval()
@@ -92,8 +97,9 @@ def test_centres_are_those_of_the_receptive_fields(name, lengths):
         image = torch.full((1, 3, 48, length), 0.5, requires_grad=True)
         maps = trunk(image)
         assert maps.shape[3] == found.cells
-        # In the trained network these reach less far than half of the map, so that the middle cell sees both ends of its field.
-        gradient = torch.autograd.grad(maps[0, 0, maps.shape[2] // 2, found.cells // 2], image)[0][0].abs().sum((0, 1))
+        # The field reaches less than half of the map to each side, so the middle cell sees both of its ends.
+        middle = maps[0, 0, maps.shape[2] // 2, found.cells // 2]
+        gradient = torch.autograd.grad(middle, image)[0][0].abs().sum((0, 1))
         weight = gradient / gradient.sum()
         centre = float((weight * torch.arange(length)).sum())
         assert centre == pytest.approx(found.first + found.stride * (found.cells // 2), abs=0.35)
@@ -107,7 +113,8 @@ def test_released_networks_offset():
         *(conv(1, 1, 3, 1, 1) for _ in range(3)),
     )
     assert pyramid.axis(zf5, 224) == Axis(13, 20.0, 16)
-    assert [pyramid.axis(zf5, side).cells for side in (180, 480, 576, 688, 864, 874, 1200)] == [10, 29, 35, 42, 53, 53, 74]
+    cells = [pyramid.axis(zf5, side).cells for side in (180, 480, 576, 688, 864, 874, 1200)]
+    assert cells == [10, 29, 35, 42, 53, 53, 74]
 
 
 def test_a_map_is_the_trunks_of_the_scaled_image():
@@ -137,8 +144,8 @@ def test_windows_are_pooled_from_the_maps_of_their_scales():
         Map(np.full((15, 20, 2), value, np.float16), Axis(20, 15.0, 16), Axis(15, 15.0, 16)) for value in (1, 2)
     ]
     boxes = np.array([[0, 0, 50, 50], [0, 0, 200, 200], [9, 9, 60, 60]], np.float32)
-    chosen = np.array([1, 0, 1])
-    rows = pyramid.pool_windows(maps, boxes, (320, 240), [240, 480], chosen, CODE, [1, 2])
+    scale_of = np.array([1, 0, 1])
+    rows = pyramid.pool_windows(maps, boxes, (320, 240), [240, 480], scale_of, CODE, [1, 2])
     assert rows.dtype == np.float16
     assert rows.shape == (3, 10)
     assert rows[:, 0].tolist() == [2, 1, 2]

@@ -39,8 +39,8 @@ def test_roi_pool_and_its_gradient_equal_torchvisions(channels, grid):
 
 
 def test_roi_pool_takes_half_open_boxes():
-    """A box of exactly 2 x 2 cells, half-open, pools its own four cells and no fifth: 0 to 32 ends in pixel 31, which rounds to
-    cell 2 in the original's rule, so three cells are taken, as the authors' code does."""
+    """A half-open box from 0 to 32 ends in pixel 31, which the original's rule rounds to cell 2: three cells a side are
+    pooled, as in the authors' code. The largest value tells the last cell."""
     maps = torch.arange(16.0).view(1, 1, 4, 4)
     assert pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 24.0, 24]]), 16, 1).item() == 5  # (24 - 1) / 16 = 1.4 -> 1
     assert pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 32.0, 32]]), 16, 1).item() == 10  # (32 - 1) / 16 = 1.9 -> 2
@@ -63,7 +63,7 @@ def test_no_region_and_equal_values():
     assert none.shape == (0, 3, 7, 7)
     none.sum().backward()
     pooling.roi_pool(maps, torch.tensor([[0, 0, 0, 49.0, 49]]), 16, 1).sum().backward()
-    assert maps.grad[0, :, 0, 0].tolist() == [1, 1, 1]  # of equals the first
+    assert maps.grad[0, :, 0, 0].tolist() == [1, 1, 1]  # ties go to the first
     assert maps.grad.sum() == 3
 
 
@@ -73,17 +73,18 @@ def test_gradient_by_finite_differences():
     rois = torch.tensor([[0, 0, 0, 60, 60.0], [0, 20, 10, 80, 33]])
     weights = torch.randn(2, 3, 2, 2)
     gradient = torch.autograd.grad((pooling.roi_pool(maps, rois, 16, 2) * weights).sum(), maps)[0]
-    for place in np.ndindex(3, 4, 5):
+    for index in np.ndindex(3, 4, 5):
         step = torch.zeros_like(maps)
-        step[0][place] = 0.25
+        step[0][index] = 0.25
         up, down = ((pooling.roi_pool(maps.detach() + s, rois, 16, 2) * weights).sum() for s in (step, -step))
-        assert (up - down).item() / 0.5 == pytest.approx(gradient[0][place].item(), abs=1e-4)
+        assert (up - down).item() / 0.5 == pytest.approx(gradient[0][index].item(), abs=1e-4)
 
 
 def slow_pyramid(cells, window, levels):
     """The rule of the paper's appendix A, bin by bin."""
     x1, y1, x2, y2 = window
-    w, h, row = x2 - x1, y2 - y1, []
+    w, h = x2 - x1, y2 - y1
+    row = []
     for n in levels:
         for c in range(cells.shape[2]):
             for j in range(1, n + 1):
@@ -127,7 +128,10 @@ def test_released_length_and_whole_maps():
     np.testing.assert_array_equal(pooled, pooling.pool_whole(maps, [1, 2, 3, 6]).numpy())
 
 
-@pytest.mark.parametrize(("a", "n", "size", "stride"), [(13, 6, 3, 2), (13, 4, 4, 3), (13, 3, 5, 4), (13, 2, 7, 6), (13, 1, 13, 13), (10, 3, 4, 3)])
+@pytest.mark.parametrize(
+    ("a", "n", "size", "stride"),
+    [(13, 6, 3, 2), (13, 4, 4, 3), (13, 3, 5, 4), (13, 2, 7, 6), (13, 1, 13, 13), (10, 3, 4, 3)],
+)
 def test_training_windows_of_the_paper(a, n, size, stride):
     """Where ceil(a / n) and floor(a / n) give n bins, the sliding windows of §2.3 are the same bins."""
     maps = torch.randn(1, 2, a, a)
@@ -140,5 +144,6 @@ def test_no_window_and_mapped_files(tmp_path):
     np.save(tmp_path / "map.npy", cells)
     mapped = np.load(tmp_path / "map.npy", mmap_mode="r")
     windows = np.array([[2, 1, 5, 4], [3, 0, 4, 1]], np.int32)
-    np.testing.assert_array_equal(pooling.pyramid_pool(mapped, windows, [1, 2]), pooling.pyramid_pool(cells, windows, [1, 2]))
+    expected = pooling.pyramid_pool(cells, windows, [1, 2])
+    np.testing.assert_array_equal(pooling.pyramid_pool(mapped, windows, [1, 2]), expected)
     assert pooling.pyramid_pool(cells, np.zeros((0, 4), np.int32), [1, 2]).shape == (0, 20)

@@ -22,7 +22,7 @@ def sorted_edges(keys):
     return sorted(edges, key=lambda edge: edge[0])
 
 
-def place(y, x, width):
+def position(y, x, width):
     """Tiles of 4 x 4 from left to right and downwards, and so are the pixels in them."""
     tile = y // 4 * -(-width // 4) + x // 4
     return 16 * tile + y % 4 * 4 + x % 4

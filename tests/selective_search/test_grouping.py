@@ -6,11 +6,11 @@ from lib.selective_search.grouping import group
 from lib.selective_search.regions import Regions, describe
 from lib.selective_search.segmentation import segment
 from tests.selective_search import search_twin
-from tests.selective_search.test_segmentation import picture
+from tests.selective_search.test_segmentation import patches
 
 
 def prepared(seed, shape, channels=3, k=20.0, connectivity=8, colour_bins=25, texture_bins=10):
-    planes = np.ascontiguousarray(picture(seed, shape)[:channels])
+    planes = np.ascontiguousarray(patches(seed, shape)[:channels])
     keys = edges.weigh(edges.smooth(planes, 0.8), connectivity)
     labels, pairs = segment(*edges.ascending(keys), keys.shape[1:], k, 3)
     bins = texture.bins(planes, colour_bins, texture_bins, 0.5)
@@ -32,7 +32,7 @@ def test_histograms_are_those_of_the_twin(colour_bins, texture_bins, channels):
 
 
 def test_segmentations_described_together_are_described_apart():
-    planes = picture(1, (40, 50))
+    planes = patches(1, (40, 50))
     order = edges.ascending(keys := edges.weigh(edges.smooth(planes, 0.8), 8))
     labellings = [segment(*order, keys.shape[1:], k, 3)[0] for k in (10.0, 30.0, 90.0)]
     bins = texture.bins(planes, 25, 10, 0.25)
@@ -46,7 +46,7 @@ def test_more_cells_than_the_table_first_holds():
     """Every pixel its own region in one labelling, every second row in the other: 6000 cells."""
     labels = np.arange(6000, dtype=np.int32).reshape(60, 100)
     rows = np.repeat(np.arange(60, dtype=np.int32) % 2, 100).reshape(60, 100)
-    bins = texture.bins(picture(0, (60, 100)), 4, 3, 0.25)
+    bins = texture.bins(patches(0, (60, 100)), 4, 3, 0.25)
     pixels, halves = describe([labels, rows], *bins, 4, 3)
     assert (pixels.sizes == 1).all()
     assert len(pixels.sizes) == 6000
@@ -94,9 +94,9 @@ def test_size_by_hand():
     boxes = np.stack([ends[:-1], np.zeros(4), ends[1:], np.ones(4)], 1).astype(np.int32)
     regions = Regions(sizes, boxes, np.zeros((4, 105), np.int32), 25, 1)
     pairs = np.array([[0, 1], [1, 2], [2, 3]], np.int32)
-    (found,) = group(regions, pairs, ["S"], 10)
+    (hierarchy,) = group(regions, pairs, ["S"], 10)
     # 1 + 4 and 2 + 3 are equally similar: the lower numbers first, then the other, then the whole.
-    assert found[4:].tolist() == [[0, 0, 5, 1], [5, 0, 10, 1], [0, 0, 10, 1]]
+    assert hierarchy[4:].tolist() == [[0, 0, 5, 1], [5, 0, 10, 1], [0, 0, 10, 1]]
 
 
 def test_one_region_is_its_own_hierarchy():

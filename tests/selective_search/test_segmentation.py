@@ -7,18 +7,18 @@ from lib.selective_search.segmentation import segment
 from tests.selective_search import search_twin
 
 
-def picture(seed, shape, levels=256):
+def patches(seed, shape, levels=256):
     """Noise over a few flat patches, so that regions of several sizes come about."""
     random = np.random.default_rng(seed)
-    patches = random.integers(0, 256, (3, -(-shape[0] // 5), -(-shape[1] // 4)))
-    planes = np.kron(patches, np.ones((1, 5, 4), int))[:, : shape[0], : shape[1]]
+    colours = random.integers(0, 256, (3, -(-shape[0] // 5), -(-shape[1] // 4)))
+    planes = np.kron(colours, np.ones((1, 5, 4), int))[:, : shape[0], : shape[1]]
     planes = planes + random.integers(-20, 21, planes.shape)
     step = 256 // levels
     return (np.clip(planes, 0, 255) // step * step).astype(np.uint8)
 
 
 def test_smoothing_is_the_gaussian_of_opencv():
-    planes = picture(0, (23, 31))
+    planes = patches(0, (23, 31))
     expected = [
         cv2.GaussianBlur(plane.astype(np.float32), (9, 9), 0.8, borderType=cv2.BORDER_REPLICATE) for plane in planes
     ]
@@ -26,13 +26,13 @@ def test_smoothing_is_the_gaussian_of_opencv():
 
 
 def test_smoothing_by_nothing_changes_nothing():
-    planes = picture(1, (7, 6))
+    planes = patches(1, (7, 6))
     np.testing.assert_array_equal(edges.smooth(planes, 0), planes)
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 def test_weights_are_colour_distances_to_eleven_bits(connectivity):
-    smoothed = edges.smooth(picture(2, (9, 8)), 0.8)
+    smoothed = edges.smooth(patches(2, (9, 8)), 0.8)
     weights = edges.decode(edges.weigh(smoothed, connectivity))
     for d in range(connectivity // 2):
         dy, dx = search_twin.STEPS[d]
@@ -57,10 +57,10 @@ def test_key_orders_and_restores_weights():
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 1), (2, 2), (9, 13)])
 def test_order_is_a_stable_sort(shape, connectivity):
-    keys = edges.weigh(edges.smooth(picture(3, shape, levels=4), 0.0), connectivity)
+    keys = edges.weigh(edges.smooth(patches(3, shape, levels=4), 0.0), connectivity)
     direction = {step: d for d, step in search_twin.STEPS.items()}
     expected = [
-        4 * search_twin.place(*u, shape[1]) + direction[v[0] - u[0], v[1] - u[1]]
+        4 * search_twin.position(*u, shape[1]) + direction[v[0] - u[0], v[1] - u[1]]
         for _, u, v in search_twin.sorted_edges(keys)
     ]
     order, ordered_keys = edges.ascending(keys)
@@ -73,7 +73,7 @@ def test_order_is_a_stable_sort(shape, connectivity):
 @pytest.mark.parametrize(("k", "min_size"), [(20.0, 1), (50.0, 4), (50.0, 50), (300.0, 20)])
 def test_regions_are_those_of_the_twin(shape, k, min_size, connectivity):
     for seed in range(3):
-        planes = picture(seed, shape, levels=(256, 16, 4)[seed])
+        planes = patches(seed, shape, levels=(256, 16, 4)[seed])
         keys = edges.weigh(edges.smooth(planes, 0.8), connectivity)
         labels, pairs = segment(*edges.ascending(keys), keys.shape[1:], k, min_size)
         expected = search_twin.segment(keys, k, min_size)
@@ -92,9 +92,9 @@ def test_two_flat_halves_by_hand():
     assert segment(*edges.ascending(keys), keys.shape[1:], 29.9, 4)[0].tolist() == [[0] * 6]
 
 
-def test_asking_ahead_changes_nothing(monkeypatch):
-    """What is done for large pictures only, done for a small one."""
-    planes = picture(6, (61, 83))
+def test_prefetching_changes_nothing(monkeypatch):
+    """What is done for large images only, done for a small one."""
+    planes = patches(6, (61, 83))
     keys = edges.weigh(edges.smooth(planes, 0.8), 8)
     near = segment(*edges.ascending(keys), keys.shape[1:], 50.0, 20)
     monkeypatch.setattr(segmentation, "_FAR", 0)
@@ -106,7 +106,7 @@ def test_asking_ahead_changes_nothing(monkeypatch):
 def test_steps_lead_to_the_neighbours():
     width = 11
     for y, x in ((0, 1), (3, 3), (4, 8), (7, 6)):
-        here = search_twin.place(y, x, width)
+        here = search_twin.position(y, x, width)
         for d, (dy, dx) in search_twin.STEPS.items():
             there = (here + int(edges.steps(width)[4 * here + d & 63])) % 2**64
-            assert there == search_twin.place(y + dy, x + dx, width)
+            assert there == search_twin.position(y + dy, x + dx, width)

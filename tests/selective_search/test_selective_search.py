@@ -20,13 +20,13 @@ from lib.selective_search.settings import MODES, Settings
 from lib.stage import params
 from lib.stage.errors import InputError
 from tests.selective_search import search_twin
-from tests.selective_search.test_segmentation import picture
+from tests.selective_search.test_segmentation import patches
 
 ROOMS = Path(__file__).parents[3] / "shared/data/rooms/JPEGImages"
 
 
 def scene(seed, height, width):
-    """A picture with structure at several scales."""
+    """An image with structure at several scales."""
     random = np.random.default_rng(seed)
     image = cv2.resize(random.integers(0, 256, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(6):
@@ -36,8 +36,8 @@ def scene(seed, height, width):
     return np.clip(image.astype(int) + random.integers(-6, 7, image.shape), 0, 255).astype(np.uint8)
 
 
-def digest(found):
-    return hashlib.md5(b"".join(part.tobytes() for part in found)).hexdigest()
+def digest(arrays):
+    return hashlib.md5(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def search_digest(image):
@@ -46,7 +46,7 @@ def search_digest(image):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_boxes_are_those_of_the_twin(mode):
-    image = np.ascontiguousarray(picture(5, (26, 31)).transpose(1, 2, 0))
+    image = np.ascontiguousarray(patches(5, (26, 31)).transpose(1, 2, 0))
     spaces, scales, strategies = MODES[mode]
     if mode == "quality":
         spaces, scales = spaces[2:], scales[:2]
@@ -140,9 +140,9 @@ def test_small_boxes_go_and_a_side_of_the_minimum_stays():
     image = np.zeros((100, 200, 3), np.uint8)
     image[10:30, 10:30] = 255
     image[50:69, 50:90] = 255
-    found = {tuple(box) for box in search(image, sigma=0.0, min_box_px=20)[0].tolist()}
-    assert (10, 10, 30, 30) in found
-    assert (50, 50, 90, 69) not in found
+    boxes = {tuple(box) for box in search(image, sigma=0.0, min_box_px=20)[0].tolist()}
+    assert (10, 10, 30, 30) in boxes
+    assert (50, 50, 90, 69) not in boxes
     assert (50, 50, 90, 69) in {tuple(box) for box in search(image, sigma=0.0, min_box_px=19)[0].tolist()}
 
 
@@ -239,12 +239,12 @@ def test_modes_are_the_authors():
 
 
 def test_settings_out_of_range_are_all_named():
-    wrong = {
+    out_of_range = {
         "mode": "slow", "k": [0.0], "strategies": ["CX"], "connectivity": 6, "colour_spaces": ["rgb"], "sigma": 9.0,
     }
     with pytest.raises(InputError) as caught:
-        params.validate({"selective_search": wrong}, {"selective_search": Settings})
-    for name in wrong:
+        params.validate({"selective_search": out_of_range}, {"selective_search": Settings})
+    for name in out_of_range:
         assert f"selective_search.{name}" in str(caught.value)
     with pytest.raises(InputError, match="width or max_side, one of them null"):
         params.validate({"selective_search": {"width": 500, "max_side": 500}}, {"selective_search": Settings})
@@ -270,8 +270,8 @@ def test_warm_up_leaves_nothing_to_compile():
     assert [len(kernel.signatures) for kernel in (grouping._group, segmentation._merge)] == before
 
 
-@pytest.mark.skipif(not ROOMS.exists(), reason="the photographs of ../shared/data/rooms are not here")
-def test_a_photograph_gives_about_as_many_boxes_as_the_paper():
+@pytest.mark.skipif(not ROOMS.exists(), reason="the images of ../shared/data/rooms are not here")
+def test_a_real_image_gives_about_as_many_boxes_as_the_paper():
     image = cv2.cvtColor(cv2.imread(str(sorted(ROOMS.iterdir())[0])), cv2.COLOR_BGR2RGB)
     for mode, low, high in (("single", 150, 700), ("fast", 900, 4000)):
         assert low < len(search(image, mode=mode, width=500)[0]) < high

@@ -31,10 +31,12 @@ def write(folder, **files):
 
 
 def before(values):
-    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup; those without effect left out."""
+    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup; those without effect left out, as
+    is `most`, which came later.
+    """
     if not isinstance(values, dict):
         return values
-    kept = {key: before(value) for key, value in values.items()}
+    kept = {key: before(value) for key, value in values.items() if (key, value) != ("most", None)}
     for key in {"optimiser", "schedule"} & set(kept):
         shape = kept.pop(key)
         kept[key] = shape["name"]

@@ -51,7 +51,7 @@ def test_peak_memory_is_of_this_process():
 
 def test_workers_end_soon_after_their_stage_is_killed(tmp_path):
     code = (
-        "from lib.stage.params import Compute; from lib.parallel.pool import in_order; import os, pathlib\n"
+        "from lib.stage.params import Compute; from lib.parallel.processes import in_order; import os, pathlib\n"
         "c = Compute(device='cpu', workers=2, launcher='loky', memory_gib=1.0)\n"
         "pids = sorted(set(in_order(os.getpid, [() for _ in range(8)], c)))\n"
         f"pathlib.Path({str(tmp_path / 'pids')!r}).write_text(' '.join(map(str, pids)))\n"

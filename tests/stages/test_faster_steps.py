@@ -122,12 +122,12 @@ def test_the_same_again_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(folder):
-    chosen = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, regress=True, batch=100, precision="float32")
+    chosen = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, regress=True, batch=100, precision="float32")
     for names, shared in ((["m4"], True), (["m3", "m4"], True), (["m1", "m2"], False), (["joint"], True)):
         files = {"regions": model(folder, names[0]), "model": model(folder, names[-1])}
         detector = detector_module.Detector(files, chosen, Proposing(**PROPOSING), CPU, Clock())
         assert detector.shared == shared
-        boxes, scores, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
+        boxes, scores, _, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
         assert len(boxes) == len(scores) > 0
 
 

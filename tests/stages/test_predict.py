@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from lib.backbones.device import Precision
+from lib.boxes.selection import Scored, Selection
 from lib.detection import rows
-from lib.detection.candidates import Selection
-from lib.linear.files import unmoved
 from lib.stage import pipeline
 from lib.stage.errors import InputError
 from lib.storage import tables
@@ -36,17 +35,17 @@ class Detector:
     def __call__(self, prepared):
         image, boxes = prepared
         share = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / image[..., 0].size).astype(np.float32)
-        return boxes, np.stack([share, 1 - share], axis=1), unmoved
+        return Scored(boxes, np.stack([share, 1 - share], axis=1))
 
 
 @pytest.fixture(params=["a table of proposals", "its own regions"])
 def method(request, monkeypatch):
-    block = {"per_image": 100, "per_set": 40, "floor": None, "nms": 0.3, "nms_before": None}
+    block = {"per_image": 100, "per_set": 40, "floor": None, "nms": 0.3, "nms_before": None, "most": None}
     values = predict.params.load()
     values["fake"] = {"detect": block}
     row = SimpleNamespace(
         settings="fake.detect", reads=lambda: {"fake.detect": Detect},
-        detector=lambda files, params, place, clock: Detector(request.param == "a table of proposals"),
+        detector=lambda files, params, device, clock: Detector(request.param == "a table of proposals"),
     )
     monkeypatch.setattr(predict.params, "load", lambda: values)
     monkeypatch.setattr(pipeline, "entries", dict)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lib.stage import schemas
 from lib.stage.errors import Fault
+from stages import schemas
 from tools import preset
 
 ROOT = Path(__file__).parents[2]

@@ -31,7 +31,7 @@ def network():
 
 def run(tmp_path, stop=None, net=None, poison=None, **changes):
     net = net or network()
-    chosen = settings(**changes)
+    optimisation = settings(**changes)
 
     def batch(i):
         random = training.generator(3, "test", i)
@@ -39,10 +39,12 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
         labels = torch.from_numpy(random.integers(3, size=8))
         if i == poison:
             images[0] = torch.nan
-        return [(images[part :: chosen.parts], labels[part :: chosen.parts]) for part in range(chosen.parts)]
+        parts = optimisation.parts
+        return [(images[part::parts], labels[part::parts]) for part in range(parts)]
 
     def losses(part):
-        return training.Part({"classification": nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8}, ["a.jpg"])
+        loss = nn.functional.cross_entropy(net(part[0]), part[1], reduction="sum") / 8
+        return training.Part({"classification": loss}, ["a.jpg"])
 
     def progress(todo, done):
         for i in todo:
@@ -50,12 +52,12 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
                 raise KeyboardInterrupt
             yield i
 
-    log = training.train(net, [net[2]], batch, losses, chosen, CPU, 3, "test", tmp_path, progress)
+    log = training.train(net, [net[2]], batch, losses, optimisation, CPU, 3, "test", tmp_path, progress)
     checkpoint.save(tmp_path / "final.pt", {"net": net.state_dict(), "log": log})
     return net, log, hashlib.md5((tmp_path / "final.pt").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("optimiser", [SGD, {"name": "adamw"}], ids=lambda one: one["name"])
+@pytest.mark.parametrize("optimiser", [SGD, {"name": "adamw"}], ids=lambda optimiser: optimiser["name"])
 @pytest.mark.parametrize("stop", [3, 5, 11])
 def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, optimiser):
     (tmp_path / "whole").mkdir()
@@ -92,11 +94,12 @@ def test_parts_of_a_batch_add_up_to_the_whole(tmp_path):
 
 
 def test_one_sgd_step_by_hand(tmp_path):
-    """Caffe's rule: v = momentum v + rate (gradient + decay weight); biases: twice the rate, no decay; head: ten times."""
+    """Caffe's rule: v = momentum v + rate (gradient + decay weight); biases: twice the rate, no decay; head: ten."""
     before = network()
     net, log, _ = run(tmp_path, iterations=1, optimiser=SGD, schedule=STEP, learning_rate=0.1, weight_decay=0.5)
     random = training.generator(3, "test", 0)
-    images, labels = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32)), torch.from_numpy(random.integers(3, size=8))
+    images = torch.from_numpy(random.random((8, 3, 8, 8), dtype=np.float32))
+    labels = torch.from_numpy(random.integers(3, size=8))
     loss = nn.functional.cross_entropy(before(images), labels)
     assert log[0]["classification"] == pytest.approx(loss.item(), abs=1e-5)
     loss.backward()
@@ -122,8 +125,8 @@ def test_two_sgd_steps_keep_the_momentum():
     """Gradients of 1: the first step is the rate, the second the rate times 1 + momentum."""
     net = nn.Linear(1, 1, bias=False)
     before = net.weight.item()
-    chosen = settings(optimiser={"name": "sgd", "momentum": 0.5}, learning_rate=0.25, weight_decay=0.0)
-    optimiser = training._optimiser(net, [], chosen)
+    optimisation = settings(optimiser={"name": "sgd", "momentum": 0.5}, learning_rate=0.25, weight_decay=0.0)
+    optimiser = training._optimiser(net, [], optimisation)
     for _ in range(2):
         net.weight.grad = torch.ones(1, 1)
         optimiser.step()
@@ -140,13 +143,14 @@ def test_two_sgd_steps_keep_the_momentum():
     ({"schedule": {"name": "step", "every": 0, "gamma": 0.1}},
      r"train.schedule.every: is 0. Allowed: greater than or equal to 1"),
     ({"schedule": {"name": "cosin", "warmup": 0.1}},
-     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Did you mean cosine\?"),
+     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. "
+     r"Did you mean cosine\?"),
     ({"schedule": {"warmup": 0.1}},
      r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Add it."),
     ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
     ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
 ])
-def test_a_wrong_shape_is_named_with_its_place_and_remedy(changes, message):
+def test_a_wrong_shape_is_named_with_its_key_and_remedy(changes, message):
     with pytest.raises(InputError, match=message):
         params.validate({"train": {**SETTINGS, **changes}}, {"train": training.Optimisation}, "x")
 

@@ -2,9 +2,9 @@ from lib.training.order import images_of
 
 
 def test_every_image_once_a_pass_across_the_ends_of_batches():
-    drawn = [one for i in range(7) for one in images_of(3, "m1", i, 3, 7)]
-    passes = [drawn[start : start + 7] for start in (0, 7, 14)]
-    assert all(sorted(one) == list(range(7)) for one in passes)
+    positions = [position for i in range(7) for position in images_of(3, "m1", i, 3, 7)]
+    passes = [positions[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(order) == list(range(7)) for order in passes)
     assert passes[0] != passes[1] != passes[2]
 
 

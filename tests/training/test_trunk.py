@@ -33,18 +33,16 @@ def test_same_maps_and_gradients_as_the_plain_trunk(name, frozen):
     image = torch.randn(1, 3, 97, 130, dtype=torch.float64)
     ours, expected = trunk(image), plain.trunk(image)
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
-    pairs = [
-        (mine, theirs) for mine, theirs in zip(net.trunk.parameters(), plain.trunk.parameters(), strict=True) if theirs.requires_grad
-    ]
-    assert [one.requires_grad for one in net.trunk.parameters()] == [one.requires_grad for one in plain.trunk.parameters()]
+    own, theirs = list(net.trunk.parameters()), list(plain.trunk.parameters())
+    assert [weights.requires_grad for weights in own] == [weights.requires_grad for weights in theirs]
     if frozen is None:
         assert not ours.requires_grad
         return
-    given = torch.randn_like(ours)
-    found = torch.autograd.grad((ours * given).sum(), [mine for mine, _ in pairs])
-    wanted = torch.autograd.grad((expected * given).sum(), [theirs for _, theirs in pairs])
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
+    factor = torch.randn_like(ours)
+    gradients = torch.autograd.grad((ours * factor).sum(), [weights for weights in own if weights.requires_grad])
+    wanted = torch.autograd.grad((expected * factor).sum(), [weights for weights in theirs if weights.requires_grad])
+    for gradient, right in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-3, atol=1e-3 * right.abs().max().item())
 
 
 def test_a_step_on_the_parameters_is_seen_and_the_state_has_no_new_names():

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from lib.backbones.device import Device, Precision
-from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
-from lib.detectors.fast.network import Pass, Prepared, refine, softmax
+from lib.boxes.selection import Scored, Selection, unmoved
+from lib.detectors.fast.network import RegionInput, RegionScorer, refine, softmax
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
@@ -43,17 +40,17 @@ class Detector:
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._run, self._settings, self._clock = Pass(files["model"], place, settings.batch, clock), settings, clock
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._run, self._settings, self._clock = RegionScorer(files["model"], device, settings.batch, clock), settings, clock
         self.classes, self.prepare = self._run.classes, self._run.prepare
         if settings.scores == "svm" and files["scores"] == files["model"]:
             raise InputError([Fault("no SVMs", str(files["scores"]), "has a softmax, and the block says scores: svm",
                                     "softmax", "Set scores: softmax, or give the row SVMs as scores in dvc.yaml")])
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4), scores float32 (R, C), and the function that moves some of the boxes."""
+    def __call__(self, prepared: RegionInput) -> Scored:
+        """The regions, cut to the image, their scores, and how they move."""
         rows = self._run(prepared, ("fc7",) if self._svm else ())
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
-        return prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else linear.unmoved
+        return Scored(prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else unmoved)

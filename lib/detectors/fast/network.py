@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from lib.backbones import backbones, model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
+from lib.backbones.frozen import FrozenNorm
 from lib.backbones.low_rank import restore_ranks
 from lib.backbones.region_layers import region_layers
-from lib.backbones.scaling import choose_level, resize, to_input
+from lib.backbones.scaling import Scale, choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import decode
+from lib.boxes.selection import Refine
 from lib.images.decode import Image
-from lib.linear import files as linear
 from lib.parallel.clock import Clock
 from lib.pooling.roi import roi_pool
 
@@ -71,7 +72,7 @@ class DetectionHead(nn.Module):
         self.std.copy_(std)
 
 
-class Network(nn.Module):
+class FastNetwork(FrozenNorm):
     """A trunk with a detection head; it holds what is run and nothing else of the backbone.
 
     trunk, head : the backbone's own trunk, and the head;  stride, grid, recipe : the backbone's
@@ -81,14 +82,6 @@ class Network(nn.Module):
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
         self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
-
-    def train(self, mode: bool = True) -> "Network":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
@@ -119,15 +112,15 @@ def restore_head(backbone: Backbone, section: Mapping[str, Any], classes: int, d
     return head
 
 
-def load(path: Path) -> tuple[Network, model_file.Model]:
+def load(path: Path) -> tuple[FastNetwork, model_file.Model]:
     """The network of a model file with a head, ready to be run, and what else the file holds."""
     model = model_file.read(path, "head")
     head = restore_head(model.backbone, model.sections["head"], len(model.classes))
-    return Network(model.backbone, head).eval(), model
+    return FastNetwork(model.backbone, head).eval(), model
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RegionInput:
     """An image with its regions, ready for the network.
 
     images  : uint8 (H, W, 3) at each size that a region needs
@@ -142,7 +135,7 @@ class Prepared:
     boxes: Boxes
 
 
-class Pass:
+class RegionScorer:
     """The network run on the regions of one image after another; reads only, so threads may share it.
 
     model : a file with a head;  batch : regions that go through the head at once, which bounds its memory
@@ -150,13 +143,13 @@ class Pass:
 
     def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
         network, self.model = load(model)
-        assert self.model.scale is not None
+        assert isinstance(self.model.scale, Scale)
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch, self._clock = device, batch, clock
         folded = backbones.fold_batch_norm(network)
-        self.network: Network = folded.to(device.place, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+        self.network: FastNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
 
-    def prepare(self, image: Image, boxes: Boxes) -> Prepared:
+    def prepare(self, image: Image, boxes: Boxes) -> RegionInput:
         """Sizes the image and its regions (float32 (R, 4), R may be 0). Regions are cut to the image."""
         with self._clock("resize"):
             height, width = image.shape[:2]
@@ -172,9 +165,9 @@ class Pass:
                 rois.append(np.hstack([np.zeros((len(first), 1), np.float32), scaled[first]]))
                 back[rows] = shared + count
                 count += len(first)
-            return Prepared(images, rois, back, boxes)
+            return RegionInput(images, rois, back, boxes)
 
-    def __call__(self, prepared: Prepared, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, prepared: RegionInput, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and `fc7`
         (R, D) where `layers` names it.
         """
@@ -186,7 +179,7 @@ class Pass:
                 with self._clock("trunk"):
                     maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
                 with self._clock("regions"):
-                    for part in torch.from_numpy(rois).to(self._device.place).split(self._batch):
+                    for part in torch.from_numpy(rois).to(self._device.torch_device).split(self._batch):
                         fc7 = head.layers(self.network.pool(maps, part))
                         logits, deltas = head.outputs(fc7)
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
@@ -219,11 +212,11 @@ class Extractor:
     """Features of the regions of one image after another, for SVMs on a trained Fast R-CNN (paper §5.4; train_svms.py)."""
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
-        self._run = Pass(model, device, batch, Clock())
+        self._run = RegionScorer(model, device, batch, Clock())
         self.classes, self.prepare = self._run.classes, self._run.prepare
         self.widths = {"fc7": self._run.network.head.features}
 
-    def features(self, prepared: Prepared) -> dict[str, NDArray[np.float32]]:
+    def features(self, prepared: RegionInput) -> dict[str, NDArray[np.float32]]:
         """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
         rows = self._run(prepared, ("fc7",))
         return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
@@ -234,6 +227,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
-def refine(deltas: NDArray[np.float32]) -> linear.Refine:
+def refine(deltas: NDArray[np.float32]) -> Refine:
     """The function (rows, labels from 0, boxes) -> boxes moved by their row's deltas (R, C+1, 4) of their class."""
     return lambda rows, labels, boxes: decode(boxes, deltas[rows, labels + 1])

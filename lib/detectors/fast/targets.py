@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from lib.backbones.device import Precision
 from lib.backbones.scaling import Scale
-from lib.boxes.boxes import Boxes, clip, iou
+from lib.boxes.assign import POSITIVE, assign
+from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import encode
 from lib.training.loop import Optimisation
 
@@ -56,16 +57,12 @@ def label_regions(
     """
     proposals = clip(proposals, *size)
     boxes = np.concatenate([objects, proposals[(proposals[:, 2:] > proposals[:, :2]).all(axis=1)]]).astype(np.float32)
-    if len(objects) == 0:
-        count = len(boxes)
-        return Regions(boxes, np.zeros(count, np.float32), np.zeros(count, np.int64), np.zeros((count, 4), np.float32))
-    pairs = iou(boxes, objects)
-    best = pairs.argmax(axis=1)
-    overlap = pairs[np.arange(len(boxes)), best]
-    good = overlap >= foreground
-    target = np.zeros((len(boxes), 4), np.float32)
-    target[good] = encode(boxes[good], objects[best[good]])
-    return Regions(boxes, overlap.astype(np.float32), np.where(good, labels[best] + 1, 0), target)
+    found = assign(boxes, objects, foreground, foreground, best="none")
+    good = found.label == POSITIVE
+    label, target = np.zeros(len(boxes), np.int64), np.zeros((len(boxes), 4), np.float32)
+    label[good] = labels[found.object[good]] + 1
+    target[good] = encode(boxes[good], objects[found.object[good]])
+    return Regions(boxes, found.overlap.astype(np.float32), label, target)
 
 
 def sample(

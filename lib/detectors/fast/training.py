@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones import model_file
 from lib.backbones.device import Device
+from lib.backbones.frozen import freeze_norms
 from lib.backbones.region_layers import LAST_BLOCK, PRETRAINED_FC, region_layers
 from lib.backbones.scaling import factor, resize, to_input
 from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
-from lib.detectors.fast.network import DetectionHead, Network, describe_head, restore_head
+from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head, restore_head
 from lib.detectors.fast.targets import HeadTraining, Regions, head_loss
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
 from lib.storage import tables
 from lib.storage.by_image import ByImage
@@ -34,7 +34,7 @@ from lib.training.trunk import TrainedTrunk
 PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
 
 
-class Train(HeadTraining):
+class FastTraining(HeadTraining):
     """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
 
     regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
@@ -53,7 +53,7 @@ class Train(HeadTraining):
     statistics: Literal["per_class", "fixed"]
     std_floor: float = Field(gt=0)
 
-    def phases(self) -> list["Train"]:
+    def phases(self) -> list["FastTraining"]:
         """The trainings that follow each other: one, or two where it is stage-wise."""
         if self.stage_wise and self.box_loss == "none":
             raise InputError([Fault("bad setting", "params.yaml: stage_wise", "is true, and box_loss: none leaves it nothing to do",
@@ -62,7 +62,7 @@ class Train(HeadTraining):
 
 
 @dataclass(frozen=True)
-class Item:
+class FastExample:
     """One image of a batch.
 
     image  : uint8 (H, W, 3) as the network sees it;  rois : float32 (R, 5) as `roi_pool` takes them
@@ -78,27 +78,27 @@ class Item:
     key: tuple[str, bool, int]
 
 
-class Batches:
+class FastBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i).
 
     mean, std : float32 (C+1, 4) statistics of the targets; set others where a head brings its own
     ids       : images with regions to learn from, in the table's order;  left_out : the others
     """
 
-    def __init__(self, photographs: Photographs, proposals: ByImage, settings: Train, seed: int, stage: str) -> None:
-        self._photographs, self._proposals, self._settings = photographs, proposals, settings
+    def __init__(self, image_set: ImageSet, proposals: ByImage, settings: FastTraining, seed: int, stage: str) -> None:
+        self._image_set, self._proposals, self._settings = image_set, proposals, settings
         self._seed, self._stage = seed, stage
-        classes = len(photographs.classes)
+        classes = len(image_set.classes)
         statistics = region_sampling.Statistics(classes, settings.mirror)
         self.ids: list[str] = []
         self.left_out: list[str] = []
-        for image_id in photographs.ids:
+        for image_id in image_set.ids:
             regions = self.regions(image_id)
             statistics.add(regions)
             (self.ids if len(self._draw(regions, np.random.default_rng(0))) else self.left_out).append(image_id)
         if not self.ids:
             raise InputError(
-                [Fault("nothing to learn from", stage, f"none of {len(photographs)} images has a region", "",
+                [Fault("nothing to learn from", stage, f"none of {len(image_set)} images has a region", "",
                        "Look at the proposals, and at foreground and background in params.yaml")]
             )
         fixed = settings.statistics == "fixed"
@@ -108,9 +108,9 @@ class Batches:
 
     def regions(self, image_id: str) -> Regions:
         """Objects and proposals of an image, labelled."""
-        boxes, labels = self._photographs.objects(image_id)
+        boxes, labels = self._image_set.objects(image_id)
         proposals = tables.boxes(self._proposals[image_id])[: self._settings.proposals_max]
-        size = self._photographs.size(image_id)
+        size = self._image_set.size(image_id)
         return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
 
     def _draw(self, regions: Regions, random: np.random.Generator) -> NDArray[np.int64]:
@@ -119,11 +119,11 @@ class Batches:
         return region_sampling.sample(regions, count, chosen.foreground_share, (lower, upper), random)
 
     def images(self, i: int) -> list[str]:
-        """Keys of batch i, see `images_of`; a batch holds no image twice unless two passes meet in it."""
+        """Keys of batch i, see `images_of`."""
         size = min(self._settings.images, len(self.ids))
         return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
 
-    def __call__(self, i: int) -> list[Item]:
+    def __call__(self, i: int) -> list[FastExample]:
         """The images of batch i with their regions."""
         random = training.generator(self._seed, self._stage, i)
         drawn = []
@@ -135,8 +135,8 @@ class Batches:
         total = sum(len(regions) for _, regions, _, _ in drawn)
         return [self._item(*one, total) for one in drawn]
 
-    def _item(self, image_id: str, regions: Regions, mirrored: bool, level: int, total: int) -> Item:
-        scale, image = self._settings.scale, self._photographs.image(image_id)
+    def _item(self, image_id: str, regions: Regions, mirrored: bool, level: int, total: int) -> FastExample:
+        scale, image = self._settings.scale, self._image_set.image(image_id)
         height, width = image.shape[:2]
         boxes, target = regions.boxes, (regions.target - self.mean[regions.label]) / self.std[regions.label]
         if mirrored:
@@ -146,11 +146,11 @@ class Batches:
         target[regions.label == 0] = 0
         scaled = factor(width, height, scale.short_side[level], scale.max_side)
         rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaled)])
-        return Item(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, (image_id, mirrored, level))
+        return FastExample(resize(np.ascontiguousarray(image), scaled), rois, regions.label, target, total, (image_id, mirrored, level))
 
 
 def start_head(
-    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: Train, batches: Batches
+    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: FastTraining, batches: FastBatches
 ) -> DetectionHead:
     """The head that training starts from.
 
@@ -170,7 +170,7 @@ def start_head(
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
     if not others:
-        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and the stage has no model with one", "fresh", "Change it")])
+        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and no file has one", "fresh", "Change it")])
     previous = model_file.read(others[0], "head")
     previous.require(classes)
     if previous.backbone.name != model.backbone.name:
@@ -185,24 +185,24 @@ def start_head(
     return head
 
 
-def freeze(network: Network, settings: Train, boxes_only: bool) -> None:
+def freeze(network: FastNetwork, settings: FastTraining, boxes_only: bool) -> None:
     """Which weights are trained: never those of batch norm nor of the frozen parts; the box layer alone, or not at all.
 
-    boxes_only : everything but the box layer stands still (the second phase of `stage_wise`)
+    boxes_only : everything but the box layer is frozen (the second phase of `stage_wise`)
     """
     network.requires_grad_(not boxes_only)
     network.head.box.requires_grad_(boxes_only or settings.box_loss != "none")
-    parts = list(network.trunk)
-    still = parts if settings.frozen == "all" else parts[: settings.frozen]
-    for module in [*still, *(one for one in network.modules() if isinstance(one, nn.BatchNorm2d))]:
-        module.requires_grad_(False)
+    parts = None if settings.frozen == "all" else settings.frozen
+    for part in list(network.trunk)[:parts]:
+        part.requires_grad_(False)
+    freeze_norms(network)
 
 
 def item_losses(
-    network: Network, trunk: TrainedTrunk, item: Item, settings: Train, device: Device
+    network: FastNetwork, trunk: TrainedTrunk, item: FastExample, settings: FastTraining, device: Device
 ) -> training.Part:
     """The losses of one image of a batch; `trunk` is the network's own as it runs in training."""
-    rois, label, target = (torch.from_numpy(array).to(device.place) for array in (item.rois, item.label, item.target))
+    rois, label, target = (torch.from_numpy(array).to(device.torch_device) for array in (item.rois, item.label, item.target))
     maps = trunk(to_input(item.image, network.recipe, device), item.key)
     logits, deltas = network.head(network.pool(maps, rois))
     found = head_loss(
@@ -213,7 +213,7 @@ def item_losses(
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: Train}
+    return {block: FastTraining}
 
 
 def task(given: Given) -> Task:
@@ -221,21 +221,21 @@ def task(given: Given) -> Task:
     unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block does not say `head: fresh`.
     """
     settings, images = given.settings, given.images
-    batches = Batches(images, given.proposals(), settings, given.seed, given.stage)
+    batches = FastBatches(images, given.proposals(), settings, given.seed, given.stage)
     settings_of = settings.phases()
     torch.manual_seed(given.seed)
     model = model_file.read(given.path("model"))
     others = [] if settings.head == "fresh" else [given.path("head")]
     head = start_head(model, others, images.classes, settings, batches)
-    network = Network(model.backbone, head)
+    network = FastNetwork(model.backbone, head)
 
     def phases() -> Iterator[Phase]:
         for number, chosen in enumerate(settings_of):
             freeze(network, chosen, boxes_only=number > 0)
             frozen = None if number or settings.frozen == "all" else settings.frozen
-            trunk = TrainedTrunk(network.trunk, frozen, given.device.place, given.memory)
+            trunk = TrainedTrunk(network.trunk, frozen, given.device.torch_device, given.memory)
 
-            def losses(item: Item, trunk: TrainedTrunk = trunk, chosen: Train = chosen) -> training.Part:
+            def losses(item: FastExample, trunk: TrainedTrunk = trunk, chosen: FastTraining = chosen) -> training.Part:
                 return item_losses(network, trunk, item, chosen, given.device)
 
             yield Phase(chosen, [head.score, head.box], batches, losses)
@@ -244,8 +244,7 @@ def task(given: Given) -> Task:
         found = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
         return model_file.contents(model.backbone, images.classes, settings.scale, **found)
 
-    return Task(
-        network, phases, len(settings_of) * settings.iterations, sections,
-        f"{len(settings_of) * settings.iterations} iterations of {settings.images} images; {len(batches.left_out)} of "
-        f"{len(images)} images have no region to learn from",
-    )
+    iterations = len(settings_of) * settings.iterations
+    work = f"{iterations} iterations of {settings.images} images"
+    left_out = f"{len(batches.left_out)} of {len(images)} images have no region to learn from"
+    return Task(network, phases, iterations, sections, f"{work}; {left_out}")

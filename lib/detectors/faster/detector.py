@@ -14,12 +14,11 @@ from pydantic import Field
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
-from lib.detectors.faster.network import Prepared, Proposals, to_original
+from lib.detectors.faster.network import ImageInput, ImageProposer, to_original
 from lib.detectors.faster.rpn import Proposing
 from lib.images.decode import Image
-from lib.linear import files as linear
 from lib.parallel.clock import Clock
 
 
@@ -41,26 +40,26 @@ class Detector:
     files    : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), perhaps the same.
                Where their trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs its own
     settings : of what detects;  proposing : which boxes become regions (paper: 6000, 300, 0.7, 16)
-    place, clock : where to run; takes the time of each part
+    device, clock : where to run; takes the time of each part
     """
 
     wants_proposals = False
 
     def __init__(
-        self, files: Mapping[str, Path], settings: Detect, proposing: Proposing, place: Device, clock: Clock
+        self, files: Mapping[str, Path], settings: Detect, proposing: Proposing, device: Device, clock: Clock
     ) -> None:
-        self._settings, self._proposing, self._place, self._clock = settings, proposing, place, clock
-        self._proposals = Proposals(files["regions"], place, clock)
-        self._regions = fast.Pass(files["model"], place, settings.batch, clock)
+        self._settings, self._proposing, self._device, self._clock = settings, proposing, device, clock
+        self._proposals = ImageProposer(files["regions"], device, clock)
+        self._regions = fast.RegionScorer(files["model"], device, settings.batch, clock)
         self.classes = self._regions.classes
         self.shared = same_trunk(self._proposals.model, self._regions.model)
 
-    def prepare(self, image: Image, boxes: Boxes | None = None) -> Prepared:
+    def prepare(self, image: Image, boxes: Boxes | None = None) -> ImageInput:
         """The part that needs no network; may run in a thread ahead of the rest."""
         return self._proposals.prepare(image)
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """Boxes float32 (R, 4) of the original image, scores float32 (R, C), and the function that moves some boxes."""
+    def __call__(self, prepared: ImageInput) -> Scored:
+        """The proposals in the original image, their scores, and how they move."""
         if self.shared:
             boxes, logits, deltas = self._one_pass(prepared)
         else:
@@ -69,14 +68,14 @@ class Detector:
             logits, deltas = rows["logits"], rows["deltas"]
         with self._clock("scores"):
             scores = fast.softmax(logits)[:, 1:]
-        return boxes, scores, fast.refine(deltas) if self._settings.regress else linear.unmoved
+        return Scored(boxes, scores, fast.refine(deltas) if self._settings.regress else unmoved)
 
-    def _one_pass(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
+    def _one_pass(self, prepared: ImageInput) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
         network = self._regions.network
         with torch.inference_mode():
             maps = self._proposals.maps(prepared)
             boxes, _ = self._proposals.propose(maps, prepared, self._proposing)
-            with self._clock("regions"), self._place.autocast():
+            with self._clock("regions"), self._device.autocast():
                 rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
                 parts = [network.head(network.pool(maps, part)) for part in rois.split(self._settings.batch)]
                 logits, deltas = (torch.cat(values) for values in zip(*parts, strict=True))

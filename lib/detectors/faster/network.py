@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone, fold_batch_norm
 from lib.backbones.device import Device
-from lib.backbones.scaling import Scale, resize, to_input
+from lib.backbones.frozen import FrozenNorm
+from lib.backbones.scaling import Scale, Sizing, resize, to_input
 from lib.boxes.boxes import Boxes
 from lib.detectors.faster import rpn as rpn_net
 from lib.detectors.faster.rpn import RPN, Proposing
@@ -23,7 +24,7 @@ from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
 
 
-class Proposer(nn.Module):
+class ProposalNetwork(FrozenNorm):
     """A trunk with a region proposal network; it holds what is run and nothing else of the backbone.
 
     trunk, rpn : the backbone's own trunk, and the layers on it;  recipe : the backbone's
@@ -33,30 +34,22 @@ class Proposer(nn.Module):
         super().__init__()
         self.trunk, self.rpn, self.recipe = backbone.trunk, rpn, backbone.recipe
 
-    def train(self, mode: bool = True) -> "Proposer":
-        """Batch norm keeps its statistics, as in `Backbone`."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""
         logits, deltas = self.rpn(self.trunk(image))
         return logits, deltas
 
 
-def one_size(scale: Scale | None, where: str) -> Scale:
+def one_size(scale: Sizing | None, where: str) -> Scale:
     """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
-    if scale is None or len(scale.short_side) != 1:
-        sizes = None if scale is None else scale.short_side
+    if not isinstance(scale, Scale) or len(scale.short_side) != 1:
+        sizes = scale.short_side if isinstance(scale, Scale) else None
         raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", "Give one; the anchors are the scales")])
     return scale
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ImageInput:
     """An image ready for the network.
 
     original, scaled : uint8, as decoded and at the proposer's size;  factor : scaled / original
@@ -72,7 +65,7 @@ class Prepared:
         return self.scaled.shape[1], self.scaled.shape[0]
 
 
-class Proposals:
+class ImageProposer:
     """The proposals of one image after another; reads only, so threads may share it.
 
     path  : a model file with a section `rpn`;  device : where to run;  clock : takes the time of each part
@@ -81,31 +74,31 @@ class Proposals:
     def __init__(self, path: Path, device: Device, clock: Clock) -> None:
         self.model = model_file.read(path, "rpn")
         self.scale = one_size(self.model.scale, str(path))
-        self.network = Proposer(self.model.backbone, rpn_net.restore(self.model.sections["rpn"])).eval()
+        self.network = ProposalNetwork(self.model.backbone, rpn_net.restore(self.model.sections["rpn"])).eval()
         self.network.trunk = fold_batch_norm(self.network.trunk)  # type: ignore[assignment]
-        self.network.to(device.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self._clock = device, clock
 
-    def prepare(self, image: Image) -> Prepared:
+    def prepare(self, image: Image) -> ImageInput:
         """The part that needs no network."""
         with self._clock("resize"):
             factor = self.scale.factors(image.shape[1], image.shape[0])[0]
-            return Prepared(image, resize(image, factor), factor)
+            return ImageInput(image, resize(image, factor), factor)
 
-    def maps(self, prepared: Prepared) -> Tensor:
+    def maps(self, prepared: ImageInput) -> Tensor:
         """float32 (1, channels, h, w): the trunk's map of the scaled image."""
         with self._clock("trunk"), self._device.autocast():
             maps: Tensor = self.network.trunk(to_input(prepared.scaled, self.network.recipe, self._device))
             return maps
 
-    def propose(self, maps: Tensor, prepared: Prepared, settings: Proposing) -> tuple[Tensor, Tensor]:
+    def propose(self, maps: Tensor, prepared: ImageInput, settings: Proposing) -> tuple[Tensor, Tensor]:
         """float32 (R, 4) in the scaled image, the best first, and probabilities (R,). See `rpn.propose`."""
         with self._clock("proposals"), self._device.autocast():
             logits, deltas = self.network.rpn(maps)
             anchors = self.network.rpn.anchors_on(maps)
             return rpn_net.propose(anchors, logits, deltas, prepared.size, prepared.factor, settings)
 
-    def __call__(self, prepared: Prepared, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
+    def __call__(self, prepared: ImageInput, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
         """The proposals in pixels of the original image, unrounded, the best first, and their probabilities.
 
         returns : float32 (R, 4), float32 (R,). Where no box passes, the whole image is the one proposal, of
@@ -119,7 +112,7 @@ class Proposals:
         return to_original(boxes, prepared), scores.cpu().numpy()
 
 
-def to_original(boxes: Tensor, prepared: Prepared) -> Boxes:
+def to_original(boxes: Tensor, prepared: ImageInput) -> Boxes:
     """Boxes of the scaled image in pixels of the original, cut to it: the scaled sides were rounded."""
     height, width = prepared.original.shape[:2]
     limits = np.array([width, height, width, height], np.float32)

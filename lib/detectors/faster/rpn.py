@@ -3,20 +3,69 @@
 A anchors at a cell, H W cells of the map, R proposals. N is always 1: images of a batch are computed one by one.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import nms
 
-from lib.boxes.anchors import AnchorMaps, Anchors
+from lib.boxes.anchors import AnchorGrid, Level
+from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode_tensors
+from lib.boxes.nms import survivors
 from lib.stage.params import Settings
 
 
-class Layers(Settings):
+class Anchors(Settings):
+    """Block `faster.anchors`.
+
+    scales : sides of the square anchors, pixels of the resized image (paper: 128, 256, 512; COCO: 64 too)
+    ratios : height / width (paper: 0.5, 1, 2)
+    base   : side at which width and height are rounded to whole pixels before they are scaled (authors: 16)
+    centre : of the first cell's anchors, pixels (authors: the point 7.5 between inclusive corners, 8 here)
+    """
+
+    scales: list[float] = Field(min_length=1)
+    ratios: list[float] = Field(min_length=1)
+    base: float = Field(gt=0)
+    centre: float
+
+    @property
+    def count(self) -> int:
+        """Anchors at a cell."""
+        return len(self.scales) * len(self.ratios)
+
+
+def at_first_cell(settings: Anchors) -> Boxes:
+    """float32 (A, 4): the anchors of the cell in the upper left corner, ratio by ratio, scales in their order in each.
+
+    Rounding comes before scaling, halves to even, as in the authors' code (generate_anchors.py): ratio 0.5 is 23 x 12,
+    not 22.6 x 11.3.
+    """
+    boxes = []
+    for ratio in settings.ratios:
+        width = round(math.sqrt(settings.base**2 / ratio))
+        height = round(width * ratio)
+        for scale in settings.scales:
+            half = np.array([width, height]) * (scale / settings.base / 2)
+            boxes.append([*(settings.centre - half), *(settings.centre + half)])
+    return np.array(boxes, np.float32)
+
+
+class ProposerGrid(AnchorGrid):
+    """The anchors of one map, with the settings that they are made from.
+
+    stride : pixels between cells
+    """
+
+    def __init__(self, settings: Anchors, stride: int) -> None:
+        super().__init__([Level(stride, at_first_cell(settings))])
+        self.settings, self.stride = settings, stride
+
+
+class RpnLayers(Settings):
     """Block `faster.rpn`: the layers.
 
     width : channels of the 3 x 3 convolution (paper: 512 for VGG-16, 256 for ZF)
@@ -49,9 +98,9 @@ class RPN(nn.Module):
     (softmax), or A scores of objects (logistic); deltas anchor by anchor, dx dy dw dh.
     """
 
-    def __init__(self, channels: int, layers: Layers, anchors: Anchors, stride: int) -> None:
+    def __init__(self, channels: int, layers: RpnLayers, anchors: Anchors, stride: int) -> None:
         super().__init__()
-        self.settings, self.anchors = layers, AnchorMaps(anchors, stride)
+        self.settings, self.anchors = layers, ProposerGrid(anchors, stride)
         scores = 2 if layers.score == "softmax" else 1
         self.conv = nn.Conv2d(channels, layers.width, 3, padding=1)
         self.scores = nn.Conv2d(layers.width, scores * anchors.count, 1)
@@ -75,7 +124,7 @@ class RPN(nn.Module):
 
     def anchors_on(self, maps: Tensor) -> Tensor:
         """float32 (H·W·A, 4): the anchors of a map, on its device."""
-        return torch.tensor(self.anchors(*maps.shape[2:]), device=maps.device)
+        return torch.tensor(self.anchors([(maps.shape[2], maps.shape[3])]), device=maps.device)
 
     def describe(self) -> dict[str, Any]:
         """The section `rpn` of a model file, from which `restore` makes the layers again."""
@@ -88,7 +137,7 @@ class RPN(nn.Module):
 def restore(section: dict[str, Any]) -> RPN:
     """The layers that `RPN.describe` described."""
     tensors = section["tensors"]
-    layers, anchors = Layers(**section["layers"]), Anchors(**section["anchors"])
+    layers, anchors = RpnLayers(**section["layers"]), Anchors(**section["anchors"])
     rpn = RPN(tensors["conv.weight"].shape[1], layers, anchors, section["stride"])
     rpn.load_state_dict(tensors)
     return rpn.eval()
@@ -116,21 +165,5 @@ def propose(
         rows = torch.nonzero(large & solid).squeeze(1)
         order = torch.argsort(logits[rows].float(), descending=True, stable=True)[: settings.pre_nms]
         rows = rows[order]
-        kept = rows[_first_survivors(boxes[rows], settings)]
+        kept = rows[survivors(boxes[rows], settings.nms, settings.post_nms)]
         return boxes[kept], torch.sigmoid(logits[kept].float())
-
-
-def _first_survivors(boxes: Tensor, settings: Proposing) -> Tensor:
-    """Rows of boxes, the best first, that survive NMS: the first `post_nms` of them.
-
-    What survives among the first so many boxes does not depend on the others: so NMS, quadratic in them, sees as few
-    as will do.
-    """
-    threshold = float(np.float32(settings.nms))  # the kernel's IoU is float32: unless 0.7 is rounded alike, 7/10 is above
-    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32, device=boxes.device)  # no ties for the kernel to break
-    seen = 4 * settings.post_nms
-    while True:
-        kept = nms(boxes[:seen], ranks[:seen], threshold)
-        if len(kept) >= settings.post_nms or seen >= len(boxes):
-            return kept[: settings.post_nms]
-        seen *= 2

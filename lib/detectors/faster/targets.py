@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 from lib.backbones.scaling import Scale, resize
 from lib.boxes.anchors import inside
-from lib.boxes.boxes import Boxes, flip, iou
+from lib.boxes.assign import NEGATIVE, POSITIVE, assign
+from lib.boxes.boxes import Boxes, flip
 from lib.boxes.coding import encode
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.stage.params import Settings
 
-IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
 
-
-class Targets(Settings):
+class AnchorTargets(Settings):
     """Block `targets` of an RPN's training.
 
     positive, negative : IoU from which an anchor is positive, below which it is negative (paper: 0.7, 0.3)
@@ -35,7 +34,7 @@ class Targets(Settings):
     positive_share: float = Field(gt=0, le=1)
 
 
-class Loss(Settings):
+class RpnLoss(Settings):
     """Block `loss` of an RPN's training.
 
     normaliser : sampled (authors' Python: both terms by the anchors sampled) or paper (classification by the anchors
@@ -50,7 +49,7 @@ class Loss(Settings):
 
 
 @dataclass(frozen=True)
-class Sample:
+class AnchorSample:
     """The anchors of an image that take part in its loss. S is 0 where no anchor lies inside the image.
 
     rows      : int64 (S,) rows of the image's anchors, the positives first
@@ -63,31 +62,9 @@ class Sample:
     positions: int
 
 
-def label(anchors: Boxes, objects: Boxes, settings: Targets) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Positive, negative or ignored, and the object that each anchor would be moved onto.
-
-    anchors : float32 (I, 4), those inside the image;  objects : float32 (K, 4) in the same pixels
-    returns : int8 (I,) of POSITIVE, NEGATIVE, IGNORED; int64 (I,) rows of `objects`, the nearest, the first of equals
-
-    Positive are the anchors at or above the threshold and, for each object, those that overlap it most, all ties. That
-    must be more than 0: an object that no anchor touches would otherwise make every anchor positive that overlaps
-    nothing (a fault of all public codes). Positive wins over negative. Without objects all are negative.
-    """
-    if not len(objects):
-        return np.full(len(anchors), NEGATIVE, np.int8), np.zeros(len(anchors), np.int64)
-    overlaps = iou(anchors, objects)
-    best = overlaps.max(axis=1)
-    labels = np.full(len(anchors), IGNORED, np.int8)
-    labels[best < settings.negative] = NEGATIVE
-    most = overlaps.max(axis=0, initial=0)
-    labels[((overlaps == most) & (most > 0)).any(axis=1)] = POSITIVE
-    labels[best >= settings.positive] = POSITIVE
-    return labels, overlaps.argmax(axis=1)
-
-
 def sample(
-    anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: Targets, random: np.random.Generator
-) -> Sample:
+    anchors: Boxes, size: tuple[int, int], objects: Boxes, per_cell: int, settings: AnchorTargets, random: np.random.Generator
+) -> AnchorSample:
     """Draws the anchors of an image: at most the share of positives, then negatives up to the number asked for.
 
     anchors : float32 (A, 4), all of the map;  size : width and height of the resized image
@@ -97,15 +74,16 @@ def sample(
     exactly 0: anchors across the border are never trained, whatever the image.
     """
     usable = inside(anchors, *size)
-    labels, matched = label(anchors[usable], objects, settings)
-    positives, negatives = np.flatnonzero(labels == POSITIVE), np.flatnonzero(labels == NEGATIVE)
-    positives = _draw(positives, int(settings.anchors * settings.positive_share), random)
-    negatives = _draw(negatives, settings.anchors - len(positives), random)
-    targets = encode(anchors[usable[positives]], objects[matched[positives]])
-    return Sample(usable[np.concatenate([positives, negatives])], targets, len(anchors) // per_cell)
+    # Positive are the anchors at or above the threshold and, for each object, those that overlap it most, all ties.
+    found = assign(anchors[usable], objects, settings.positive, settings.negative, best="ties")
+    positives, negatives = np.flatnonzero(found.label == POSITIVE), np.flatnonzero(found.label == NEGATIVE)
+    positives = _choose(positives, int(settings.anchors * settings.positive_share), random)
+    negatives = _choose(negatives, settings.anchors - len(positives), random)
+    targets = encode(anchors[usable[positives]], objects[found.object[positives]])
+    return AnchorSample(usable[np.concatenate([positives, negatives])], targets, len(anchors) // per_cell)
 
 
-def _draw(rows: NDArray[np.int64], most: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _choose(rows: NDArray[np.int64], most: int, random: np.random.Generator) -> NDArray[np.int64]:
     return random.choice(rows, most, replace=False) if len(rows) > most else rows
 
 
@@ -117,15 +95,15 @@ class Divisors:
     boxes: float
 
 
-def divisors(samples: list[Sample], settings: Loss, targets: Targets) -> Divisors:
-    """The divisors of a batch of images: sums over its images of what `Loss.normaliser` names."""
+def divisors(samples: list[AnchorSample], settings: RpnLoss, targets: AnchorTargets) -> Divisors:
+    """The divisors of a batch of images: sums over its images of what `RpnLoss.normaliser` names."""
     if settings.normaliser == "paper":
         return Divisors(targets.anchors * len(samples), sum(one.positions for one in samples))
     sampled = max(sum(len(one.rows) for one in samples), 1)
     return Divisors(sampled, sampled)
 
 
-def losses(logits: Tensor, deltas: Tensor, drawn: Sample, by: Divisors, settings: Loss) -> dict[str, Tensor]:
+def losses(logits: Tensor, deltas: Tensor, drawn: AnchorSample, by: Divisors, settings: RpnLoss) -> dict[str, Tensor]:
     """The two losses of an image, its shares of those of the batch.
 
     logits : float (A,) log-odds of an object;  deltas : float (A, 4);  by : of the batch
@@ -145,9 +123,9 @@ def losses(logits: Tensor, deltas: Tensor, drawn: Sample, by: Divisors, settings
     return {"rpn_objectness": objectness / by.objectness, "rpn_boxes": settings.box_weight * boxes / by.boxes}
 
 
-def view(photographs: Photographs, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
+def view(image_set: ImageSet, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
     """An image as the network sees it, uint8 (H, W, 3), and its objects in that picture's pixels, float32 (K, 4)."""
-    image, (objects, _) = photographs.image(image_id), photographs.objects(image_id)
+    image, (objects, _) = image_set.image(image_id), image_set.objects(image_id)
     if mirrored:
         image, objects = np.ascontiguousarray(image[:, ::-1]), flip(objects, image.shape[1])
     factor = scale.factors(image.shape[1], image.shape[0])[0]

@@ -11,30 +11,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
+from lib.backbones.frozen import FrozenNorm, freeze_norms
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import to_input
-from lib.boxes.anchors import AnchorMaps, Anchors
 from lib.boxes.boxes import Boxes
 from lib.detectors.fast import targets as region_sampling
-from lib.detectors.fast.network import DetectionHead, Network, describe_head
+from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Layers, Proposing, propose
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose
 from lib.detectors.faster.targets import view
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.training import loop as training
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
-class Train(HeadTraining):
+class JointTraining(HeadTraining):
     """Block `faster_joint.train`: see `HeadTraining`, and
 
     scale           : one size;  images : their gradients are averaged (authors: 2 for VGG16 and ZF)
@@ -46,26 +45,24 @@ class Train(HeadTraining):
     """
 
     frozen: int = Field(ge=0)
-    targets: rpn_targets.Targets
-    loss: rpn_targets.Loss
+    targets: rpn_targets.AnchorTargets
+    loss: rpn_targets.RpnLoss
     proposing: Proposing
 
 
-class Joint(nn.Module):
+class JointNetwork(FrozenNorm):
     """A trunk, a proposer and a detector on it: `detector` is a Fast R-CNN network, whose trunk it is."""
 
     def __init__(self, backbone: Backbone, rpn: RPN, head: DetectionHead) -> None:
         super().__init__()
-        self.detector, self.rpn = Network(backbone, head), rpn
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        self.detector, self.rpn = FastNetwork(backbone, head), rpn
+        freeze_norms(self)
         mean, std = region_sampling.fixed_statistics(len(head.std) - 1)
         head.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
 
 
 @dataclass(frozen=True)
-class Item:
+class JointExample:
     """One image of a batch.
 
     image : uint8 (H, W, 3) as the network sees it;  key, image_id : name that input, and the photograph
@@ -79,34 +76,34 @@ class Item:
     factor: float
     objects: Boxes
     labels: NDArray[np.int64]
-    drawn: rpn_targets.Sample
+    drawn: rpn_targets.AnchorSample
     seed: int
 
 
-class Batches:
+class JointBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
-        self._photographs, self._anchors, self._settings = photographs, anchors, settings
+    def __init__(self, image_set: ImageSet, anchors: ProposerGrid, settings: JointTraining, seed: int, stage: str) -> None:
+        self._image_set, self._anchors, self._settings = image_set, anchors, settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
 
-    def __call__(self, i: int) -> list[Item]:
+    def __call__(self, i: int) -> list[JointExample]:
         """The images of batch i with the proposer's anchors; which regions are drawn the network decides too."""
         random, found = training.generator(self._seed, self._stage, i), []
-        for position in images_of(self._seed, self._stage, i, self._settings.images, len(self._photographs)):
-            image_id, mirrored = self._photographs.ids[position], bool(random.random() < self._settings.mirror)
-            image, objects = view(self._photographs, image_id, self._scale, mirrored)
+        for position in images_of(self._seed, self._stage, i, self._settings.images, len(self._image_set)):
+            image_id, mirrored = self._image_set.ids[position], bool(random.random() < self._settings.mirror)
+            image, objects = view(self._image_set, image_id, self._scale, mirrored)
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
             drawn = rpn_targets.sample(anchors, size, objects, per_cell, self._settings.targets, random)
-            factor, labels = self._scale.factors(*self._photographs.size(image_id))[0], self._photographs.objects(image_id)[1]
+            factor, labels = self._scale.factors(*self._image_set.size(image_id))[0], self._image_set.objects(image_id)[1]
             seed = int(random.integers(2**31))
-            found.append(Item(image, (position, mirrored), image_id, factor, objects, labels, drawn, seed))
+            found.append(JointExample(image, (position, mirrored), image_id, factor, objects, labels, drawn, seed))
         return found
 
 
-def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train, device: Device) -> training.Part:
+def item_losses(network: JointNetwork, trunk: TrainedTrunk, item: JointExample, settings: JointTraining, device: Device) -> training.Part:
     """The four losses of one image of a batch, each its share of the mean over the images."""
     maps = trunk(to_input(item.image, network.detector.recipe, device), item.key)
     logits, deltas = network.rpn(maps)
@@ -124,10 +121,12 @@ def item_losses(network: Joint, trunk: TrainedTrunk, item: Item, settings: Train
     losses |= head_loss(
         scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
+    if settings.box_loss == "none":  # the box layer is trained nevertheless, and the loop wants a gradient for it: 0
+        losses["classification"] = losses["classification"] + 0 * moves.sum()
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
 
 
-def regions_of(item: Item, proposals: Boxes, size: tuple[int, int], settings: Train) -> region_sampling.Regions:
+def regions_of(item: JointExample, proposals: Boxes, size: tuple[int, int], settings: JointTraining) -> region_sampling.Regions:
     """The regions of an image that the detector learns from, the objects among those drawn from; in scaled pixels."""
     regions = region_sampling.label_regions(item.objects, item.labels, proposals, size, settings.foreground)
     lower, upper = settings.background
@@ -137,7 +136,7 @@ def regions_of(item: Item, proposals: Boxes, size: tuple[int, int], settings: Tr
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: Train, f"{method}.anchors": Anchors, f"{method}.rpn": Layers}
+    return {block: JointTraining, f"{method}.anchors": Anchors, f"{method}.rpn": RpnLayers}
 
 
 def task(given: Given) -> Task:
@@ -148,9 +147,9 @@ def task(given: Given) -> Task:
     anchors = given.params[f"{given.method}.anchors"]
     rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
     head = DetectionHead(*region_layers(model.backbone, settings.fc, settings.dropout), len(images.classes))
-    network = Joint(model.backbone, rpn, head)
-    trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.place, given.memory)
-    batches = Batches(images, rpn.anchors, settings, given.seed, given.stage)
+    network = JointNetwork(model.backbone, rpn, head)
+    trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.torch_device, given.memory)
+    batches = JointBatches(images, rpn.anchors, settings, given.seed, given.stage)
 
     def sections() -> dict[str, Any]:
         found = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}

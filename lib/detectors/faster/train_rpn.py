@@ -15,19 +15,19 @@ from pydantic import Field
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.backbones.scaling import Scale, to_input
-from lib.boxes.anchors import AnchorMaps, Anchors, inside
+from lib.boxes.anchors import inside
 from lib.boxes.boxes import iou
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.network import Proposer, one_size
-from lib.detectors.faster.rpn import RPN, Layers
-from lib.images.image_set import Photographs
+from lib.detectors.faster.network import ProposalNetwork, one_size
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers
+from lib.images.image_set import ImageSet
 from lib.training import loop as training
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
-class Train(training.Optimisation):
+class RpnTraining(training.Optimisation):
     """Blocks `faster.m1` and `faster.m3`: the optimisation, and
 
     scale     : of the images, one size
@@ -41,13 +41,13 @@ class Train(training.Optimisation):
     images: int = Field(ge=1)
     mirror: float = Field(ge=0, le=1)
     frozen: int | Literal["all"]
-    targets: rpn_targets.Targets
-    loss: rpn_targets.Loss
+    targets: rpn_targets.AnchorTargets
+    loss: rpn_targets.RpnLoss
     precision: Precision
 
 
 @dataclass(frozen=True)
-class Item:
+class RpnExample:
     """One image of a batch.
 
     image : uint8 (H, W, 3) as the network sees it;  key : names that input;  image_id : of the photograph
@@ -57,40 +57,40 @@ class Item:
     image: NDArray[np.uint8]
     key: tuple[int, bool]
     image_id: str
-    drawn: rpn_targets.Sample
+    drawn: rpn_targets.AnchorSample
     by: rpn_targets.Divisors
 
 
-class Batches:
+class RpnBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
-    def __init__(self, photographs: Photographs, anchors: AnchorMaps, settings: Train, seed: int, stage: str) -> None:
-        self._photographs, self._anchors, self._settings = photographs, anchors, settings
+    def __init__(self, image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining, seed: int, stage: str) -> None:
+        self._image_set, self._anchors, self._settings = image_set, anchors, settings
         self._seed, self._stage = seed, stage
         self._scale = one_size(settings.scale, stage)
 
-    def __call__(self, i: int) -> list[Item]:
+    def __call__(self, i: int) -> list[RpnExample]:
         """The images of batch i with their anchors."""
         chosen, random, found = self._settings, training.generator(self._seed, self._stage, i), []
-        for position in images_of(self._seed, self._stage, i, chosen.images, len(self._photographs)):
+        for position in images_of(self._seed, self._stage, i, chosen.images, len(self._image_set)):
             mirrored = bool(random.random() < chosen.mirror)
-            image, objects = rpn_targets.view(self._photographs, self._photographs.ids[position], self._scale, mirrored)
+            image, objects = rpn_targets.view(self._image_set, self._image_set.ids[position], self._scale, mirrored)
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
             drawn = rpn_targets.sample(anchors, size, objects, per_cell, chosen.targets, random)
-            found.append((image, (position, mirrored), self._photographs.ids[position], drawn))
+            found.append((image, (position, mirrored), self._image_set.ids[position], drawn))
         by = rpn_targets.divisors([one[3] for one in found], chosen.loss, chosen.targets)
-        return [Item(*one, by) for one in found]
+        return [RpnExample(*one, by) for one in found]
 
 
-def item_losses(network: Proposer, trunk: TrainedTrunk, item: Item, settings: Train, device: Device) -> training.Part:
+def item_losses(network: ProposalNetwork, trunk: TrainedTrunk, item: RpnExample, settings: RpnTraining, device: Device) -> training.Part:
     """The losses of one image of a batch."""
     logits, deltas = network.rpn(trunk(to_input(item.image, network.recipe, device), item.key))
     return training.Part(rpn_targets.losses(logits, deltas, item.drawn, item.by, settings.loss), [item.image_id])
 
 
 @dataclass(frozen=True)
-class Fit:
+class AnchorFit:
     """How well the anchors fit the objects before anything is learnt.
 
     classes  : rows of class, objects, mean best IoU, shares of the objects with a positive anchor by the threshold alone
@@ -103,24 +103,24 @@ class Fit:
     unused: list[str]
 
 
-def anchor_fit(photographs: Photographs, anchors: AnchorMaps, settings: Train) -> Fit:
+def anchor_fit(image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining) -> AnchorFit:
     """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored."""
-    best: dict[str, list[float]] = {name: [] for name in photographs.classes}
+    best: dict[str, list[float]] = {name: [] for name in image_set.classes}
     used, unused = np.zeros(anchors.settings.count, np.int64), []
-    for image_id in photographs.ids:
-        width, height = photographs.size(image_id)
+    for image_id in image_set.ids:
+        width, height = image_set.size(image_id)
         factor = one_size(settings.scale, "scale").factors(width, height)[0]
         size = round(width * factor), round(height * factor)
         every = anchors.of_image(*size)
         rows = inside(every, *size)
         used += np.bincount(rows % len(used), minlength=len(used))
         unused += [] if len(rows) else [image_id]
-        objects, labels = photographs.objects(image_id)
+        objects, labels = image_set.objects(image_id)
         overlaps = iou(every[rows], objects * np.float32(factor)).max(axis=0, initial=0)
         for label, overlap in zip(labels, overlaps, strict=True):
-            best[photographs.classes[label]].append(float(overlap))
+            best[image_set.classes[label]].append(float(overlap))
     rows_of = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
-    return Fit(rows_of, _cautions(anchors, used, unused, rows_of), unused)
+    return AnchorFit(rows_of, _cautions(anchors, used, unused, rows_of), unused)
 
 
 def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[st
 
 
 def _cautions(
-    anchors: AnchorMaps, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
+    anchors: ProposerGrid, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
 ) -> list[str]:
     scales, found = anchors.settings.scales, []
     for place, scale in enumerate(scales):
@@ -148,7 +148,7 @@ def _cautions(
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: Train, f"{method}.anchors": Anchors, f"{method}.rpn": Layers}
+    return {block: RpnTraining, f"{method}.anchors": Anchors, f"{method}.rpn": RpnLayers}
 
 
 def task(given: Given) -> Task:
@@ -158,10 +158,10 @@ def task(given: Given) -> Task:
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
     rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
-    network = Proposer(model.backbone, rpn)
+    network = ProposalNetwork(model.backbone, rpn)
     frozen = None if settings.frozen == "all" else settings.frozen
-    trunk = TrainedTrunk(network.trunk, frozen, given.device.place, given.memory)
-    batches = Batches(images, rpn.anchors, settings, given.seed, given.stage)
+    trunk = TrainedTrunk(network.trunk, frozen, given.device.torch_device, given.memory)
+    batches = RpnBatches(images, rpn.anchors, settings, given.seed, given.stage)
     fit = anchor_fit(images, rpn.anchors, settings)
     return Task(
         network,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.rcnn.network import Extractor
 from lib.images.warp import Crops
 from lib.linear import files as linear
@@ -39,13 +39,13 @@ class Detector:
     """Scores and refines the proposals of an image with the trained models of R-CNN.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : block `rcnn.detect`;  place : where to run;  clock : takes the time of each part
+    settings : block `rcnn.detect`;  device : where to run;  clock : takes the time of each part
     """
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._extractor, self._clock = Extractor(files["model"], place, settings.batch), clock
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._extractor, self._clock = Extractor(files["model"], device, settings.batch), clock
         self.classes = self._extractor.classes
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
         self._boxes = linear.Regressors(files["boxes"], self.classes) if settings.regress else None
@@ -55,15 +55,11 @@ class Detector:
         with self._clock("crop"):
             return boxes, self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: tuple[Boxes, Crops]) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The regions of a prepared image, their scores, and the function that moves some of them.
-
-        returns : float32 (R, 4); float32 (R, C), minus infinity where a class has no classifier;
-                  `refine(rows, labels, boxes)`
-        """
+    def __call__(self, prepared: tuple[Boxes, Crops]) -> Scored:
+        """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return Scored(boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

@@ -37,7 +37,7 @@ class Crop(Settings):
     pool5_grid: int = Field(ge=1)
 
 
-class Network(nn.Module):
+class RcnnNetwork(nn.Module):
     """A backbone with the (C+1)-way softmax that replaces ImageNet's classifier for fine-tuning.
 
     classifier : Gaussian weights of deviation 0.01, bias 0 (the authors' prototxt)
@@ -60,7 +60,7 @@ class Network(nn.Module):
 
     def prepare(self, crops: Crops, device: Device) -> Tensor:
         """Crops -> normalised float32 (N, 3, S, S) in channels-last order on the device, gaps at exactly 0 (the mean)."""
-        inputs = self.backbone.recipe(torch.from_numpy(crops.pixels).to(device.place).permute(0, 3, 1, 2))
+        inputs = self.backbone.recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
         for crop, y1, y2, x1, x2 in crops.gaps():
             inputs[crop, :, y1:y2, x1:x2] = 0
         return inputs
@@ -70,7 +70,7 @@ class Network(nn.Module):
         return warp(image, boxes, self.crop.side, self.crop.context, self.crop.shape)
 
 
-def describe(network: Network) -> dict[str, Any]:
+def describe(network: RcnnNetwork) -> dict[str, Any]:
     """The whole network as the contents of a file: backbone, recipe, crop, classes."""
     return {
         **backbones.describe(network.backbone),
@@ -80,10 +80,10 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def load(path: Path) -> Network:
+def load(path: Path) -> RcnnNetwork:
     """The network of a file with what `describe` gave."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "crop", "classifier")
-    network = Network(backbones.restore(contents), contents["classes"], Crop(**contents["crop"]))
+    network = RcnnNetwork(backbones.restore(contents), contents["classes"], Crop(**contents["crop"]))
     network.classifier.load_state_dict(contents["classifier"])
     return network.eval()
 
@@ -99,10 +99,10 @@ class Extractor:
         self.classes = self.network.classes
         self._device, self._batch = device, batch
         folded = backbones.fold_batch_norm(self.network)
-        self._fast: Network = folded.to(device.place, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+        self._fast: RcnnNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
         side = self.network.crop.side
         with torch.inference_mode():
-            shapes = self._fast(torch.zeros(1, 3, side, side, device=device.place))
+            shapes = self._fast(torch.zeros(1, 3, side, side, device=device.torch_device))
         self.widths = {name: shape.shape[1] for name, shape in zip(FEATURES, shapes, strict=False)}
 
     def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lib.backbones import backbones
 from lib.backbones.device import Device, Precision
-from lib.detectors.rcnn.network import Crop, Network, describe
-from lib.images.image_set import Photographs
+from lib.detectors.rcnn.network import Crop, RcnnNetwork, describe
+from lib.images.image_set import ImageSet
 from lib.images.warp import Crops
 from lib.storage import checkpoint, tables
 from lib.training import windows
@@ -23,7 +23,7 @@ from lib.training.task import Given, Task, once
 from lib.training.windows import Windows
 
 
-class FineTune(Optimisation):
+class RcnnFineTuning(Optimisation):
     """Block `rcnn.finetune`: the optimisation, and
 
     batch, foreground_share : crops a batch, and the share of them that is foreground (paper: 128, 1/4)
@@ -44,13 +44,13 @@ class FineTune(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: FineTune, f"{method}.crop": Crop}
+    return {block: RcnnFineTuning, f"{method}.crop": Crop}
 
 
 def task(given: Given) -> Task:
     """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
     settings, images, proposals = given.settings, given.images, given.proposals()
-    pools = windows.Pools(settings.foreground, settings.background)
+    pools = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)
         pools.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(images.classes))
@@ -58,12 +58,12 @@ def task(given: Given) -> Task:
 
     torch.manual_seed(given.seed)
     backbone = backbones.restore(checkpoint.load(given.path("model"), "backbone", "recipe", "tensors"))
-    network = Network(backbone, images.classes, given.params[f"{given.method}.crop"])
+    network = RcnnNetwork(backbone, images.classes, given.params[f"{given.method}.crop"])
     network.backbone.freeze(settings.frozen)
 
     def batch(i: int) -> list[tuple[Crops, Windows]]:
         random = generator(given.seed, given.stage, i)
-        drawn, mirror = windows.draw(all_windows, settings.batch, settings.foreground_share, settings.mirror, random)
+        drawn, mirror = windows.sample_windows(all_windows, settings.batch, settings.foreground_share, settings.mirror, random)
         pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
         return [(cut_windows(network, images, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
 
@@ -79,15 +79,15 @@ def task(given: Given) -> Task:
     )
 
 
-def losses(network: Network, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
+def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
     """Softmax cross-entropy over C+1 classes (paper §2.3), its share of the mean over the `batch` of which this is a part."""
-    labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.place)
+    labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.torch_device)
     logits = network(network.prepare(crops, device))[2]
     return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
 
 
 def cut_windows(
-    network: Network, photographs: Photographs, windows: Windows, mirror: NDArray[np.bool_]
+    network: RcnnNetwork, image_set: ImageSet, windows: Windows, mirror: NDArray[np.bool_]
 ) -> Crops:
     """The crops of windows of many images, in their order.
 
@@ -96,7 +96,7 @@ def cut_windows(
     parts, order = [], []
     for position in np.unique(windows.image):
         rows = np.flatnonzero(windows.image == position)
-        parts.append(network.cut(photographs.image(photographs.ids[position]), windows.boxes[rows]))
+        parts.append(network.cut(image_set.image(image_set.ids[position]), windows.boxes[rows]))
         order.append(rows)
     crops = Crops.concatenate(parts)
     back = np.argsort(np.concatenate(order))

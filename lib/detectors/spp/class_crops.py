@@ -12,7 +12,7 @@ import numpy as np
 from lib.boxes.boxes import Boxes
 from lib.images.decode import read_image
 from lib.images.header import EXTENSIONS
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.images.warp import Crops, warp
 from lib.stage.errors import Fault, InputError
 
@@ -37,13 +37,13 @@ class ObjectCrops:
 
     fixed = True
 
-    def __init__(self, photographs: Photographs, context: float) -> None:
-        self.classes, self._photographs, self._context = photographs.classes, photographs, context
+    def __init__(self, image_set: ImageSet, context: float) -> None:
+        self.classes, self._image_set, self._context = image_set.classes, image_set, context
         self.names: list[str] = []
         self.labels: list[int] = []
         self._boxes: list[Boxes] = []
-        for image_id in photographs.ids:
-            boxes, labels = photographs.objects(image_id)
+        for image_id in image_set.ids:
+            boxes, labels = image_set.objects(image_id)
             self.names += [image_id] * len(labels)
             self.labels += labels.tolist()
             self._boxes += list(boxes)
@@ -54,7 +54,7 @@ class ObjectCrops:
 
     def cut(self, i: int, side: int, random: np.random.Generator) -> Crops:
         """See `ClassCrops`."""
-        return warp(self._photographs.image(self.names[i]), self._boxes[i][None], side, self._context)
+        return warp(self._image_set.image(self.names[i]), self._boxes[i][None], side, self._context)
 
 
 class FolderCrops:

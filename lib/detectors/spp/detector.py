@@ -14,8 +14,8 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.detection.candidates import Selection
-from lib.detectors.spp.network import Extractor, Prepared
+from lib.boxes.selection import Scored, Selection, unmoved
+from lib.detectors.spp.network import Extractor, SppInput
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 
@@ -37,25 +37,24 @@ class Detector:
     """Scores and refines the proposals of an image.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : the block `spp.detect`;  place : where to run;  clock : takes the time of each part
+    settings : the block `spp.detect`;  device : where to run;  clock : takes the time of each part
     """
 
     wants_proposals = True
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, place: Device, clock: Clock) -> None:
-        self._extractor = Extractor(files["model"], place, settings.batch, clock=clock)
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self._extractor = Extractor(files["model"], device, settings.batch, clock=clock)
         self._clock, self.classes = clock, self._extractor.classes
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
         self._boxes = linear.Regressors(files["boxes"], self.classes) if settings.regress else None
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> SppInput:
         """As `Extractor.prepare`."""
         return self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: Prepared) -> tuple[Boxes, NDArray[np.float32], linear.Refine]:
-        """The boxes float32 (R, 4), their scores float32 (R, C), minus infinity where a class has no classifier, and the
-        function `refine(rows, labels, boxes)` that moves some of them."""
+    def __call__(self, prepared: SppInput) -> Scored:
+        """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         rows = self._extractor.features(prepared)
         with self._clock("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
-        return prepared.boxes, scores, self._boxes.refine(rows) if self._boxes else linear.unmoved
+        return Scored(prepared.boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

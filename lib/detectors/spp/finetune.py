@@ -13,8 +13,8 @@ from torch import nn
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import class_overlaps, flip
-from lib.detectors.spp.network import Network, describe, for_detection, load
-from lib.images.image_set import Photographs
+from lib.detectors.spp.network import SppNetwork, describe, for_detection, load
+from lib.images.image_set import ImageSet
 from lib.pooling.map_store import MapStore
 from lib.pooling.pyramid import Window, pool_windows
 from lib.storage.by_image import ByImage
@@ -23,7 +23,7 @@ from lib.training.loop import Optimisation, Part, generator
 from lib.training.task import Given, Task, once
 
 
-class FineTune(Optimisation):
+class SppFineTuning(Optimisation):
     """Block `spp.finetune`: the optimisation, and
 
     batch, foreground_share : windows a batch, and the share of them that is foreground (authors: 128; paper: 25 %)
@@ -43,7 +43,7 @@ class FineTune(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: FineTune, f"{method}.window": Window}
+    return {block: SppFineTuning, f"{method}.window": Window}
 
 
 def task(given: Given) -> Task:
@@ -54,11 +54,11 @@ def task(given: Given) -> Task:
     settings, images = given.settings, given.images
     maps = MapStore(given.path("maps"))
     maps.require_mirrored(settings.mirror)
-    windows = pools(images, given.proposals(), settings)
+    windows = labelled_windows(images, given.proposals(), settings)
     torch.manual_seed(given.seed)
     start = load(given.path("model"))
     network = for_detection(start, images.classes, maps.scales, given.params[f"{given.method}.window"])
-    batches = Batches(network, maps, images, windows, settings, given.seed, given.stage, given.device)
+    batches = FineTuningBatches(network, maps, images, windows, settings, given.seed, given.stage, given.device)
     return Task(
         network.head, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
         lambda: describe(network),
@@ -67,7 +67,7 @@ def task(given: Given) -> Task:
     )
 
 
-class Piece(NamedTuple):
+class WindowPart(NamedTuple):
     """A part of a batch: pooled rows float16 (n, D), labels int16 (n,) with 0 for background, the images."""
 
     rows: NDArray[np.float16]
@@ -75,17 +75,17 @@ class Piece(NamedTuple):
     names: list[str]
 
 
-def pools(
-    photographs: Photographs, proposals: ByImage, settings: FineTune
+def labelled_windows(
+    image_set: ImageSet, proposals: ByImage, settings: SppFineTuning
 ) -> tuple[sampling.Windows, sampling.Windows]:
     """All foreground and all background windows, objects among them; below `background` a window is neither, unless that
     leaves no background at all, as where no image has an object.
     """
     for least in (settings.background, 0.0):
-        made = sampling.Pools(settings.foreground, settings.foreground)
-        for position, image_id in enumerate(photographs.ids):
-            regions = photographs.regions(image_id, proposals)
-            best = class_overlaps(regions, *photographs.objects(image_id), len(photographs.classes))
+        made = sampling.WindowSets(settings.foreground, settings.foreground)
+        for position, image_id in enumerate(image_set.ids):
+            regions = image_set.regions(image_id, proposals)
+            best = class_overlaps(regions, *image_set.objects(image_id), len(image_set.classes))
             near = best.max(axis=1, initial=0.0) >= least
             made.add(position, regions[near], best[near])
         foreground, background = made.join()
@@ -94,7 +94,7 @@ def pools(
     return foreground, background
 
 
-class Batches:
+class FineTuningBatches:
     """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
 
     Windows are drawn as R-CNN's, uniformly with replacement, each at a scale of its own, uniform too (the authors' code;
@@ -102,22 +102,22 @@ class Batches:
     """
 
     def __init__(
-        self, network: Network, maps: MapStore, photographs: Photographs,
-        windows: tuple[sampling.Windows, sampling.Windows], settings: FineTune, seed: int, stage: str, device: Device,
+        self, network: SppNetwork, maps: MapStore, image_set: ImageSet,
+        windows: tuple[sampling.Windows, sampling.Windows], settings: SppFineTuning, seed: int, stage: str, device: Device,
     ) -> None:
-        self._network, self._maps, self._ids, self._windows = network, maps, photographs.ids, windows
-        self._sides = [photographs.size(image_id) for image_id in photographs.ids]
+        self._network, self._maps, self._ids, self._windows = network, maps, image_set.ids, windows
+        self._sides = [image_set.size(image_id) for image_id in image_set.ids]
         self._settings, self._seed, self._stage, self._device = settings, seed, stage, device
 
-    def __call__(self, i: int) -> list[Piece]:
+    def __call__(self, i: int) -> list[WindowPart]:
         """The pieces of batch i."""
         settings, random = self._settings, generator(self._seed, self._stage, i)
-        drawn, mirror = sampling.draw(
+        drawn, mirror = sampling.sample_windows(
             self._windows, settings.batch, settings.foreground_share, settings.mirror, random
         )
         rows = self.pool(drawn, mirror, random.integers(len(self._maps.scales), size=len(drawn)))
         pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
-        return [Piece(rows[one], drawn.label[one], [self._ids[at] for at in drawn.image[one]]) for one in pieces]
+        return [WindowPart(rows[one], drawn.label[one], [self._ids[at] for at in drawn.image[one]]) for one in pieces]
 
     def pool(
         self, drawn: sampling.Windows, mirror: NDArray[np.bool_], levels: NDArray[np.int64]
@@ -136,9 +136,9 @@ class Batches:
             rows[n] = pool_windows([seen], box, sides, [scale], first, network.window, network.layers.levels)[0]
         return rows
 
-    def losses(self, piece: Piece) -> Part:
+    def losses(self, piece: WindowPart) -> Part:
         """Softmax cross-entropy over C+1 classes, its share of the mean over the batch."""
-        logits = self._network.head(torch.from_numpy(piece.rows).to(self._device.place).float())[1]
-        labels = torch.from_numpy(piece.labels.astype(np.int64)).to(self._device.place)
+        logits = self._network.head(torch.from_numpy(piece.rows).to(self._device.torch_device).float())[1]
+        labels = torch.from_numpy(piece.labels.astype(np.int64)).to(self._device.torch_device)
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self._settings.batch
         return Part({"classification": loss}, piece.names)

@@ -23,7 +23,7 @@ from lib.stage.params import Settings
 from lib.storage import checkpoint
 
 
-class Layers(Settings):
+class SppLayers(Settings):
     """Block `spp.layers`.
 
     levels  : n of each pyramid level, pooled into n x n bins and joined in this order (paper §4.1: 1, 2, 3, 6: 50 bins)
@@ -36,14 +36,14 @@ class Layers(Settings):
     dropout: float = Field(ge=0, lt=1)
 
 
-class Head(nn.Module):
+class SppHead(nn.Module):
     """fc6 and fc7 with their ReLU, and a classifier.
 
     features : D;  outputs : of the classifier, Gaussian weights of deviation 0.01 and bias 0 (paper §4.1; the authors'
     prototxt starts the bias at 1 for every class alike, which is the same softmax)
     """
 
-    def __init__(self, features: int, layers: Layers, outputs: int) -> None:
+    def __init__(self, features: int, layers: SppLayers, outputs: int) -> None:
         super().__init__()
         self.fc6, self.fc7 = nn.Linear(features, layers.fc), nn.Linear(layers.fc, layers.fc)
         for layer in (self.fc6, self.fc7):
@@ -64,7 +64,7 @@ class Head(nn.Module):
         return fc7, self.classifier(fc7)
 
 
-class Network(nn.Module):
+class SppNetwork(nn.Module):
     """The whole network.
 
     classes : of the classifier, behind background (index 0) once it is fine-tuned;  windows : None until then, the scales and
@@ -72,13 +72,13 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, backbone: backbones.Backbone, layers: Layers, classes: list[str], scales: list[int] | None = None,
+        self, backbone: backbones.Backbone, layers: SppLayers, classes: list[str], scales: list[int] | None = None,
         window: Window | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.layers, self.classes, self.scales, self.window = backbone, layers, classes, scales, window
         features = backbone.channels * sum(n * n for n in layers.levels)
-        self.head = Head(features, layers, len(classes) + (scales is not None))
+        self.head = SppHead(features, layers, len(classes) + (scales is not None))
 
     def pooled(self, inputs: Tensor) -> Tensor:
         """float32 (N, 3, S, S) normalised images -> rows (N, D) of their whole maps."""
@@ -94,12 +94,12 @@ class Network(nn.Module):
             rest.requires_grad_(False)
 
 
-def from_m0(contents: dict[str, Any], layers: Layers, classes: list[str]) -> Network:
+def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> SppNetwork:
     """M0's trunk, and its fc6 and fc7 where they fit: alexnet's and vgg16's fc7 at `fc` 4096, fc6 only at their own grid.
 
     classes : what the classifier tells apart, without background
     """
-    network = Network(backbones.restore(contents), layers, classes)
+    network = SppNetwork(backbones.restore(contents), layers, classes)
     theirs = [layer for layer in network.backbone.crop_fc.modules() if isinstance(layer, nn.Linear)]
     for mine, old in zip((network.head.fc6, network.head.fc7), theirs, strict=False):
         if mine.weight.shape == old.weight.shape:
@@ -107,15 +107,15 @@ def from_m0(contents: dict[str, Any], layers: Layers, classes: list[str]) -> Net
     return network
 
 
-def for_detection(classifier: Network, classes: list[str], scales: list[int], window: Window) -> Network:
+def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int], window: Window) -> SppNetwork:
     """The classifier with a fresh (C+1)-way softmax for windows at these scales; the other layers are the same objects."""
-    network = Network(classifier.backbone, classifier.layers, classes, scales, window)
+    network = SppNetwork(classifier.backbone, classifier.layers, classes, scales, window)
     network.head = classifier.head
     network.head.renew(len(classes) + 1)
     return network
 
 
-def describe(network: Network) -> dict[str, Any]:
+def describe(network: SppNetwork) -> dict[str, Any]:
     """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, and the windows' rule once there
     is one.
     """
@@ -129,24 +129,24 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def load(path: Path) -> Network:
+def load(path: Path) -> SppNetwork:
     """The network of a file with what `describe` gave, in evaluation mode."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "layers", "scales", "window", "head")
     window = Window(**contents["window"]) if contents["window"] else None
-    network = Network(
-        backbones.restore(contents), Layers(**contents["layers"]), contents["classes"], contents["scales"], window
+    network = SppNetwork(
+        backbones.restore(contents), SppLayers(**contents["layers"]), contents["classes"], contents["scales"], window
     )
     network.head.load_state_dict(contents["head"])
     return network.eval()
 
 
-def inference_trunk(network: Network, place: torch.device) -> nn.Module:
+def inference_trunk(network: SppNetwork, place: torch.device) -> nn.Module:
     """The trunk for maps that need no gradient: batch norm folded, channels-last, on its device."""
     folded = backbones.fold_batch_norm(network.backbone.trunk)
     return folded.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-class Prepared(NamedTuple):
+class SppInput(NamedTuple):
     """What the network needs of an image: the pixels uint8 (H, W, 3) or its maps at all scales, and the boxes float32 (R, 4)."""
 
     seen: NDArray[np.uint8] | list[Map]
@@ -168,21 +168,21 @@ class Extractor:
         self.classes = self.network.classes
         self._device, self._batch, self._clock = device, batch, clock or Clock()
         self._scales, self._window = self.network.scales or [], self.network.window
-        self._trunk = inference_trunk(self.network, device.place)
-        self._head = self.network.head.to(device.place)
+        self._trunk = inference_trunk(self.network, device.torch_device)
+        self._head = self.network.head.to(device.torch_device)
         self._maps = MapStore(maps) if maps else None
         self.widths = {"pool5": self._head.fc6.in_features, "fc7": self._head.fc7.out_features}
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> SppInput:
         """The part that needs no network; may run in a thread ahead of `features`."""
-        return Prepared(image, (image.shape[1], image.shape[0]), boxes)
+        return SppInput(image, (image.shape[1], image.shape[0]), boxes)
 
-    def recall(self, image_id: str, sides: tuple[int, int], boxes: Boxes) -> Prepared:
+    def recall(self, image_id: str, sides: tuple[int, int], boxes: Boxes) -> SppInput:
         """`prepare` for an image whose maps are in the store: the trunk is not run again."""
         assert self._maps is not None
-        return Prepared([self._maps.map(image_id, scale) for scale in self._scales], sides, boxes)
+        return SppInput([self._maps.map(image_id, scale) for scale in self._scales], sides, boxes)
 
-    def features(self, prepared: Prepared) -> dict[str, NDArray[np.float32]]:
+    def features(self, prepared: SppInput) -> dict[str, NDArray[np.float32]]:
         """float32 rows by name: `pool5` (R, D) of the pyramid, `fc7` (R, F) and `probabilities` (R, C+1)."""
         seen, sides, boxes = prepared
         assert self._window is not None
@@ -197,7 +197,7 @@ class Extractor:
             parts: list[tuple[Tensor, Tensor]] = []
             with torch.inference_mode(), self._device.autocast():
                 for start in range(0, max(len(boxes), 1), self._batch):
-                    given = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.place)
+                    given = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.torch_device)
                     fc7, logits = self._head(given)
                     parts.append((fc7.float().cpu(), logits.float().softmax(1).cpu()))
             for name, values in zip(("fc7", "probabilities"), zip(*parts, strict=True), strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib.backbones.backbones import Recipe
 from lib.backbones.device import Device, Precision
 from lib.detectors.spp.class_crops import ClassCrops, FolderCrops, ObjectCrops, epoch_length, epoch_rows
-from lib.detectors.spp.network import Layers, Network, describe, from_m0, inference_trunk
+from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0, inference_trunk
 from lib.images.warp import Crops
 from lib.pooling.roi import pool_whole
 from lib.storage import checkpoint
@@ -24,7 +24,7 @@ from lib.training.loop import Optimisation, Part, generator
 from lib.training.task import Given, Task, once
 
 
-class Pretrain(Optimisation):
+class SppPretraining(Optimisation):
     """Block `spp.pretrain`: the optimisation, and
 
     sizes       : sides of the input, pixels, one per epoch in turn (paper: 224, 180)
@@ -50,7 +50,7 @@ class Pretrain(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: Pretrain, f"{method}.layers": Layers}
+    return {block: SppPretraining, f"{method}.layers": SppLayers}
 
 
 def task(given: Given) -> Task:
@@ -58,7 +58,7 @@ def task(given: Given) -> Task:
 
     With `iterations: 0` the fc layers stay as M0 has them, or fresh.
     """
-    settings: Pretrain = given.settings
+    settings: SppPretraining = given.settings
     crops: ClassCrops
     if settings.folder is None:
         crops = ObjectCrops(given.images, settings.context)
@@ -68,7 +68,7 @@ def task(given: Given) -> Task:
     m0 = checkpoint.load(given.path("model"), "backbone", "recipe", "tensors")
     network = from_m0(m0, given.params[f"{given.method}.layers"], crops.classes)
     network.freeze(None if settings.frozen == "all" else settings.frozen)
-    batches = Batches(
+    batches = PretrainingBatches(
         network, crops, settings.sizes, settings.batch, settings.mirror, settings.parts, given.seed, given.stage,
         given.device, settings.frozen == "all", given.memory,
     )
@@ -81,7 +81,7 @@ def task(given: Given) -> Task:
     )
 
 
-class Piece(NamedTuple):
+class CropPart(NamedTuple):
     """A part of a batch.
 
     given  : pooled rows float32 (n, D), or the crops themselves where the trunk is trained too
@@ -94,7 +94,7 @@ class Piece(NamedTuple):
     batch: int
 
 
-class Batches:
+class PretrainingBatches:
     """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
 
     Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
@@ -106,18 +106,18 @@ class Batches:
     """
 
     def __init__(
-        self, network: Network, crops: ClassCrops, sizes: Sequence[int], batch: int, mirror: float, parts: int, seed: int,
+        self, network: SppNetwork, crops: ClassCrops, sizes: Sequence[int], batch: int, mirror: float, parts: int, seed: int,
         stage: str, device: Device, frozen: bool, budget: int,
     ) -> None:
         self._network, self._crops, self._sizes, self._batch = network, crops, list(sizes), batch
         self._mirror, self._parts, self._seed, self._stage, self._device = mirror, parts, seed, stage, device
-        self._trunk = inference_trunk(network, device.place) if frozen else None
+        self._trunk = inference_trunk(network, device.torch_device) if frozen else None
         self._kept: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
         self._room = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
 
-    def __call__(self, i: int) -> list[Piece]:
+    def __call__(self, i: int) -> list[CropPart]:
         """The pieces of batch i."""
-        if self._device.place.type == "cpu":
+        if self._device.torch_device.type == "cpu":
             torch.set_num_threads(1)  # of this thread alone: the others train meanwhile
         count = len(self._crops.labels)
         epoch = i // epoch_length(count, self._batch)
@@ -136,17 +136,17 @@ class Batches:
                 given = Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in mine])
             else:
                 given = np.stack([self._row(self._trunk, crop, side, flip, random) for crop, flip in mine])
-            pieces.append(Piece(given, labels, names, len(chosen)))
+            pieces.append(CropPart(given, labels, names, len(chosen)))
         return pieces
 
-    def losses(self, piece: Piece) -> Part:
+    def losses(self, piece: CropPart) -> Part:
         """Softmax cross-entropy, its share of the mean over the batch."""
         if isinstance(piece.given, Crops):
             rows = self._network.pooled(normalised(piece.given, self._network.backbone.recipe, self._device))
         else:
-            rows = torch.from_numpy(piece.given).to(self._device.place)
+            rows = torch.from_numpy(piece.given).to(self._device.torch_device)
         logits = self._network.head(rows)[1]
-        labels = torch.from_numpy(piece.labels).to(self._device.place)
+        labels = torch.from_numpy(piece.labels).to(self._device.torch_device)
         return Part({"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch}, piece.names)
 
     def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
@@ -169,7 +169,7 @@ class Batches:
 
 def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
     """Crops -> float32 (N, 3, S, S) as the weights want them, channels-last, on the device; gaps at exactly 0, the mean."""
-    inputs = recipe(torch.from_numpy(crops.pixels).to(device.place).permute(0, 3, 1, 2))
+    inputs = recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
     for crop, y1, y2, x1, x2 in crops.gaps():
         inputs[crop, :, y1:y2, x1:x2] = 0
     return inputs

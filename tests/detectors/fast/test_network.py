@@ -8,6 +8,7 @@ from lib.backbones.device import Device
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, factor, resize, to_input
 from lib.boxes.coding import decode
+from lib.detectors.fast import detector as detector_module
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
 from lib.linear import files as linear
@@ -16,7 +17,12 @@ from lib.stage.errors import InputError
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
-DETECT = fast.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, scores="softmax", regress=True, batch=3, precision="float32")
+DETECT = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, scores="softmax", regress=True, batch=3, precision="float32")
+def one_file(path):
+    """A detector whose softmax scores."""
+    return {"model": path, "scores": path}
+
+
 BOXES = np.float32([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90], [10, 10, 60.1, 60]])
 
 
@@ -63,8 +69,8 @@ def plain(path, image, boxes, short):
 def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, image):
     _, _, probabilities, deltas = plain(folder / "one.pt", image, BOXES, 96)
     for batch in (1, 3, 100):
-        detector = fast.Detector([folder / "one.pt"], DETECT.model_copy(update={"batch": batch}), CPU, Clock())
-        boxes, scores, refine = detector(detector.prepare(image, BOXES))
+        detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT.model_copy(update={"batch": batch}), CPU, Clock())
+        boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
         np.testing.assert_array_equal(boxes, BOXES)
         np.testing.assert_allclose(scores, probabilities[:, 1:], atol=1e-4)
         rows, labels = np.array([0, 2, 4]), np.array([0, 1, 1])
@@ -76,10 +82,10 @@ def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, image
 def test_each_region_at_the_level_nearest_to_224(folder, image):
     """160 x 120 at 96 and 288: factors 0.8 and 2.4. The whole image has 128 x 96 or 384 x 288 pixels: the first is nearer;
     for the other regions the second is."""
-    detector = fast.Detector([folder / "two.pt"], DETECT, CPU, Clock())
+    detector = detector_module.Detector(one_file(folder / "two.pt"), DETECT, CPU, Clock())
     prepared = detector.prepare(image, BOXES)
     assert [one.shape[:2] for one in prepared.images] == [(96, 128), (288, 384)]
-    _, scores, _ = detector(prepared)
+    scores = detector(prepared).scores
     expected = plain(folder / "one.pt", image, BOXES, 288)[2][:, 1:]
     expected[1] = plain(folder / "one.pt", image, BOXES, 96)[2][1, 1:]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
@@ -88,10 +94,10 @@ def test_each_region_at_the_level_nearest_to_224(folder, image):
 
 
 def test_regions_with_the_same_cells_are_computed_once_and_keep_their_own_box(folder, image):
-    detector = fast.Detector([folder / "one.pt"], DETECT, CPU, Clock())
+    detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT, CPU, Clock())
     prepared = detector.prepare(image, BOXES)
     assert sum(map(len, prepared.rois)) == 5
-    boxes, scores, refine = detector(prepared)
+    boxes, scores, refine = detector(prepared)[:3]
     np.testing.assert_array_equal(scores[0], scores[5])
     rows, labels = np.array([0, 5]), np.array([0, 0])
     moved = refine(rows, labels, boxes[rows])
@@ -116,20 +122,20 @@ def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
 
 def test_no_regions_and_regions_without_area(folder, image):
     """Cases 36 and 43: rows stay with their regions."""
-    detector = fast.Detector([folder / "one.pt"], DETECT, CPU, Clock())
-    _, scores, _ = detector(detector.prepare(image, BOXES[:0]))
+    detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT, CPU, Clock())
+    scores = detector(detector.prepare(image, BOXES[:0])).scores
     assert scores.shape == (0, 2)
     odd = np.concatenate([np.float32([[20, 20, 20, 40], [300, 300, 400, 400]]), BOXES[:1]])
-    boxes, scores, _ = detector(detector.prepare(image, odd))
+    boxes, scores = detector(detector.prepare(image, odd))[:2]
     assert np.isfinite(scores).all()
     assert boxes.max() <= 160
-    _, alone, _ = detector(detector.prepare(image, BOXES[:1]))
+    alone = detector(detector.prepare(image, BOXES[:1])).scores
     np.testing.assert_allclose(scores[2:], alone, atol=1e-5)
 
 
 def test_boxes_stay_without_regression(folder, image):
-    detector = fast.Detector([folder / "one.pt"], DETECT.model_copy(update={"regress": False}), CPU, Clock())
-    boxes, _, refine = detector(detector.prepare(image, BOXES))
+    detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT.model_copy(update={"regress": False}), CPU, Clock())
+    boxes, _, refine = detector(detector.prepare(image, BOXES))[:3]
     np.testing.assert_array_equal(refine(np.array([1]), np.array([0]), boxes[1:2]), BOXES[1:2])
 
 
@@ -140,9 +146,9 @@ def test_features_and_svm_scores_by_hand(folder, image):
     np.testing.assert_allclose(rows["fc7"], fc7, atol=1e-3)
     np.testing.assert_allclose(rows["probabilities"], probabilities, atol=1e-4)
     assert extractor.widths == {"fc7": 16}
-    models = [folder / "one.pt", folder / "svm.pt"]
-    detector = fast.Detector(models, DETECT.model_copy(update={"scores": "svm"}), CPU, Clock())
-    _, scores, _ = detector(detector.prepare(image, BOXES))
+    models = {"model": folder / "one.pt", "scores": folder / "svm.pt"}
+    detector = detector_module.Detector(models, DETECT.model_copy(update={"scores": "svm"}), CPU, Clock())
+    scores = detector(detector.prepare(image, BOXES)).scores
     weights = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
     np.testing.assert_allclose(scores[:, 0], fc7 * 0.5 @ weights[0] + 1, atol=1e-3)
     assert np.isneginf(scores[:, 1]).all()
@@ -150,7 +156,7 @@ def test_features_and_svm_scores_by_hand(folder, image):
 
 def test_the_clock_names_the_parts(folder, image):
     clock = Clock()
-    detector = fast.Detector([folder / "one.pt"], DETECT, CPU, clock)
+    detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT, CPU, clock)
     detector(detector.prepare(image, BOXES))
     assert set(clock.seconds) == {"resize", "trunk", "regions", "scores"}
 
@@ -175,7 +181,7 @@ def test_compressed_layers_come_back(folder, tmp_path, image):
     model_file.save(tmp_path / "svd.pt", model.backbone, CLASSES, model.scale, head=section)
     found = []
     for path in (folder / "one.pt", tmp_path / "svd.pt"):
-        detector = fast.Detector([path], DETECT, CPU, Clock())
+        detector = detector_module.Detector(one_file(path), DETECT, CPU, Clock())
         found.append(detector(detector.prepare(image, BOXES))[1])
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
 
@@ -184,4 +190,4 @@ def test_a_file_without_a_head_is_refused(folder, tmp_path):
     _, model = fast.load(folder / "one.pt")
     model_file.save(tmp_path / "rpn.pt", model.backbone, CLASSES, model.scale)
     with pytest.raises(InputError, match=r"has no \['head'\]"):
-        fast.Detector([tmp_path / "rpn.pt"], DETECT, CPU, Clock())
+        detector_module.Detector(one_file(tmp_path / "rpn.pt"), DETECT, CPU, Clock())

@@ -13,7 +13,7 @@ from lib.boxes.coding import encode
 from lib.detectors.fast import network as fast
 from lib.detectors.fast import training as ft
 from lib.images.decode import content_of
-from lib.images.image_set import Photographs
+from lib.images.image_set import ImageSet
 from lib.stage.errors import InputError
 from lib.storage import tables
 from lib.storage.by_image import ByImage
@@ -39,7 +39,7 @@ OBJECTS = {
 
 
 def settings(**changes):
-    return ft.Train(**{**SETTINGS, **changes})
+    return ft.FastTraining(**{**SETTINGS, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(folder):
-    """Settings -> their `Batches`."""
-    photographs, proposals = Photographs(folder, folder, ["train"]), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
-    return lambda chosen, seed=3: ft.Batches(photographs, proposals, chosen, seed, "fast")
+    """Settings -> their `FastBatches`."""
+    image_set, proposals = ImageSet(folder, folder, ["train"]), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
+    return lambda chosen, seed=3: ft.FastBatches(image_set, proposals, chosen, seed, "fast")
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def started(folder, batches):
         model = model_file.read(folder / files[0])
         found = batches(chosen)
         head = ft.start_head(model, [folder / name for name in files[1:]], CLASSES, chosen, found)
-        network = fast.Network(model.backbone, head)
+        network = fast.FastNetwork(model.backbone, head)
         ft.freeze(network, chosen, False)
-        return network.train(), found, TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.place, 2**24)
+        return network.train(), found, TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.torch_device, 2**24)
 
     return start
 
@@ -180,12 +180,12 @@ def test_first_proposals_only(batches):
 def test_nothing_to_learn_from_is_an_error_and_empty_images_are_left_out(folder, batches, tmp_path):
     proposals = tables.read(folder / "proposals.parquet", tables.PROPOSALS)
     tables.write(tmp_path / "p.parquet", proposals[proposals["image_id"] != "none.png"], tables.PROPOSALS)
-    photographs, some = Photographs(folder, folder, ["train"]), ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
-    assert ft.Batches(photographs, some, settings(), 3, "fast").left_out == ["none.png"]
+    image_set, some = ImageSet(folder, folder, ["train"]), ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
+    assert ft.FastBatches(image_set, some, settings(), 3, "fast").left_out == ["none.png"]
     none = settings(foreground=1.0, foreground_share=0.0, background=[0.0, 1e-9], proposals_max=1)
     tables.write(tmp_path / "q.parquet", proposals[:0], tables.PROPOSALS)
     with pytest.raises(InputError, match="none of 4 images has a region"):
-        ft.Batches(photographs, ByImage(tmp_path / "q.parquet", tables.PROPOSALS), none, 3, "fast")
+        ft.FastBatches(image_set, ByImage(tmp_path / "q.parquet", tables.PROPOSALS), none, 3, "fast")
 
 
 def test_images_side_by_side_equal_one_batch(started):
@@ -280,7 +280,7 @@ def test_images_that_come_again_are_mirrored_or_scaled_as_drawn(started):
     """The maps of frozen parts are kept by image, mirroring and scale: a map of another would be no error anybody sees."""
     chosen = settings(mirror=0.5, scale=Scale(short_side=[64, 96], max_side=1000))
     network, found, trunk = started(chosen)
-    fresh = TrainedTrunk(network.trunk, chosen.frozen, CPU.place)
+    fresh = TrainedTrunk(network.trunk, chosen.frozen, CPU.torch_device)
     kept = set()
     for i in range(8):
         items = found(i)
@@ -307,7 +307,7 @@ def test_stage_wise(started, tmp_path):
 
 
 def test_heads_that_do_not_fit(folder, started):
-    with pytest.raises(InputError, match="no model with one"):
+    with pytest.raises(InputError, match="no file has one"):
         started(settings(head="previous"))
     model = model_file.read(folder / "m0.pt")
     network, _, _ = started(settings())

@@ -9,12 +9,12 @@ from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, resize, to_input
-from lib.boxes.anchors import Anchors
 from lib.boxes.coding import decode
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
+from lib.detectors.faster import detector as detector_module
 from lib.detectors.faster import network as faster
-from lib.detectors.faster.rpn import RPN, Layers, Proposing
+from lib.detectors.faster.rpn import RPN, Anchors, Proposing, RpnLayers
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
 
@@ -22,8 +22,8 @@ CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog", "fish"]
 SCALE = Scale(short_side=[150], max_side=400)
 REGIONS = Proposing(pre_nms=500, post_nms=40, nms=0.7, min_size=8.0)
-DETECT = faster.Detect(
-    per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, regress=True, batch=16, precision="float32"
+DETECT = detector_module.Detect(
+    per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=16, precision="float32"
 )
 
 
@@ -31,7 +31,7 @@ def parts(seed):
     torch.manual_seed(seed)
     backbone = backbones.build("efficientnet_lite0")
     anchors = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
-    rpn = RPN(backbone.channels, Layers(width=16, score="softmax"), anchors, 16)
+    rpn = RPN(backbone.channels, RpnLayers(width=16, score="softmax"), anchors, 16)
     head = DetectionHead(*region_layers(backbone, 16, 0.0), len(CLASSES))
     for module in (rpn.scores, rpn.deltas, head.score, head.box):
         nn.init.normal_(module.weight, std=0.1)
@@ -60,7 +60,8 @@ def image():
 
 
 def detector(*paths, regions=REGIONS, **changes):
-    return faster.Detector(paths, DETECT.model_copy(update=changes), regions, CPU, Clock())
+    files = {"regions": paths[0], "model": paths[-1]}
+    return detector_module.Detector(files, DETECT.model_copy(update=changes), regions, CPU, Clock())
 
 
 def plainly(rpn_path, head_path, image):
@@ -73,7 +74,7 @@ def plainly(rpn_path, head_path, image):
     with torch.no_grad():
         maps = proposer.backbone.trunk(to_input(scaled, proposer.backbone.recipe, CPU))
         logits, deltas = rpn(maps)
-        anchors = torch.from_numpy(rpn.anchors(*maps.shape[2:]).copy())
+        anchors = torch.from_numpy(rpn.anchors([maps.shape[2:]]).copy())
         boxes, _ = faster.rpn_net.propose(anchors, logits, deltas, (scaled.shape[1], scaled.shape[0]), factor, REGIONS)
         rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
         scores, moves = network(to_input(scaled, network.recipe, CPU), rois)
@@ -88,7 +89,7 @@ def test_detections_equal_the_plain_networks_shared_or_not(files, image, models,
     found = detector(*paths)
     assert found.shared == shared
     assert found.classes == CLASSES
-    boxes, scores, refine = found(found.prepare(image))
+    boxes, scores, refine = found(found.prepare(image))[:3]
     expected, probabilities, moves = plainly(paths[0], paths[-1], image)
     assert 5 < len(boxes) <= 40
     np.testing.assert_allclose(boxes, expected, atol=0.05)
@@ -117,19 +118,19 @@ def test_sharing_runs_the_trunk_once(files, image):
 
 def test_other_trunks_scales_and_recipes_are_not_shared(files, tmp_path):
     m3 = model_file.read(files / "m3.pt", "rpn")
-    assert faster.same_trunk(m3, model_file.read(files / "m4.pt", "head"))
-    assert not faster.same_trunk(m3, model_file.read(files / "m1.pt", "rpn"))
+    assert detector_module.same_trunk(m3, model_file.read(files / "m4.pt", "head"))
+    assert not detector_module.same_trunk(m3, model_file.read(files / "m1.pt", "rpn"))
     for change in ("tensor", "scale"):
         other = copy.deepcopy(m3.backbone)
         if change == "tensor":
             next(other.trunk.buffers())[0] += 1e-6
         scale = SCALE.model_copy(update={"max_side": 300}) if change == "scale" else SCALE
         model_file.save(tmp_path / "x.pt", other, CLASSES, scale, rpn=m3.sections["rpn"])
-        assert not faster.same_trunk(m3, model_file.read(tmp_path / "x.pt", "rpn"))
+        assert not detector_module.same_trunk(m3, model_file.read(tmp_path / "x.pt", "rpn"))
 
 
 def test_proposals_lie_in_the_image_best_first_and_at_least_one(files, image):
-    proposals = faster.Proposals(files / "m1.pt", CPU, Clock())
+    proposals = faster.ImageProposer(files / "m1.pt", CPU, Clock())
     boxes, scores = proposals(proposals.prepare(image), REGIONS)
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     assert (np.diff(scores) <= 0).all()
@@ -144,7 +145,7 @@ def test_proposals_lie_in_the_image_best_first_and_at_least_one(files, image):
 @pytest.mark.parametrize("models", [("m4.pt",), ("m1.pt", "m2.pt")])
 def test_no_region_at_all_is_no_error(files, image, models):
     found = detector(*(files / name for name in models), regions=REGIONS.model_copy(update={"min_size": 1000.0}))
-    boxes, scores, refine = found(found.prepare(image))
+    boxes, scores, refine = found(found.prepare(image))[:3]
     assert scores.shape == (len(boxes), 3)
     rows = np.arange(len(boxes))
     assert refine(rows, rows, boxes).shape == boxes.shape
@@ -152,7 +153,7 @@ def test_no_region_at_all_is_no_error(files, image, models):
 
 def test_without_regression_boxes_are_the_proposals(files, image):
     found = detector(files / "m4.pt", regress=False)
-    boxes, _, refine = found(found.prepare(image))
+    boxes, _, refine = found(found.prepare(image))[:3]
     rows = np.arange(len(boxes))
     np.testing.assert_array_equal(refine(rows, rows % 3, boxes), boxes)
 
@@ -181,6 +182,6 @@ def test_a_pyramid_or_a_file_without_proposer_is_refused(files, tmp_path):
     backbone, rpn, _ = parts(0)
     model_file.save(tmp_path / "p.pt", backbone, CLASSES, Scale(short_side=[100, 150], max_side=400), rpn=rpn.describe())
     with pytest.raises(InputError, match="one size"):
-        faster.Proposals(tmp_path / "p.pt", CPU, Clock())
+        faster.ImageProposer(tmp_path / "p.pt", CPU, Clock())
     with pytest.raises(InputError, match="rpn"):
-        faster.Proposals(files / "m2.pt", CPU, Clock())
+        faster.ImageProposer(files / "m2.pt", CPU, Clock())

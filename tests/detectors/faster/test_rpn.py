@@ -3,11 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from lib.boxes.anchors import Anchors
+from lib.boxes.anchors import inside
 from lib.boxes.coding import decode
 from lib.detectors.faster import rpn
-from lib.detectors.faster.rpn import Layers, Proposing
+from lib.detectors.faster.rpn import Anchors, ProposerGrid, Proposing, RpnLayers
 from lib.storage import checkpoint
 
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
@@ -16,11 +17,51 @@ TEST = Proposing(pre_nms=6000, post_nms=300, nms=0.7, min_size=16.0)
 
 def network(score="softmax", channels=8):
     torch.manual_seed(0)
-    return rpn.RPN(channels, Layers(width=12, score=score), ANCHORS, 16)
+    return rpn.RPN(channels, RpnLayers(width=12, score=score), ANCHORS, 16)
+
+
+PAPER = Anchors(scales=[128.0, 256.0, 512.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
+# What the authors' Python returns, 0-based and inclusive; the table in its comment is one larger everywhere.
+AUTHORS = [
+    (-84, -40, 99, 55), (-176, -88, 191, 103), (-360, -184, 375, 199), (-56, -56, 71, 71), (-120, -120, 135, 135),
+    (-248, -248, 263, 263), (-36, -80, 51, 95), (-80, -168, 95, 183), (-168, -344, 183, 359),
+]
+
+
+def test_the_authors_nine_anchors():
+    np.testing.assert_array_equal(rpn.at_first_cell(PAPER) - [0, 0, 1, 1], AUTHORS)
+    assert PAPER.count == 9
+    assert ProposerGrid(PAPER, 16).per_cell == (9,)
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "counts"),
+    [
+        ((1000, 600), 21546, 8151),
+        ((800, 600), 17100, [1216, 728, 56, 1260, 748, 108, 1188, 640, 0]),
+        ((400, 300), 4275, [169, 21, 0, 187, 27, 0, 152, 0, 0]),
+        ((128, 128), 576, 0),
+        ((300, 100), 1197, 0),
+    ],
+)
+def test_anchors_inside_as_counted_with_the_authors_code(size, total, counts):
+    anchors = ProposerGrid(PAPER, 16).of_image(*size)
+    assert len(anchors) == total
+    rows = inside(anchors, *size)
+    if isinstance(counts, list):
+        assert np.bincount(rows % 9, minlength=9).tolist() == counts
+    else:
+        assert len(rows) == counts
+
+
+def test_nonsense_is_refused():
+    for bad in ({"scales": []}, {"ratios": []}, {"base": 0.0}):
+        with pytest.raises(ValidationError):
+            Anchors(**{**PAPER.model_dump(), **bad})
 
 
 def test_initialised_as_in_the_authors_prototxt():
-    net = rpn.RPN(64, Layers(width=64, score="softmax"), ANCHORS, 16)
+    net = rpn.RPN(64, RpnLayers(width=64, score="softmax"), ANCHORS, 16)
     for layer, outputs in ((net.conv, 64), (net.scores, 12), (net.deltas, 24)):
         assert layer.out_channels == outputs
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
@@ -57,7 +98,7 @@ def test_there_and_back_through_a_file(tmp_path):
     again = rpn.restore(checkpoint.load(tmp_path / "m.pt", "rpn")["rpn"])
     maps = torch.randn(1, 8, 4, 4)
     assert all(torch.equal(a, b) for a, b in zip(net(maps), again(maps), strict=True))
-    np.testing.assert_array_equal(again.anchors(2, 2), net.anchors(2, 2))
+    np.testing.assert_array_equal(again.anchors([(2, 2)]), net.anchors([(2, 2)]))
 
 
 def slow_proposals(anchors, logits, deltas, size, factor, chosen):
@@ -90,7 +131,7 @@ def slow_proposals(anchors, logits, deltas, size, factor, chosen):
 )
 def test_proposals_equal_the_slow_twin(seed, high, wide, pre, post, threshold, least, factor):
     random = np.random.default_rng(seed)
-    anchors = network().anchors(high, wide)
+    anchors = network().anchors([(high, wide)])
     logits = random.integers(-3, 3, len(anchors)).astype(np.float32)  # many ties
     deltas = random.normal(0, 0.3, (len(anchors), 4)).astype(np.float32)
     chosen, size = Proposing(pre_nms=pre, post_nms=post, nms=threshold, min_size=least), (16 * wide - 5, 16 * high - 3)

@@ -4,35 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.boxes.anchors import AnchorMaps, Anchors, inside
+from lib.boxes.anchors import inside
+from lib.boxes.assign import NEGATIVE, POSITIVE, assign
 from lib.boxes.boxes import iou
 from lib.boxes.coding import decode
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.targets import IGNORED, NEGATIVE, POSITIVE, Divisors, Loss, Sample, Targets, label, sample
+from lib.detectors.faster.rpn import Anchors, ProposerGrid
+from lib.detectors.faster.targets import AnchorSample, AnchorTargets, Divisors, RpnLoss, sample
 
-PAPER = Targets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
-AUTHORS_LOSS = Loss(normaliser="sampled", box_weight=1.0, sigma=3.0)
-MAPS = AnchorMaps(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0), 16)
-
-
-def slow_iou(a, b):
-    wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - wide * high
-    return wide * high / union
-
-
-def slow_label(anchors, objects):
-    """The rule as the paper words it, anchor by anchor; thresholds 0.7 and 0.3."""
-    if not len(objects):
-        return [0] * len(anchors)
-    table = [[slow_iou(a, o) for o in objects] for a in anchors]
-    most = [max(row[k] for row in table) for k in range(len(objects))] if table else []
-    labels = []
-    for row in table:
-        best_of_some = any(row[k] == most[k] > 0 for k in range(len(objects)))
-        labels.append(1 if best_of_some or max(row) >= 0.7 else 0 if max(row) < 0.3 else -1)
-    return labels
+PAPER = AnchorTargets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
+AUTHORS_LOSS = RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0)
+MAPS = ProposerGrid(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0), 16)
 
 
 boxes = st.builds(
@@ -40,51 +22,16 @@ boxes = st.builds(
 )
 
 
-@given(st.lists(boxes, max_size=12), st.lists(boxes, max_size=5))
-def test_labels_equal_the_slow_twin(anchors, objects):
-    labels, matched = label(np.float32(anchors).reshape(-1, 4), np.float32(objects).reshape(-1, 4), PAPER)
-    assert labels.tolist() == slow_label([tuple(map(float, a)) for a in anchors], [tuple(map(float, o)) for o in objects])
-    for a, row in zip(anchors, matched, strict=True):
-        if objects:
-            overlaps = [slow_iou(a, o) for o in objects]
-            assert row == overlaps.index(max(overlaps))
-
-
-def test_best_of_an_object_is_positive_below_the_threshold_with_all_its_ties_and_wins_over_negative():
-    anchors = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [0, 40, 10, 50]])
-    objects = np.float32([[8, 0, 22, 10]])  # 2 of 14 + 10 - 2 pixels with each of the first two
-    assert label(anchors, objects, PAPER)[0].tolist() == [POSITIVE, POSITIVE, NEGATIVE]
-
-
-def test_exact_thresholds():
-    objects = np.float32([[0, 0, 10, 10], [100, 0, 110, 10]])
-    anchors = np.float32([[0, 0, 10, 10], [0, 0, 7, 10], [0, 0, 3, 10], [100, 0, 110, 10], [100, 0, 106, 10]])
-    assert label(anchors, objects, PAPER)[0].tolist() == [POSITIVE, POSITIVE, IGNORED, POSITIVE, IGNORED]
-
-
-def test_an_object_that_no_anchor_touches_makes_none_positive():
-    anchors = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
-    labels, _ = label(anchors, np.float32([[0, 0, 10, 10], [80, 80, 90, 90]]), PAPER)
-    assert labels.tolist() == [POSITIVE, NEGATIVE, NEGATIVE]
-
-
-def test_target_is_that_of_the_nearest_object_even_where_another_made_it_positive():
-    anchors = np.float32([[0, 0, 10, 10]])
-    objects = np.float32([[0, 0, 10, 14], [9, 0, 30, 10]])  # IoU 0.714 and 0.033, both at their most
-    labels, matched = label(anchors, objects, PAPER)
-    assert (labels.tolist(), matched.tolist()) == ([POSITIVE], [0])
-
-
 @given(
     st.lists(boxes, max_size=6), st.integers(100, 200), st.integers(100, 200), st.integers(1, 64), st.integers(0, 10)
 )
 def test_samples_keep_the_rules(objects, width, height, wanted, seed):
     objects = np.float32(objects).reshape(-1, 4) * 2
-    settings = Targets(**{**PAPER.model_dump(), "anchors": wanted})
+    settings = AnchorTargets(**{**PAPER.model_dump(), "anchors": wanted})
     anchors = MAPS.of_image(width, height)
     drawn = sample(anchors, (width, height), objects, 9, settings, np.random.default_rng(seed))
     usable = inside(anchors, width, height)
-    labels, _ = label(anchors[usable], objects, settings)
+    labels = assign(anchors[usable], objects, settings.positive, settings.negative, best="ties").label
     of = dict(zip(usable.tolist(), labels.tolist(), strict=True))
     positives = min((labels == POSITIVE).sum(), wanted // 2)
     assert len(drawn.targets) == positives
@@ -104,7 +51,7 @@ def test_sampling_is_uniform_and_depends_on_the_generator_alone():
     assert draws[0].rows.tolist() == draws[1].rows.tolist() != draws[2].rows.tolist()
     usable = inside(anchors, 200, 200)
     random = np.random.default_rng(0)
-    few = Targets(**{**PAPER.model_dump(), "anchors": 20})
+    few = AnchorTargets(**{**PAPER.model_dump(), "anchors": 20})
     counts = np.zeros(len(anchors))
     for _ in range(2000):
         counts[sample(anchors, (200, 200), np.zeros((0, 4), np.float32), 9, few, random).rows] += 1
@@ -139,11 +86,11 @@ def test_an_image_without_objects_has_no_box_loss():
     [
         # Two sampled: a positive of log-odds 0, a negative of ln 3: ln 2 + ln 4. Errors 0.05 (quadratic at σ 3) and 1.
         (AUTHORS_LOSS, (np.log(2) + np.log(4)) / 2, (4.5 * 0.0025 + 1 - 1 / 18) / 2),
-        (Loss(normaliser="paper", box_weight=10.0, sigma=1.0), (np.log(2) + np.log(4)) / 256, 10 * (0.5 * 0.0025 + 0.5) / 6),
+        (RpnLoss(normaliser="paper", box_weight=10.0, sigma=1.0), (np.log(2) + np.log(4)) / 256, 10 * (0.5 * 0.0025 + 0.5) / 6),
     ],
 )
 def test_losses_by_hand(loss, objectness, boxes):
-    drawn = Sample(np.array([4, 1]), np.float32([[0, 0, 0.05, 0]]), positions=6)
+    drawn = AnchorSample(np.array([4, 1]), np.float32([[0, 0, 0.05, 0]]), positions=6)
     logits = torch.tensor([9.0, np.log(3), 9, 9, 0, 9])
     deltas = torch.zeros(6, 4)
     deltas[4, 0] = -1
@@ -171,7 +118,7 @@ def test_losses_of_a_batch_are_the_sums_of_its_parts():
 
 
 def test_gradient_of_the_losses_by_finite_differences():
-    drawn = Sample(np.array([2, 0, 3]), np.float32([[0.1, -0.5, 0.02, 2]]), positions=4)
+    drawn = AnchorSample(np.array([2, 0, 3]), np.float32([[0.1, -0.5, 0.02, 2]]), positions=4)
     by = Divisors(3, 5)
     logits, deltas = torch.randn(4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
 

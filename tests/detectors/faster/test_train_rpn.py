@@ -8,17 +8,16 @@ import torch
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
 from lib.backbones.region_layers import region_layers
-from lib.boxes.anchors import AnchorMaps, Anchors
 from lib.detectors.fast.network import DetectionHead
 from lib.detectors.faster import network as faster
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster import train_joint as joint_training
 from lib.detectors.faster import train_rpn as faster_training
-from lib.detectors.faster.rpn import RPN, Layers
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers
 from lib.stage.errors import InputError
 from lib.training import loop as training
 from lib.training.trunk import TrainedTrunk
-from tests.images_on_disk import photographs
+from tests.images_on_disk import image_set
 
 CPU = Device(torch.device("cpu"), torch.float32)
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
@@ -41,18 +40,18 @@ JOINT = dict(
 
 
 def settings(**changes):
-    return faster_training.Train(**{**SETTINGS, **changes})
+    return faster_training.RpnTraining(**{**SETTINGS, **changes})
 
 
 def proposer(seed=0):
     torch.manual_seed(seed)
     backbone = backbones.build("resnet18")
-    return backbone, faster.Proposer(backbone, RPN(256, Layers(width=16, score="softmax"), ANCHORS, 16))
+    return backbone, faster.ProposalNetwork(backbone, RPN(256, RpnLayers(width=16, score="softmax"), ANCHORS, 16))
 
 
 def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_path):
-    pictures = photographs(tmp_path, OBJECTS)
-    batches = [faster_training.Batches(pictures, AnchorMaps(ANCHORS, 16), settings(), 3, "m1") for _ in "ab"]
+    pictures = image_set(tmp_path, OBJECTS)
+    batches = [faster_training.RpnBatches(pictures, ProposerGrid(ANCHORS, 16), settings(), 3, "m1") for _ in "ab"]
     seen = set()
     for i in range(12):
         for one, other in zip(batches[0](i), batches[1](i), strict=True):
@@ -63,8 +62,8 @@ def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_p
             assert one.image_id == pictures.ids[one.key[0]]
             seen.add(one.key)
     assert seen == {(position, mirrored) for position in range(3) for mirrored in (False, True)}
-    plain, boxes = faster_training.view(pictures, pictures.ids[0], settings().scale, False)
-    turned, moved = faster_training.view(pictures, pictures.ids[0], settings().scale, True)
+    plain, boxes = rpn_targets.view(pictures, pictures.ids[0], settings().scale, False)
+    turned, moved = rpn_targets.view(pictures, pictures.ids[0], settings().scale, True)
     assert plain.shape == (150, 200, 3)
     np.testing.assert_allclose(boxes, np.float32(OBJECTS[0]) * 1.25)
     np.testing.assert_allclose(moved[:, [2, 0]], 200 - boxes[:, [0, 2]])
@@ -75,9 +74,9 @@ def test_a_batch_is_a_pure_function_and_mirrors_image_and_objects_together(tmp_p
 
 
 def test_positives_of_a_batch_cover_the_objects_in_the_picture_shown(tmp_path):
-    pictures, maps = photographs(tmp_path, OBJECTS), AnchorMaps(ANCHORS, 16)
-    for item in faster_training.Batches(pictures, maps, settings(mirror=1.0), 3, "m1")(0):
-        _, objects = faster_training.view(pictures, item.image_id, settings().scale, True)
+    pictures, maps = image_set(tmp_path, OBJECTS), ProposerGrid(ANCHORS, 16)
+    for item in faster_training.RpnBatches(pictures, maps, settings(mirror=1.0), 3, "m1")(0):
+        _, objects = rpn_targets.view(pictures, item.image_id, settings().scale, True)
         anchors = maps.of_image(item.image.shape[1], item.image.shape[0])[item.drawn.rows[: len(item.drawn.targets)]]
         moved = faster_training_decode(anchors, item.drawn.targets)
         assert len(objects) == 0 or len(moved)
@@ -95,8 +94,8 @@ def train(folder, pictures, stop=None, **changes):
     folder.mkdir(exist_ok=True)
     backbone, network = proposer()
     chosen = settings(**changes)
-    trunk = TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.place, 10**6)
-    batches = faster_training.Batches(pictures, network.rpn.anchors, chosen, 3, "m1")
+    trunk = TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.torch_device, 10**6)
+    batches = faster_training.RpnBatches(pictures, network.rpn.anchors, chosen, 3, "m1")
 
     def progress(todo, done):
         for i in todo:
@@ -113,7 +112,7 @@ def train(folder, pictures, stop=None, **changes):
 
 
 def test_training_twice_and_after_a_kill_gives_the_same_bytes_and_a_lower_loss(tmp_path):
-    pictures = photographs(tmp_path, OBJECTS)
+    pictures = image_set(tmp_path, OBJECTS)
     log, expected = train(tmp_path / "a", pictures)
     assert train(tmp_path / "b", pictures)[1] == expected
     with pytest.raises(KeyboardInterrupt):
@@ -125,7 +124,7 @@ def test_training_twice_and_after_a_kill_gives_the_same_bytes_and_a_lower_loss(t
 
 @pytest.mark.parametrize("frozen", [2, "all"])
 def test_what_is_frozen_does_not_change_by_a_bit(tmp_path, frozen):
-    pictures = photographs(tmp_path, OBJECTS)
+    pictures = image_set(tmp_path, OBJECTS)
     before = copy.deepcopy(proposer()[1].trunk.state_dict())
     train(tmp_path / "a", pictures, frozen=frozen)
     after = model_file.read(tmp_path / "a/m.pt", "rpn").backbone.trunk.state_dict()
@@ -135,15 +134,15 @@ def test_what_is_frozen_does_not_change_by_a_bit(tmp_path, frozen):
 
 
 def test_loss_goes_on_where_it_was_after_a_reload(tmp_path):
-    pictures = photographs(tmp_path, OBJECTS)
+    pictures = image_set(tmp_path, OBJECTS)
     train(tmp_path / "a", pictures)
     chosen = settings()
     values = []
     for _ in range(2):
         model = model_file.read(tmp_path / "a/m.pt", "rpn")
-        network = faster.Proposer(model.backbone, faster.rpn_net.restore(model.sections["rpn"]))
-        trunk = TrainedTrunk(network.trunk, 2, CPU.place)
-        items = faster_training.Batches(pictures, network.rpn.anchors, chosen, 3, "m1")(9)
+        network = faster.ProposalNetwork(model.backbone, faster.rpn_net.restore(model.sections["rpn"]))
+        trunk = TrainedTrunk(network.trunk, 2, CPU.torch_device)
+        items = faster_training.RpnBatches(pictures, network.rpn.anchors, chosen, 3, "m1")(9)
         parts = [faster_training.item_losses(network, trunk, item, chosen, CPU) for item in items]
         values.append(sum(value.item() for part in parts for value in part.losses.values()))
         model_file.save(tmp_path / "a/m.pt", model.backbone, model.classes, chosen.scale, rpn=network.rpn.describe())
@@ -151,14 +150,14 @@ def test_loss_goes_on_where_it_was_after_a_reload(tmp_path):
 
 
 def test_images_without_objects_alone_train_and_have_no_box_loss(tmp_path):
-    log, _ = train(tmp_path / "a", photographs(tmp_path, [[], []]))
+    log, _ = train(tmp_path / "a", image_set(tmp_path, [[], []]))
     assert all(row["rpn_boxes"] == 0 and row["rpn_objectness"] > 0 for row in log)
 
 
 def test_images_too_small_for_any_anchor_give_a_loss_of_zero_and_are_reported(tmp_path):
-    pictures = photographs(tmp_path, OBJECTS)
+    pictures = image_set(tmp_path, OBJECTS)
     small = dict(scale={"short_side": [30], "max_side": 400}, weight_decay=0.0)
-    fit = faster_training.anchor_fit(pictures, AnchorMaps(ANCHORS, 16), settings(**small))
+    fit = faster_training.anchor_fit(pictures, ProposerGrid(ANCHORS, 16), settings(**small))
     assert fit.unused == pictures.ids
     assert sum("scale" in one and "untrained" in one for one in fit.cautions) == 2
     assert [row["untouched"] for row in fit.classes] == [1, 1]
@@ -168,8 +167,8 @@ def test_images_too_small_for_any_anchor_give_a_loss_of_zero_and_are_reported(tm
 
 def test_anchor_fit_by_hand(tmp_path):
     # Short side 120 is the picture as it is. Anchor of ratio 1 and scale 64 at cell (3, 3): 24..88 both ways.
-    pictures = photographs(tmp_path, [[(24, 24, 88, 88), (24, 24, 88, 56)]])
-    fit = faster_training.anchor_fit(pictures, AnchorMaps(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400}))
+    pictures = image_set(tmp_path, [[(24, 24, 88, 88), (24, 24, 88, 56)]])
+    fit = faster_training.anchor_fit(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400}))
     cat, dog = fit.classes
     assert (cat["class"], cat["objects"], cat["best_iou"], cat["reached"], cat["untouched"]) == ("cat", 1, 1.0, 1.0, 0.0)
     assert 0.5 < dog["best_iou"] < 0.7
@@ -178,23 +177,23 @@ def test_anchor_fit_by_hand(tmp_path):
 
 
 def test_a_pyramid_is_refused(tmp_path):
-    pictures = photographs(tmp_path, OBJECTS)
+    pictures = image_set(tmp_path, OBJECTS)
     with pytest.raises(InputError, match="one size"):
-        faster_training.Batches(pictures, AnchorMaps(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1")
+        faster_training.RpnBatches(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1")
 
 
 def joint_network(seed=0):
     torch.manual_seed(seed)
     backbone = backbones.build("efficientnet_lite0")
     head = DetectionHead(*region_layers(backbone, 16, 0.0), 2)
-    return joint_training.Joint(backbone, RPN(112, Layers(width=16, score="softmax"), ANCHORS, 16), head)
+    return joint_training.JointNetwork(backbone, RPN(112, RpnLayers(width=16, score="softmax"), ANCHORS, 16), head)
 
 
 def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_images(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**JOINT)
+    pictures, chosen = image_set(tmp_path, OBJECTS), joint_training.JointTraining(**JOINT)
     network = joint_network().train()
-    trunk = TrainedTrunk(network.detector.trunk, 3, CPU.place)
-    items = joint_training.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")(0)
+    trunk = TrainedTrunk(network.detector.trunk, 3, CPU.torch_device)
+    items = joint_training.JointBatches(pictures, network.rpn.anchors, chosen, 3, "joint")(0)
     parts = [joint_training.item_losses(network, trunk, item, chosen, CPU).losses for item in items]
     for item, found in zip(items, parts, strict=True):
         assert set(found) == {"rpn_objectness", "rpn_boxes", "classification", "boxes"}
@@ -210,8 +209,8 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
 
 
 def test_joint_regions_follow_the_rules_and_depend_on_the_item_alone(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**JOINT)
-    items = joint_training.Batches(pictures, AnchorMaps(ANCHORS, 16), chosen, 3, "joint")(0)
+    pictures, chosen = image_set(tmp_path, OBJECTS), joint_training.JointTraining(**JOINT)
+    items = joint_training.JointBatches(pictures, ProposerGrid(ANCHORS, 16), chosen, 3, "joint")(0)
     item = next(one for one in items if len(one.objects))
     size = item.image.shape[1], item.image.shape[0]
     proposals = np.concatenate([item.objects + shift for shift in range(-60, 60, 3)]).astype(np.float32)
@@ -227,14 +226,14 @@ def test_joint_regions_follow_the_rules_and_depend_on_the_item_alone(tmp_path):
 
 
 def test_joint_training_reaches_every_weight_but_the_frozen_and_is_the_same_again(tmp_path):
-    pictures, chosen = photographs(tmp_path, OBJECTS), joint_training.Train(**{**JOINT, "iterations": 2})
+    pictures, chosen = image_set(tmp_path, OBJECTS), joint_training.JointTraining(**{**JOINT, "iterations": 2})
     results = []
     for name in "ab":
         (tmp_path / name).mkdir()
         network = joint_network()
         before = copy.deepcopy(network.state_dict())
-        trunk = TrainedTrunk(network.detector.trunk, 3, CPU.place)
-        batches = joint_training.Batches(pictures, network.rpn.anchors, chosen, 3, "joint")
+        trunk = TrainedTrunk(network.detector.trunk, 3, CPU.torch_device)
+        batches = joint_training.JointBatches(pictures, network.rpn.anchors, chosen, 3, "joint")
 
         def losses(item, network=network, trunk=trunk):
             return joint_training.item_losses(network, trunk, item, chosen, CPU)

@@ -3,17 +3,25 @@ import pytest
 import torch
 
 from lib.backbones import backbones
-from lib.backbones.device import Device, pick
+from lib.backbones.device import Device, pick_device
+from lib.detectors.rcnn import detector as detector_module
 from lib.detectors.rcnn import network as rcnn
+from lib.detectors.rcnn import training
 from lib.images.warp import Crops
 from lib.linear import files as linear
 from lib.linear.box_ridge import BoxRegressors
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
+from lib.storage import checkpoint
 from lib.training.windows import Windows
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog", "fish"]
+
+
+def files(folder):
+    """The roles of its models, as dvc.yaml gives them."""
+    return {"model": folder / "cnn.pt", "scores": folder / "svm.pt", "boxes": folder / "boxes.pt"}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +30,8 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     crop = rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=1)
-    network = rcnn.Network(backbones.build("resnet18"), CLASSES, crop)
-    rcnn.save(folder / "cnn.pt", network)
+    network = rcnn.RcnnNetwork(backbones.build("resnet18"), CLASSES, crop)
+    checkpoint.save(folder / "cnn.pt", rcnn.describe(network))
     random = np.random.default_rng(0)
     weights = random.normal(size=(3, 512)).astype(np.float32)
     trained = np.array([True, False, True])
@@ -43,7 +51,7 @@ BOXES = np.array([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5
 
 def test_fresh_classifier_as_in_the_authors_prototxt():
     torch.manual_seed(0)
-    network = rcnn.Network(backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6))
+    network = rcnn.RcnnNetwork(backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6))
     assert network.classifier.out_features == 4
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not network.classifier.bias.any()
@@ -76,15 +84,15 @@ def test_features_do_not_depend_on_the_batch_and_equal_the_plain_network(models,
 
 
 def detect(scores, regress):
-    return rcnn.Detect(
+    return detector_module.Detect(
         scores=scores, regress=regress, batch=64, precision="float32",
-        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None,
+        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None,
     )
 
 
 def test_svm_scores_and_regressors_by_hand(models, image):
-    detector = rcnn.Detector([models], detect("svm", True), CPU, Clock())
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    detector = detector_module.Detector(files(models), detect("svm", True), CPU, Clock())
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     extractor = rcnn.Extractor(models / "cnn.pt", CPU, 64)
     rows = extractor.features(extractor.prepare(image, BOXES))
     weights = np.random.default_rng(0).normal(size=(3, 512)).astype(np.float32)
@@ -96,8 +104,8 @@ def test_svm_scores_and_regressors_by_hand(models, image):
 
 
 def test_softmax_scores_drop_the_background(models, image):
-    detector = rcnn.Detector([models], detect("softmax", False), CPU, Clock())
-    boxes, scores, refine = detector(detector.prepare(image, BOXES))
+    detector = detector_module.Detector(files(models), detect("softmax", False), CPU, Clock())
+    boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
     assert scores.shape == (5, 3)
     assert (scores.sum(1) < 1).all()
     assert refine(np.array([0]), np.array([0]), BOXES[:1]) is not None
@@ -107,10 +115,10 @@ def test_softmax_scores_drop_the_background(models, image):
 def test_models_of_other_classes_are_refused(models, tmp_path):
     network = rcnn.load(models / "cnn.pt")
     network.classes = ["cat", "cow", "fish"]
-    rcnn.save(tmp_path / "cnn.pt", network)
+    checkpoint.save(tmp_path / "cnn.pt", rcnn.describe(network))
     (tmp_path / "svm.pt").write_bytes((models / "svm.pt").read_bytes())
     with pytest.raises(InputError, match=r"was trained for \['cat', 'dog', 'fish'\].*\['cat', 'cow', 'fish'\]"):
-        rcnn.Detector([tmp_path], detect("svm", False), CPU, Clock())
+        detector_module.Detector(files(tmp_path), detect("svm", False), CPU, Clock())
 
 
 def test_loss_is_the_mean_over_the_batch_in_parts(models):
@@ -123,17 +131,17 @@ def test_loss_is_the_mean_over_the_batch_in_parts(models):
             network(network.prepare(crops, CPU))[2], torch.tensor([0, 0, 1, 2, 3, 0])
         )
         parts = [
-            rcnn.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)["classification"]
+            training.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)["classification"]
             for rows in (slice(0, None, 2), slice(1, None, 2))
         ]
     assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-5)
 
 
 def test_devices():
-    assert pick("cpu", "auto", training=True).kind == torch.float32
-    assert pick("auto", "float32").kind == torch.float32
+    assert pick_device("cpu", "auto", training=True).dtype == torch.float32
+    assert pick_device("auto", "float32").dtype == torch.float32
     with pytest.raises(InputError, match="float16"):
-        pick("cpu", "float16")
+        pick_device("cpu", "float16")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match=r"is 'cuda', and torch finds no GPU.*compute.device: auto"):
-            pick("cuda", "auto")
+            pick_device("cuda", "auto")

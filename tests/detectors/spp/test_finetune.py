@@ -7,8 +7,8 @@ from lib.backbones.device import Device
 from lib.detectors.spp import finetune as spp_tuning
 from lib.detectors.spp import network as spp_network
 from lib.detectors.spp.class_crops import epoch_length
-from lib.detectors.spp.network import Layers
-from lib.detectors.spp.pretrain import Batches, normalised
+from lib.detectors.spp.network import SppLayers
+from lib.detectors.spp.pretrain import PretrainingBatches, normalised
 from lib.images.warp import Crops
 from lib.pooling.pyramid import Axis, Map, Window, pool_windows
 from lib.training import windows as sampling
@@ -32,10 +32,10 @@ class FakeCrops:
 
 def make(frozen, budget=2**20, crops=None, mirror=0.0):
     torch.manual_seed(0)
-    network = spp_network.Network(backbones.build("resnet18"), Layers(levels=[1, 2], fc=8, dropout=0), FakeCrops.classes).eval()
+    network = spp_network.SppNetwork(backbones.build("resnet18"), SppLayers(levels=[1, 2], fc=8, dropout=0), FakeCrops.classes).eval()
     network.freeze(None if frozen else 3)
     crops = crops or FakeCrops()
-    return network, Batches(network, crops, [64, 32], 4, mirror, 2, 3, "spp_pretrain", CPU, frozen, budget)
+    return network, PretrainingBatches(network, crops, [64, 32], 4, mirror, 2, 3, "spp_pretrain", CPU, frozen, budget)
 
 
 def test_sizes_alternate_by_epoch_and_every_crop_is_seen_once():
@@ -131,15 +131,15 @@ SETTINGS = {
 
 def tuning():
     torch.manual_seed(0)
-    classifier = spp_network.Network(backbones.build("resnet18"), Layers(levels=[1], fc=4, dropout=0), ["x"])
+    classifier = spp_network.SppNetwork(backbones.build("resnet18"), SppLayers(levels=[1], fc=4, dropout=0), ["x"])
     classifier.head.fc6 = torch.nn.Linear(1, 4)
     window = Window(side=224, nearest="area", slack=1.5)
     network = spp_network.for_detection(classifier, FakePhotographs.classes, FakeMaps.scales, window)
     network.layers.levels[:] = [1]
     network.head.fc6 = torch.nn.Linear(1, 4)
-    settings = spp_tuning.FineTune(**SETTINGS)
-    windows = spp_tuning.pools(FakePhotographs(), PROPOSALS, settings)
-    return network, windows, spp_tuning.Batches(network, FakeMaps(), FakePhotographs(), windows, settings, 3, "spp_finetune", CPU)
+    settings = spp_tuning.SppFineTuning(**SETTINGS)
+    windows = spp_tuning.labelled_windows(FakePhotographs(), PROPOSALS, settings)
+    return network, windows, spp_tuning.FineTuningBatches(network, FakeMaps(), FakePhotographs(), windows, settings, 3, "spp_finetune", CPU)
 
 
 def test_pools_take_from_a_tenth_to_a_half():

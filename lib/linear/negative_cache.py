@@ -1,6 +1,6 @@
-"""The cached negatives of all classes, each row stored once: what is hard for one class often is for others.
+"""The cached negatives of all classes, each row stored once: what is hard for one class often is for others too.
 
-C classes, R boxes of an image, D features, M rows in the pool.
+C classes, R boxes of an image, D features, M rows in the cache.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class NegativePool:
+class NegativeCache:
     """Feature rows with their keys (image, box) and the classes that hold them as a negative.
 
-    `held` bool (M, C) says which class holds which row. Order is that of arrival.
+    `held` bool (M, C) says which class holds which row. Rows are in the order of arrival.
     """
 
     def __init__(self, features: int, classes: int) -> None:
-        # Arrivals wait in a list; joining them at each image would copy the pool thousands of times.
+        # New rows wait in a list; joining them at each image would copy the cache thousands of times.
         self._parts = [np.empty((0, features), np.float32)]
         self._keys = np.empty((0, 2), np.int64)
         self.held = np.empty((0, classes), bool)
@@ -42,33 +42,34 @@ class NegativePool:
         wanted   : bool (R, C)
         returns  : int64 (C,) number of boxes that are new to each class
         """
-        place = np.full(len(features), -1)
+        position = np.full(len(features), -1)  # of each box in the cache
         known = np.flatnonzero(self._keys[:, 0] == image)
-        place[self._keys[known, 1]] = known
-        fresh = np.flatnonzero(wanted.any(axis=1) & (place < 0))
-        place[fresh] = len(self._keys) + np.arange(len(fresh))
+        position[self._keys[known, 1]] = known
+        fresh = np.flatnonzero(wanted.any(axis=1) & (position < 0))
+        position[fresh] = len(self._keys) + np.arange(len(fresh))
         self._parts.append(features[fresh])
         self._keys = np.vstack([self._keys, np.column_stack([np.full(len(fresh), image), fresh])])
         self.held = np.vstack([self.held, np.zeros((len(fresh), wanted.shape[1]), bool)])
         boxes, labels = np.nonzero(wanted)
-        new = ~self.held[place[boxes], labels]
-        self.held[place[boxes[new]], labels[new]] = True
+        new = ~self.held[position[boxes], labels]
+        self.held[position[boxes[new]], labels[new]] = True
         return np.bincount(labels[new], minlength=wanted.shape[1])
 
     def compact(self) -> None:
         """Forgets the rows that no class holds."""
-        kept = self.held.any(axis=1)
-        self._parts, self._keys, self.held = [self.rows[kept]], self._keys[kept], self.held[kept]
+        used = self.held.any(axis=1)
+        self._parts, self._keys = [self.rows[used]], self._keys[used]
+        self.held = self.held[used]
 
     def keys(self, label: int) -> NDArray[np.int64]:
         """int64 (m, 2): image and box of every negative of a class, in order of arrival."""
         return self._keys[self.held[:, label]]
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Plain arrays from which `load_state_dict` makes the same pool."""
+        """Plain arrays from which `load_state_dict` makes the same cache."""
         return {"rows": self.rows.copy(), "keys": self._keys.copy(), "held": self.held.copy()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Becomes the pool that `state_dict` was taken from."""
+        """Becomes the cache that `state_dict` was taken from."""
         self._parts = [np.array(state["rows"], np.float32)]
         self._keys, self.held = np.array(state["keys"], np.int64), np.array(state["held"], bool)

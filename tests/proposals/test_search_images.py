@@ -9,7 +9,7 @@ import pytest
 
 from lib.images.decode import content_of
 from lib.proposals import cached
-from lib.selective_search.search_images import search_images
+from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
 from lib.stage.errors import InputError
 from lib.stage.params import Compute
@@ -20,64 +20,64 @@ FAST = Settings(mode="single", min_box_px=4, max_boxes=20)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, tuple[str, str, str, bool]]:
-    """Addresses of three pictures of a bright rectangle each, and of a web page that is called one."""
-    found = {}
+def addresses(tmp_path: Path) -> dict[str, tuple[str, str, str, bool]]:
+    """Addresses of three images of a bright rectangle each, and of a web page that is called one."""
+    made = {}
     for number, name in enumerate(["a.png", "b.png", "page.png", "z.png"]):
         pixels = np.full((40, 50, 3), 20, np.uint8)
         pixels[5 + number : 25, 10:35] = 220
         data = b"<html>not found</html>" if name == "page.png" else cv2.imencode(".png", pixels)[1].tobytes()
         (tmp_path / name).write_bytes(data)
-        found[name] = str(tmp_path), name, content_of(data), False
-    return found
+        made[name] = str(tmp_path), name, content_of(data), False
+    return made
 
 
-def run(pictures: dict[str, tuple[str, str, str, bool]], folder: Path, earlier: Path | None = None) -> list[str]:
+def run(addresses: dict[str, tuple[str, str, str, bool]], folder: Path, earlier: Path | None = None) -> list[str]:
     """The stage's loop; returns the images that were searched."""
-    photographs, searched = SimpleNamespace(address=pictures.__getitem__), []
+    image_set, searched = SimpleNamespace(address=addresses.__getitem__), []
 
     def search(missing):
         searched.extend(missing)
-        return search_images(photographs, missing, FAST, HERE)
+        return search_images(image_set, missing, FAST, HERE)
 
-    keys = {name: cached.key(address[2], FAST.fingerprint()) for name, address in pictures.items()}
+    keys = {name: cached.key(address[2], FAST.fingerprint()) for name, address in addresses.items()}
     cached.update(folder / "table.parquet", keys, earlier, folder / "scratch", search)
     return searched
 
 
-def test_case_25_a_bad_image_is_named_and_the_others_are_kept(pictures, tmp_path):
+def test_case_25_a_bad_image_is_named_and_the_others_are_kept(addresses, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(InputError, match=r"page.png: .*3c 68 74 6d 6c|page.png: .*<html>") as caught:
-        run(pictures, folder)
+        run(addresses, folder)
     assert len(caught.value.faults) == 1
     assert "others are kept" in str(caught.value)
     assert not (folder / "table.parquet").exists(), "no half table"
-    del pictures["page.png"]
-    assert run(pictures, folder) == [], "all others are done"
+    del addresses["page.png"]
+    assert run(addresses, folder) == [], "all others are done"
     table = tables.read(folder / "table.parquet", tables.PROPOSALS)
     assert list(table["image_id"].unique()) == ["a.png", "b.png", "z.png"]
 
 
-def test_only_changed_content_is_searched_again(pictures, tmp_path):
-    del pictures["page.png"]
-    assert run(pictures, tmp_path / "first") == ["a.png", "b.png", "z.png"]
+def test_only_changed_content_is_searched_again(addresses, tmp_path):
+    del addresses["page.png"]
+    assert run(addresses, tmp_path / "first") == ["a.png", "b.png", "z.png"]
     table = tmp_path / "first/table.parquet"
-    pictures["b.png"] = pictures["b.png"][0], "b.png", pictures["z.png"][2], False
+    addresses["b.png"] = addresses["b.png"][0], "b.png", addresses["z.png"][2], False
     (tmp_path / "b.png").write_bytes((tmp_path / "z.png").read_bytes())
-    assert run(pictures, tmp_path / "second", table) == ["b.png"]
+    assert run(addresses, tmp_path / "second", table) == ["b.png"]
     before, after = (tables.read(path, tables.PROPOSALS) for path in (table, tmp_path / "second/table.parquet"))
     for name in ("a.png", "z.png"):
         np.testing.assert_array_equal(*(tables.boxes(frame[frame["image_id"] == name]) for frame in (before, after)))
     assert not np.array_equal(*(tables.boxes(frame[frame["image_id"] == "b.png"]) for frame in (before, after)))
 
 
-def test_images_of_equal_content_each_keep_their_piece(pictures, tmp_path, monkeypatch):
+def test_images_of_equal_content_each_keep_their_piece(addresses, tmp_path, monkeypatch):
     monkeypatch.setattr(cached, "PIECE", 1)
-    del pictures["page.png"]
+    del addresses["page.png"]
     (tmp_path / "z.png").write_bytes((tmp_path / "a.png").read_bytes())
-    pictures["z.png"] = pictures["z.png"][0], "z.png", pictures["a.png"][2], False
-    assert run(pictures, tmp_path / "run") == ["a.png", "b.png", "z.png"]
+    addresses["z.png"] = addresses["z.png"][0], "z.png", addresses["a.png"][2], False
+    assert run(addresses, tmp_path / "run") == ["a.png", "b.png", "z.png"]
     table = tables.read(tmp_path / "run/table.parquet", tables.PROPOSALS)
-    one, other = (tables.boxes(table[table["image_id"] == name]) for name in ("a.png", "z.png"))
-    np.testing.assert_array_equal(one, other)
-    assert len(one)
+    first, last = (tables.boxes(table[table["image_id"] == name]) for name in ("a.png", "z.png"))
+    np.testing.assert_array_equal(first, last)
+    assert len(first)

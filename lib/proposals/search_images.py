@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lib.images.image_set import Photographs, open_image
-from lib.parallel.pool import in_order
+from lib.images.image_set import ImageSet, open_image
+from lib.parallel.processes import in_order
 from lib.proposals.cached import Found
 from lib.selective_search.selective_search import search, warm_up
 from lib.selective_search.settings import Settings
@@ -14,15 +14,15 @@ from lib.stage.params import Compute
 
 
 def search_images(
-    photographs: Photographs, image_ids: Sequence[str], settings: Settings, compute: Compute
+    image_set: ImageSet, image_ids: Sequence[str], settings: Settings, compute: Compute
 ) -> Iterator[Found]:
-    """`Found` of each image, in order. A failure comes back as text, so one bad image does not stop the others.
+    """`Found` of each image, in order. A failure is returned as text, so one bad image does not stop the others.
 
     Kernels are compiled here once, or every process of the pool would compile them for itself.
     """
     if image_ids:
         warm_up()
-    yield from in_order(_search, ((photographs.address(one), settings) for one in image_ids), compute)
+    yield from in_order(_search, ((image_set.address(image_id), settings) for image_id in image_ids), compute)
 
 
 def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:

@@ -1,0 +1,57 @@
+"""What a detector says of an image, and which of it become detections: shared by all methods.
+
+R scored boxes of an image, C classes, K boxes under a class that are kept.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.boxes.boxes import Boxes
+from lib.stage.params import Settings
+
+Refine = Callable[[NDArray[np.int64], NDArray[np.int64], Boxes], Boxes]
+
+
+def unmoved(rows: NDArray[np.int64], labels: NDArray[np.int64], boxes: Boxes) -> Boxes:
+    """The `Refine` of a detector without regressors, or whose boxes are final."""
+    return boxes
+
+
+class Scored(NamedTuple):
+    """What a detector returns for an image.
+
+    boxes  : float32 (R, 4) x1 y1 x2 y2 in pixels of the image, half-open: its regions, its anchors, or final boxes
+    scores : float32 (R, C), minus infinity for "no score"
+    refine : (rows int64 (K,), labels int64 (K,) from 0, boxes float32 (K, 4)) -> moved boxes float32 (K, 4), not
+             clipped
+    level  : int64 (R,) the level of the map that each box comes from, from 0; None where there is one map
+    """
+
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    refine: Refine = unmoved
+    level: NDArray[np.int64] | None = None
+
+
+class Selection(Settings):
+    """Which scored boxes become detections.
+
+    per_image  : most boxes of a class in an image before NMS (R-CNN: 100; SSD: 400)
+    per_set    : most boxes of a class in the set, times the number of images (R-CNN: 40); null for no limit
+    floor      : scores must be above this; null for none (R-CNN: none; SSD: 0.01; RetinaNet: 0.05)
+    nms        : IoU above which a better box of the class suppresses (R-CNN: 0.3; SSD: 0.45)
+    nms_before : the same among the boxes before they are moved; null for none (SPPnet: 0.3)
+    most       : most boxes of an image over all classes, the best after NMS; ties go to the first class, in it to the
+                 first box; null for no limit (R-CNN: none; SSD: 200; RetinaNet: 100)
+    """
+
+    per_image: int = Field(ge=1)
+    per_set: int | None = Field(ge=1)
+    floor: float | None
+    nms: float = Field(ge=0, le=1)
+    nms_before: float | None = Field(ge=0, le=1)
+    most: int | None = Field(ge=1)
