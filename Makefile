@@ -1,7 +1,7 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
 # make params NAME=bccd  writes params.yaml as presets/bccd.yaml has it (NAME=default: as it came)
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
-# make test   sets everything up and runs the tests (a quarter of an hour on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
+# make test   sets everything up and runs the tests (7 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -18,7 +18,7 @@ preset: .venv/installed
 	python -m tools.preset $(or $(NAME),$(error Say which: make preset NAME=bccd))
 
 test: .venv/installed
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	ruff check .

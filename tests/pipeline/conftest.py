@@ -1,13 +1,24 @@
-"""A copy of the repository with a tiny data set, in which real `dvc repro` runs take seconds."""
+"""A copy of the repository with a tiny data set, run once by `dvc repro` for all tests, and restored after each.
 
+The first test that needs the run makes it; a second process of pytest-xdist waits for it, so the tests of other folders
+stand between the first file of this one and the rest. Each process has a copy of the run to disturb.
+"""
+
+import fcntl
+import hashlib
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests.pipeline import warm
 
 ROOT = Path(__file__).parents[2]
 TRAINING = {"scale": {"short_side": [96], "max_side": 200}, "iterations": 4, "checkpoint_every": 2}
@@ -40,29 +51,52 @@ TINY = {
 }
 
 
+METHODS = {"rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
+TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
+FIRST = "test_reruns.py"  # begins with the run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The run starts at once, what else needs it comes last (`--no-loadscope-reorder`, see Makefile)."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: 0 if item.path.name == FIRST else 2 if item.path.parent == here else 1)
+
+
+def stages_run(text: str) -> set[str]:
+    """The stages that `dvc repro` says it runs."""
+    return set(re.findall(r"Running stage '([^']+)'", text))
+
+
 class Workspace:
     """A folder with the repository's tracked files, its own Git and DVC cache."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-        """A command in the folder with this Python first on PATH; output captured, its end shown on failure."""
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of every command: this Python first on PATH, DVC's notes about files beside the folder."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        unset = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+        return {**kept, "PATH": path, "OMP_NUM_THREADS": "2", "DVC_SITE_CACHE_DIR": f"{self.folder}.site", **more}
+
+    def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """A command in the folder; output captured, its end shown on failure."""
         done = subprocess.run(
-            words, cwd=self.folder, env={**unset, "PATH": path, "OMP_NUM_THREADS": "2", **environment},
-            capture_output=True, text=True, timeout=2400, check=False,
+            words, cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=2400,
+            check=False,
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done
 
     def set_params(self, changes: dict) -> None:
-        """Changes params.yaml; keys are dotted, a dict value is merged into its block."""
-        yaml = YAML()
-        path = self.folder / "params.yaml"
-        values = yaml.load(path)
+        """Changes params.yaml; see `changed_params`."""
+        (self.folder / "params.yaml").write_text(self.changed_params(changes))
+
+    def changed_params(self, changes: dict) -> str:
+        """The text of params.yaml with changes; keys are dotted, a dict value is merged into its block."""
+        yaml, text = YAML(), io.StringIO()
+        values = yaml.load(self.folder / "params.yaml")
         for key, value in changes.items():
             block = values
             *parents, last = key.split(".")
@@ -72,7 +106,8 @@ class Workspace:
                 block[last].update(value)
             else:
                 block[last] = value
-        yaml.dump(values, path)
+        yaml.dump(values, text)
+        return text.getvalue()
 
     def hashes(self) -> dict[str, str]:
         """Path -> md5 of every output, from the lock files."""
@@ -82,12 +117,56 @@ class Workspace:
                 found |= {out["path"]: out["md5"] for out in stage.get("outs", [])}
         return found
 
+    def contents(self, outs: Iterable[str]) -> dict[str, str]:
+        """Path -> hash of every file in these outputs, as they lie there; files of timings left out."""
+        found = {}
+        for out in outs:
+            root = self.folder / out
+            for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+                if path.is_file() and not out.startswith(TIMED):
+                    found[str(path.relative_to(self.folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+    def remove(self, path: str) -> None:
+        """A file or folder, if it is there."""
+        target = self.folder / path
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Path -> size and time of change of every file, DVC's cache with them; what Git, DVC and Python note aside."""
+        found = {}
+        for folder, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if name not in {".git", "tmp", "__pycache__"}]
+            here = os.path.relpath(folder, self.folder)
+            found |= {os.path.normpath(f"{here}/{name}"): (0, 0) for name in folders}
+            for name in names:
+                state = os.lstat(os.path.join(folder, name))
+                found[os.path.normpath(f"{here}/{name}")] = state.st_size, state.st_mtime_ns
+        return found
+
+    def restore(self, origin: "Workspace") -> None:
+        """Every file as it is there. DVC's notes stay valid: what it put into place again has its cache's own times."""
+        mine, theirs = self.files(), origin.files()
+        for path in sorted(mine.keys() - theirs.keys()):
+            self.remove(path)
+        for path in sorted(theirs):
+            target = self.folder / path
+            if (origin.folder / path).is_dir():
+                target.mkdir(exist_ok=True)
+            elif mine.get(path) != theirs[path]:
+                target.unlink(missing_ok=True)
+                shutil.copy2(origin.folder / path, target)
+
 
 def copy_repository(folder: Path) -> Workspace:
-    """The files that Git knows or would take, without results of earlier runs."""
+    """The files that Git knows or would take, without results of earlier runs; and what Numba has compiled of them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
+    listed += [str(path.relative_to(ROOT)) for path in ROOT.glob("lib/**/__pycache__/*.nb[ic]")]
     for name in listed:
         if name.startswith(("results/", "tests/")) or name.endswith("dvc.lock") or not (ROOT / name).is_file():
             continue
@@ -100,15 +179,40 @@ def copy_repository(folder: Path) -> Workspace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Workspace:
-    """The whole tiny pipeline, run once by `dvc repro`."""
-    space = copy_repository(tmp_path_factory.mktemp("tiny"))
-    space.set_params(TINY)
-    space.run("dvc", "repro")
-    return space
+    """The whole tiny pipeline, run once by `dvc repro`; to be read only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, told = shared / "tiny", shared / "tiny.told"
+    with open(shared / "tiny.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other process waits here
+        if not told.exists():
+            told.write_text("it ended early")
+            space = copy_repository(folder)
+            space.set_params(TINY)
+            done = space.run("dvc", "repro", check=False)
+            told.write_text("" if done.returncode == 0 else f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    if told.read_text():
+        pytest.fail(f"the run of the tiny pipeline: {told.read_text()}")
+    return Workspace(folder)
+
+
+@pytest.fixture(scope="session")
+def own(finished, tmp_path_factory) -> Workspace:
+    """This process's copy of the run; hard links to the cache stay links."""
+    folder = tmp_path_factory.mktemp("own") / "copy"
+    subprocess.run(["cp", "-a", finished.folder, folder], check=True)
+    return Workspace(folder)
 
 
 @pytest.fixture
-def copied(finished, tmp_path) -> Workspace:
-    """The finished workspace once more, to be disturbed; the cache comes along."""
-    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
-    return Workspace(tmp_path / "copy")
+def copied(own, finished) -> Workspace:
+    """The finished run, to be disturbed."""
+    own.restore(finished)
+    return own
+
+
+@pytest.fixture(scope="session")
+def starter(own, tmp_path_factory) -> Iterator[warm.Starter]:
+    """Starts single stages of the copy without DVC and without the seconds of their imports."""
+    with warm.Starter(own.folder, own.environment(), tmp_path_factory.mktemp("warm")) as found:
+        yield found
