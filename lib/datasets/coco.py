@@ -57,7 +57,9 @@ class _File:
         records: dict[str, Record],
         faults: list[Fault],
     ) -> None:
-        self.path, self.split, self.images_of, self.records, self.faults = path, split, images_of, records, faults
+        self.path, self.split = path, split
+        self.images_of, self.records = images_of, records
+        self.faults = faults
         self.categories: dict[int | str | None, str] = {}
         self.known: set[int | str | None] = set()
         self.by_id: dict[int | str | None, Record] = {}

@@ -27,7 +27,8 @@ def item(
     row: dict[str, Any], number: int, where: str, categories: dict[int | str | None, str], faults: list[Fault]
 ) -> Item | None:
     """The object, or None and a fault. A missing iscrowd is 0; area and segmentation are not used."""
-    key, box, crowd = row.get("category_id"), row.get("bbox"), row.get("iscrowd", 0)
+    key, box = row.get("category_id"), row.get("bbox")
+    crowd = row.get("iscrowd", 0)
     shown = f"bbox is {box!r}"
 
     def fault(kind: str, problem: str, allowed: str, remedy: str = _LENIENT) -> None:

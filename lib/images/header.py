@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257
+_ORIENTATION, _WIDTH = 274, 256
+_HEIGHT = 257
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _png(data: bytes) -> Header:
 
 
 def _webp(data: bytes) -> Header | None:
-    size, orientation, at = None, 1, 12
+    size, orientation = None, 1
+    at = 12
     while data[8:12] == b"WEBP" and at + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, at)
         body = data[at + 8 : at + 8 + length]

@@ -165,7 +165,8 @@ def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
     pydantic also puts there the name of a shape (`step` of `schedule: {name: step}`) and those of types it has tried.
     """
     keys: list[str] = []
-    owner, tag, parts = kind, "", list(loc)
+    owner, tag = kind, ""
+    parts = list(loc)
     while parts:
         part = parts.pop(0)
         if not (isinstance(part, int) or _is_key(part)):

@@ -29,7 +29,8 @@ def plan(image_ids: Sequence[str], rows: Sequence[int], row_bytes: int, shard_by
     shard_bytes : size at which a shard is closed; an image never straddles two
     returns   : a frame of schema `INDEX`
     """
-    shard, start, records = 0, 0, []
+    shard, start = 0, 0
+    records = []
     for image_id, count in zip(image_ids, rows, strict=True):
         if start and (start + count) * row_bytes > shard_bytes:
             shard, start = shard + 1, 0
@@ -52,7 +53,8 @@ class Writer:
     """
 
     def __init__(self, folder: Path, index: pd.DataFrame, widths: Mapping[str, int], dtype: str = "float16") -> None:
-        self.folder, self.index, self.widths, self.dtype = folder, index, dict(widths), np.dtype(dtype)
+        self.folder, self.index = folder, index
+        self.widths, self.dtype = dict(widths), np.dtype(dtype)
         folder.mkdir(parents=True, exist_ok=True)
         whole = [
             shard for shard in index["shard"].unique() if all(self._path(name, shard).exists() for name in widths)
