@@ -128,7 +128,7 @@ def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], lis
     torch.manual_seed(0)
     backbones.save_m0(folder / "m0.pt", backbones.build("efficientnet_lite0"))
     model = model_file.read(folder / "m0.pt")
-    network = fast.FastNetwork(model.backbone, ft.start_head(model, [], CLASSES, TRAIN, batches))
+    network = fast.FastNetwork(model.backbone, ft.start_head(model, None, CLASSES, TRAIN, batches))
     ft.freeze(network, TRAIN, False)
     # Nothing is kept from one visit of an image to the next: torchvision keeps nothing either.
     trunk = TrainedTrunk(network.trunk, FROZEN, device.torch_device)

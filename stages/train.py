@@ -36,7 +36,7 @@ def main(life: Life) -> None:
     )
     device = pick_device(life.compute.device, life.params[block].precision, training=True)
     task = import_module(f"lib.detectors.{life.role('task')}").task(
-        Given(life.name, block, method, life.params, seed, images, life.input, device, memory)
+        Given(life.name, block, method, life.params, seed, images, life.input, life.entry.roles, device, memory)
     )
     life.announce(task.work, memory=task.memory)
     for caution in task.cautions:

@@ -47,6 +47,8 @@ def main(life: Life) -> None:
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
     features = shards.Reader(life.input("features"))
     objects = {image_id: image_set.objects(image_id) for image_id in image_set.ids}
+    for image_id in image_set.ids:
+        features.check(image_id, image_set.regions(image_id, proposals))
     counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(image_set.classes))
     negatives = min(settings.max_negatives, sum(features.rows(image_id) for image_id in image_set.ids))
     need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
@@ -69,7 +71,6 @@ def main(life: Life) -> None:
         miner.load_state_dict({name: value.numpy() for name, value in saved["miner"].items()})
     for position, image_id in enumerate(life.progress(image_set.ids[done:], len(image_set), "image", done), done):
         boxes = image_set.regions(image_id, proposals)
-        features.check(image_id, boxes)
         overlaps = class_overlaps(boxes, *objects[image_id], len(image_set.classes))
         miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(image_set))
         if (position + 1) % settings.checkpoint_every == 0:

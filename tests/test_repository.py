@@ -18,7 +18,7 @@ def ignored():
 
 
 @pytest.mark.parametrize("path", [
-    "lib/core/__pycache__/run.cpython-311.pyc", "data/own/.DS_Store", "data/own/Thumbs.db",
+    "lib/stage/__pycache__/run.cpython-311.pyc", "data/own/.DS_Store", "data/own/Thumbs.db",
     "data/own/.ipynb_checkpoints/a.ipynb", ".scratch/propose/lock",
 ])
 def test_case_60_what_tools_leave_behind_changes_no_dependency(ignored, path):

@@ -96,7 +96,7 @@ class AnchorGrid:
 
 
 def inside(anchors: Boxes, width: float, height: float) -> NDArray[np.int64]:
-    """int64 (I,): which anchors lie wholly inside the image, ascending. RPN trains only these (Faster R-CNN §3.1.2)."""
+    """int64 (I,): which anchors lie wholly inside the image, ascending. RPN trains only these (Faster R-CNN §3.3)."""
     return np.flatnonzero(
         (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
     )

@@ -7,6 +7,10 @@
 | SSD        | 0.5          | 0.5      | one  | paper: yes, authors' code: no |
 | RetinaNet  | 0.5          | 0.4      | none | no     |
 
+As the papers say, with the authors' differences: RPN's paper has > 0.7, its codes >=; RetinaNet's code gives an object
+its best anchor where that one is ignored, torchvision's always; SSD's code joins pairs above 1e-6 alone, and an image
+without objects has no negatives there.
+
 R boxes, K objects of one image.
 """
 

@@ -40,13 +40,16 @@ class Scored(NamedTuple):
 class Selection(Settings):
     """Which scored boxes become detections.
 
+    Boxes are clipped to the image before NMS (torchvision's rule; SSD's authors clip never). A limit per level, as
+    RetinaNet's 1000 pairs of anchor and class, is the detector's to apply: scores of minus infinity are left out.
+
     per_image  : most boxes of a class in an image before NMS (R-CNN: 100; SSD: 400)
     per_set    : most boxes of a class in the set, times the number of images (R-CNN: 40); null for no limit
     floor      : scores must be above this; null for none (R-CNN: none; SSD: 0.01; RetinaNet: 0.05)
     nms        : IoU above which a better box of the class suppresses (R-CNN: 0.3; SSD: 0.45)
     nms_before : the same among the boxes before they are moved; null for none (SPPnet: 0.3)
     most       : most boxes of an image over all classes, the best after NMS; ties go to the first class, in it to the
-                 first box; null for no limit (R-CNN: none; SSD: 200; RetinaNet: 100)
+                 first box; null for no limit (R-CNN: none; py-faster-rcnn: 100; SSD: 200; RetinaNet: 100)
     """
 
     per_image: int = Field(ge=1)

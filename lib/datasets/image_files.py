@@ -21,7 +21,8 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
         files = [file for path in _expand(word) for file in _images(path)]
         if not files:
             faults.append(
-                Fault("no image", word, "names no image", f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
+                Fault("no image", word, "names no image",
+                      f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
                       "Check the path; quote a pattern that holds **")
             )
         found |= {Path(os.path.abspath(file)) for file in files}
@@ -32,13 +33,16 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
-    """Raises InputError with all that would stop the work later: files that are no image or one of more than `max_pixels`, by
-    their headers; an `out` that is no folder; several images where a `single` one is asked for."""
+    """Raises InputError with all that would stop the work later: files that are no image or one of more than
+    `max_pixels`, by their headers; an `out` that is no folder; several images where a `single` one is asked for.
+    """
     faults = []
     if single and len(image_ids) != 1:
-        faults.append(Fault("many images", "--trace", f"was given {len(image_ids)} images", "one image", "Name one image"))
+        problem = f"was given {len(image_ids)} images"
+        faults.append(Fault("many images", "--trace", problem, "one image", "Name one image"))
     if out.exists() and not out.is_dir():
-        faults.append(Fault("not a folder", f"--out {out}", "is a file", "a folder, which need not exist yet", "Name another"))
+        allowed = "a folder, which need not exist yet"
+        faults.append(Fault("not a folder", f"--out {out}", "is a file", allowed, "Name another"))
     for path in (str(root / image_id) for image_id in image_ids):
         try:
             checked_header(read_bytes("", path), path, max_pixels)

@@ -29,7 +29,7 @@ from lib.stage.errors import Fault
 SPLITS = ("train", "val", "test")
 TestFrom = Literal["lists", "val", "hash"]
 
-_HASH = "Mend the lists or folders, or set data.splits: hash to draw all splits"
+_HASH = "Fix the lists or folders, or set data.splits: hash to draw all splits"
 
 
 def draw(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:

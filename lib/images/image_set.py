@@ -63,7 +63,8 @@ class ImageSet:
         if images.empty:
             raise InputError(
                 [Fault("empty split", str(folder / "images.parquet"), f"has no images in {list(splits)}",
-                       f"splits with images, of {SPLITS}", "Change splits in params.yaml, or the split lists of the data")]
+                       f"splits with images, of {SPLITS}",
+                       "Change splits in params.yaml, or the split lists of the data")]
             )
         self.root = Path(root)
         self.table = images.reset_index(drop=True)

@@ -29,7 +29,7 @@ def _edge(start, size, grid, part, limit):  # type: ignore[no-untyped-def]
 
 @kernel
 def _region(roi, scale):  # type: ignore[no-untyped-def]
-    """First column and row of a region (image, x1 y1 x2 y2) in cells, and how many it has; turned inside out it has one."""
+    """First column and row of a region (image, x1 y1 x2 y2) in cells, and how many it has, at least one."""
     last = np.float32(1)  # the last pixel lies one before the half-open end
     x1, y1 = _cell(roi[1], scale), _cell(roi[2], scale)
     across = max(_cell(roi[3] - last, scale) - x1 + 1, 1)

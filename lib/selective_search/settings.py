@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lib import compiled
+from lib.images import decode
 from lib.selective_search.grouping import MEASURES
 from lib.stage import params
 
@@ -88,6 +89,6 @@ class Settings(params.Settings):
 
 @cache
 def _code() -> str:
-    """A hash of the modules that decide which boxes come out: all of this package, and how its kernels are compiled."""
-    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled.__file__)]
+    """A hash of what decides which boxes come out: this package, how its kernels are compiled, and the decoder."""
+    modules = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled.__file__), Path(decode.__file__)]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in modules)).hexdigest()

@@ -48,9 +48,9 @@ def load(path: Path | str = FILE) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError([Fault("broken YAML", str(path), f"cannot be read: {error}", "YAML 1.2", "Mend it")]) from error
+        raise InputError([Fault("broken YAML", str(path), f"cannot be read: {error}", "YAML 1.2", "Fix it")]) from error
     if not isinstance(values, dict):
-        raise InputError([Fault("broken YAML", str(path), "holds no blocks", "key: value lines", "Mend it")])
+        raise InputError([Fault("broken YAML", str(path), "holds no blocks", "key: value lines", "Fix it")])
     faults = [
         Fault("not finite", f"{path}: {key}", f"is {value}", "a finite number", "Write a number")
         for key, value in leaves(values).items()
@@ -156,7 +156,8 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
         except ValueError:
             allowed = detail.get("ctx", {}).get("expected", "")
             remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
-    return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
+    allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return Fault("bad setting", where, shown, allowed, remedy)
 
 
 def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:

@@ -99,8 +99,9 @@ class Life:
         free = shutil.disk_usage(SCRATCH).free
         if disk > free:
             raise InputError(
-                [Fault("disk full", self.name, f"needs {disk / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB are free",
-                       "", "Free some space, or lower proposals.max_boxes or the size of what is stored")]
+                [Fault("disk full", self.name,
+                       f"needs {disk / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB are free", "",
+                       "Free some space, or lower proposals.max_boxes or the size of what is stored")]
             )
 
     def progress(self, items: Iterable[T], total: int, unit: str, done: int = 0) -> Iterator[T]:
@@ -208,7 +209,8 @@ def fingerprint(entry: pipeline.Entry, params: Mapping[str, Any]) -> str:
             if path.is_file() and "__pycache__" not in path.parts:
                 state = path.stat()
                 small = state.st_size < 2**20 and path.suffix in {".py", ".json", ".yaml", ".parquet"}
-                mark = hashlib.sha256(path.read_bytes()).hexdigest() if small else f"{state.st_size} {state.st_mtime_ns}"
+                content = hashlib.sha256(path.read_bytes()).hexdigest() if small else None
+                mark = content or f"{state.st_size} {state.st_mtime_ns}"
                 digest.update(f"{path} {mark}\n".encode())
     return digest.hexdigest()[:16]
 

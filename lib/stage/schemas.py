@@ -4,7 +4,9 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lib.stage import params as params_file
 from lib.stage import pipeline
@@ -12,11 +14,12 @@ from lib.stage.errors import Fault, InputError
 
 UNTRACKED = {"compute": params_file.Compute, "data.root": str}  # read by every stage, may not change a result
 Schema = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
+Word = Annotated[str, Field(pattern=r"^[^\s'\"]+$")]  # a word of a command: with a blank in it, it would be two
 
 
 def keys(schema: Schema, entry: pipeline.Entry) -> dict[str, Any]:
-    """The schema of one row: of a function, what it returns for the words and roles of the row's command; in the keys of
-    a mapping `{item}` stands for the first word.
+    """The schema of one row: of a function, what it returns for the words and roles of the row's command; in the keys
+    of a mapping `{item}` stands for the first word.
     """
     if callable(schema):
         return dict(schema(*entry.words, **entry.roles))
@@ -24,9 +27,10 @@ def keys(schema: Schema, entry: pipeline.Entry) -> dict[str, Any]:
 
 
 def interpolated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys whose values dvc.yaml itself puts into commands and deps, all of them text (`${proposals.table}`)."""
-    named = re.findall(r"\$\{([\w.]+)\}", Path("dvc.yaml").read_text(encoding="utf-8"))
-    return {key: str for key in sorted({*named} & {*params_file.leaves(values)})}
+    """Dotted keys whose values dvc.yaml itself puts into deps and commands, all of them text (`${proposals.table}`)."""
+    text, known = Path("dvc.yaml").read_text(encoding="utf-8"), {*params_file.leaves(values)}
+    named, words = (set(re.findall(pattern, text)) & known for pattern in (r"\$\{([\w.]+)\}", r"=\$\{([\w.]+)\}"))
+    return {key: Word if key in words else str for key in sorted(named)}
 
 
 def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str = params_file.FILE) -> list[Fault]:
@@ -34,8 +38,13 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
 
     values : what `params.load` returned;  schemas : of each stage by its address;  path : their file, for the messages
     """
+    read = {**UNTRACKED, **interpolated(values)}
+    try:
+        params_file.validate(values, read, path)
+    except InputError as error:
+        return error.faults  # the commands themselves are broken: what they would say of the others is no help
     found: dict[Fault, None] = {}
-    entries, read = pipeline.entries(), {**UNTRACKED, **interpolated(values)}
+    entries = pipeline.entries()
     for name, entry in entries.items():
         schema = keys(schemas[name], entry)
         if set(schema) != set(entry.params):
@@ -49,10 +58,11 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
-    """Raises InputError with all `faults`, so that a slip in a late block stops the first stage, not the tenth. A stamp in
-    the scratch folder keeps later stages of the same `dvc repro` from doing it again.
+    """Raises InputError with all `faults`, so that a slip in a late block stops the first stage, not the tenth. A stamp
+    in the scratch folder keeps later stages of the same `dvc repro` from doing it again.
     """
-    files = [Path("dvc.yaml"), Path(params_file.FILE), *sorted(Path("stages").glob("*.py"))]
+    code = sorted(path for folder in ("stages", "lib") for path in Path(folder).rglob("*.py"))
+    files = [Path("dvc.yaml"), Path(params_file.FILE), *code]
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return

@@ -123,10 +123,11 @@ class Reader:
         return int(self._where[image_id][2])
 
     def check(self, image_id: str, regions: np.ndarray) -> None:
-        """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in this order."""
+        """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in order."""
         if image_id not in self._where or self._digests.get(image_id) != count(regions)[1]:
             raise InputError(
-                [Fault("other regions", str(self.folder), f"holds other rows of {image_id} than its objects and proposals now",
+                [Fault("other regions", str(self.folder),
+                       f"holds other rows of {image_id} than its objects and proposals now",
                        "the same objects, proposals and `difficult` in extract and after it", "Run: dvc repro")]
             )
 
@@ -172,5 +173,6 @@ class Reader:
     @staticmethod
     def _broken(path: Path, image_id: str) -> InputError:
         return InputError(
-            [Fault("broken store", str(path), f"ends before the rows of {image_id}", "", "Delete it and run: dvc repro")]
+            [Fault("broken store", str(path), f"ends before the rows of {image_id}", "",
+                   "Delete it and run: dvc repro")]
         )

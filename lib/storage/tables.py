@@ -111,7 +111,7 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
             faults.append(
                 Fault("bad value", f"{where}, column {name}, row {bad[0]}",
                       f"{column[int(bad[0])].as_py()!r} ({bad.size} such rows)",
-                      "finite numbers and text, none missing", "Drop or mend these rows")
+                      "finite numbers and text, none missing", "Drop or fix these rows")
             )
         columns.append(column)
     if faults:

@@ -4,7 +4,7 @@ A training module of lib/detectors has `reads(block, method)`, the settings that
 and `task(given)`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Given:
     stage         : address of the stage; its random numbers are a function of (seed, stage, iteration)
     block, method : keys of params.yaml: the training's settings, and what all trainings of the method share
     params        : dotted key -> checked value;  seed : of all random numbers
-    images        : of the training splits, objects among them;  path : role -> the file that the command gives it
+    images        : of the training splits, objects among them
+    path, roles   : role -> the file that the command gives it; the roles that it gives
     device        : where to run;  memory : bytes that decoded images may take, and feature maps as many again
     """
 
@@ -36,6 +37,7 @@ class Given:
     seed: int
     images: ImageSet
     path: Callable[[str], Path]
+    roles: Collection[str]
     device: Device
     memory: int
 

@@ -27,6 +27,7 @@ from lib.boxes.selection import Refine
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
 from lib.pooling.roi import roi_pool
+from lib.stage.errors import Fault, InputError
 
 
 class DetectionHead(nn.Module):
@@ -147,7 +148,9 @@ class RegionScorer:
 
     def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
         network, self.model = load(model)
-        assert isinstance(self.model.scale, Scale)
+        if not isinstance(self.model.scale, Scale):
+            problem = f"sees its images as {self.model.scale!r}"
+            raise InputError([Fault("other size", str(model), problem, "a short and a longest side", "Run: dvc repro")])
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch = device, batch
         self._clock = clock

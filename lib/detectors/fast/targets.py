@@ -183,12 +183,12 @@ class FastTraining(HeadTraining):
     statistics: Literal["per_class", "fixed"]
     std_floor: float = Field(gt=0)
 
-    def phases(self) -> list["FastTraining"]:
-        """The trainings that follow each other: one, or two where it is stage-wise."""
+    def phases(self, block: str) -> list["FastTraining"]:
+        """The trainings that follow each other: one, or two where it is stage-wise. `block` is for a message."""
         if self.stage_wise and self.box_loss == "none":
             problem = "is true, and box_loss: none leaves it nothing to do"
             remedy = "Set one of them, or stage_wise: false"
-            raise InputError([Fault("bad setting", "params.yaml: stage_wise", problem, "smooth_l1, l2", remedy)])
+            raise InputError([Fault("bad setting", f"params.yaml: {block}.stage_wise", problem, "smooth_l1, l2", remedy)])
         return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
 
 

@@ -125,15 +125,15 @@ class FastBatches:
 
 
 def start_head(
-    model: model_file.Model, others: Sequence[Path], classes: Sequence[str], settings: FastTraining,
+    model: model_file.Model, previous: Path | None, classes: Sequence[str], settings: FastTraining,
     batches: FastBatches,
 ) -> DetectionHead:
     """The head that training starts from.
 
-    model   : whose backbone it fits on
-    others  : the file whose head is `previous`, with its weights and its statistics, which `batches` takes over, so
-              that the loss goes on where it was (the authors' code normalises twice there); fresh outputs take the
-              statistics of `batches`
+    model    : whose backbone it fits on
+    previous : the file whose head is taken unless it is to be fresh, with its weights and its statistics, which
+               `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there);
+               fresh outputs take the statistics of `batches`
     Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
     """
     if settings.head == "fresh":
@@ -147,16 +147,15 @@ def start_head(
         head = DetectionHead(layers, features, len(classes))
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
-    if not others:
-        raise InputError([Fault("no head", "head", f"is {settings.head!r}, and no file has one", "fresh", "Change it")])
-    previous = model_file.read(others[0], "head")
-    previous.require(classes)
-    if previous.backbone.name != model.backbone.name:
+    assert previous is not None
+    earlier = model_file.read(previous, "head")
+    earlier.require(classes)
+    if earlier.backbone.name != model.backbone.name:
         raise InputError(
-            [Fault("other backbone", str(others[0]), f"is {previous.backbone.name}", model.backbone.name,
+            [Fault("other backbone", str(previous), f"is {earlier.backbone.name}", model.backbone.name,
                    "Run: dvc repro")]
         )
-    head = restore_head(model.backbone, previous.sections["head"], len(classes), settings.dropout)
+    head = restore_head(model.backbone, earlier.sections["head"], len(classes), settings.dropout)
     if settings.head == "outputs":
         head = DetectionHead(head.layers, head.features, len(classes))
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
@@ -201,12 +200,15 @@ def task(given: Given) -> Task:
     too, unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block is not `head: fresh`.
     """
     settings, images = given.settings, given.images
+    settings_of = settings.phases(given.block)
+    if settings.head != "fresh" and "head" not in given.roles:
+        problem = f"is {settings.head!r}, and the stage's command in dvc.yaml gives no model in the role head"
+        raise InputError([Fault("no head", f"params.yaml: {given.block}.head", problem, "fresh", "Set head: fresh")])
     batches = FastBatches(images, given.proposals(), settings, given.seed, given.stage)
-    settings_of = settings.phases()
     torch.manual_seed(given.seed)
     model = model_file.read(given.path("model"))
-    others = [] if settings.head == "fresh" else [given.path("head")]
-    head = start_head(model, others, images.classes, settings, batches)
+    previous = None if settings.head == "fresh" else given.path("head")
+    head = start_head(model, previous, images.classes, settings, batches)
     network = FastNetwork(model.backbone, head)
 
     def phases() -> Iterator[Phase]:

@@ -44,7 +44,7 @@ class ProposalNetwork(FrozenNorm):
 def one_size(scale: Sizing | None, where: str) -> Scale:
     """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
     if not isinstance(scale, Scale) or len(scale.short_side) != 1:
-        sizes = scale.short_side if isinstance(scale, Scale) else None
+        sizes = scale.short_side if isinstance(scale, Scale) else scale
         remedy = "Give one; the anchors are the scales"
         raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", remedy)])
     return scale

@@ -125,7 +125,7 @@ def losses(logits: Tensor, deltas: Tensor, drawn: AnchorSample, by: Divisors, se
 
 
 def view(image_set: ImageSet, image_id: str, scale: Scale, mirrored: bool) -> tuple[NDArray[np.uint8], Boxes]:
-    """An image as the network sees it, uint8 (H, W, 3), and its objects in that picture's pixels, float32 (K, 4)."""
+    """An image as the network sees it, uint8 (H, W, 3), and its objects in its pixels, float32 (K, 4)."""
     image, (objects, _) = image_set.image(image_id), image_set.objects(image_id)
     if mirrored:
         image, objects = np.ascontiguousarray(image[:, ::-1]), flip(objects, image.shape[1])

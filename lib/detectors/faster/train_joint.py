@@ -40,7 +40,7 @@ class JointTraining(HeadTraining):
     scale           : one size;  images : their gradients are averaged (authors: 2 for VGG16 and ZF)
     regions         : of an image (authors: 128)
     frozen          : leading parts of the trunk that are not trained (VGG16: 10)
-    targets, loss   : of the proposer, see `rpn_targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
+    targets, loss   : of the proposer, see `targets`;  proposing : boxes that become regions (12000, 2000, 0.7, 16)
 
     The statistics of the detector's targets are fixed: they cannot be known before the proposals are.
     """
@@ -66,7 +66,7 @@ class JointNetwork(FrozenNorm):
 class JointExample:
     """One image of a batch.
 
-    image : uint8 (H, W, 3) as the network sees it;  key, image_id : name that input, and the photograph
+    image : uint8 (H, W, 3) as the network sees it;  key, image_id : name that input, and the image
     factor : scaled / original;  objects : float32 (K, 4) in `image`;  labels : int64 (K,) from 0
     drawn : the proposer's anchors;  seed : of the draw of regions
     """

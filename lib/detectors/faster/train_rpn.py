@@ -35,7 +35,7 @@ class RpnTraining(training.Optimisation):
     mirror    : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
     frozen    : leading parts of the trunk that are not trained, or all (paper: VGG-16's first 10 in step 1, all in
                 step 3)
-    targets, loss : see `rpn_targets`;  precision : of the forward passes
+    targets, loss : see `targets`;  precision : of the forward passes
     """
 
     scale: Scale
@@ -51,7 +51,7 @@ class RpnTraining(training.Optimisation):
 class RpnExample:
     """One image of a batch.
 
-    image : uint8 (H, W, 3) as the network sees it;  key : names that input;  image_id : of the photograph
+    image : uint8 (H, W, 3) as the network sees it;  key : names that input;  image_id : of the image
     drawn : its anchors;  by : the divisors of the whole batch
     """
 

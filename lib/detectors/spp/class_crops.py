@@ -33,7 +33,7 @@ class ClassCrops(Protocol):
 
 
 class ObjectCrops:
-    """One crop per object of some photographs, with context (R-CNN's warp)."""
+    """One crop per object of some images, with context (R-CNN's warp)."""
 
     fixed = True
 

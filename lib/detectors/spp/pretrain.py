@@ -84,7 +84,7 @@ def task(given: Given) -> Task:
 class CropPart(NamedTuple):
     """A part of a batch.
 
-    given  : pooled rows float32 (n, D), or the crops themselves where the trunk is trained too
+    given  : pooled rows float32 (n, D), or the crops themselves where the trunk is fine-tuned
     labels : int64 (n,);  names : the images they are from;  batch : size of the whole batch
     """
 
