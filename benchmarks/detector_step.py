@@ -43,7 +43,10 @@ from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
 CLASSES = [str(digit) for digit in range(10)]
-SIZE, IMAGES, PROPOSALS, FROZEN = (320, 240), 8, 200, 3
+SIZE = (320, 240)
+IMAGES = 8
+PROPOSALS = 200
+FROZEN = 3
 TRAIN = ft.FastTraining(
     iterations=1000, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
     bias_multiplier=1.0, head_multiplier=1.0, schedule=training.Step(name="step", every=1000, gamma=0.1), parts=2,

@@ -71,10 +71,10 @@ def test_class_without_objects_has_no_value_and_stays_out_of_the_mean():
 
 def test_iou_of_one_half_matches_and_strict_refuses_it():
     # Inclusive corners 1,1,6,6 and 3,1,8,6: 24 / 48 pixels. Any other reading gives 15/35 or 20/36.
-    truth, found = from_voc([[1, 1, 6, 6], [3, 1, 8, 6]])
-    assert score_one([("i", "k", truth)], [("i", "k", found, 0.9)]).ap_area == 1.0
-    assert score_one([("i", "k", truth)], [("i", "k", found, 0.9)], strict=True).ap_area == 0.0
-    narrower = found + np.array([0.01, 0, 0, 0], np.float32)
+    truth, detected = from_voc([[1, 1, 6, 6], [3, 1, 8, 6]])
+    assert score_one([("i", "k", truth)], [("i", "k", detected, 0.9)]).ap_area == 1.0
+    assert score_one([("i", "k", truth)], [("i", "k", detected, 0.9)], strict=True).ap_area == 0.0
+    narrower = detected + np.array([0.01, 0, 0, 0], np.float32)
     assert score_one([("i", "k", truth)], [("i", "k", narrower, 0.9)]).ap_area == 0.0
 
 
@@ -136,10 +136,10 @@ def test_crowd_region_excuses_what_lies_in_it_and_need_not_be_found():
     objects = [("i", "k", (10, 10, 30, 30)), ("i", "k", crowd, "crowd")]
     inside = [("i", "k", (60, 60, 70, 80), 0.95), ("i", "k", (75, 55, 90, 90), 0.94)]
     half, less = ("i", "k", (40, 60, 60, 80), 0.93), ("i", "k", (39, 60, 59, 80), 0.92)
-    found = ("i", "k", BOX, 0.9)
-    assert score_one(objects, [*inside, half, found]).ap_area == 1.0
-    assert score_one(objects, [*inside, half, found]).ignored == 3
-    assert score_one(objects, [less, found]).ap_area == 0.5
+    hit = ("i", "k", BOX, 0.9)
+    assert score_one(objects, [*inside, half, hit]).ap_area == 1.0
+    assert score_one(objects, [*inside, half, hit]).ignored == 3
+    assert score_one(objects, [less, hit]).ap_area == 0.5
     # An object inside the crowd region is still matched to itself.
     both = [("i", "k", (60, 60, 80, 80)), ("i", "k", crowd, "crowd")]
     assert score_one(both, [("i", "k", (60, 60, 80, 80), 0.9)]).ap_area == 1.0

@@ -55,7 +55,7 @@ def pycocotools_stats(images, objects, detections, classes, max_detections=100):
             }
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = cocotools.COCO(), cocotools.COCO()
+        truth, detected = cocotools.COCO(), cocotools.COCO()
         heads = {
             "images": [{"id": n} for n in ids.values()],
             "categories": [{"id": n} for n in cats.values()],
@@ -71,10 +71,10 @@ def pycocotools_stats(images, objects, detections, classes, max_detections=100):
         dts = [
             {**row, "score": score} for row, score in zip(rows(detections), detections["score"], strict=True)
         ]
-        for coco, annotations in ((truth, gts), (found, dts)):
+        for coco, annotations in ((truth, gts), (detected, dts)):
             coco.dataset = {**heads, "annotations": annotations}
             coco.createIndex()
-        evaluator = Evaluator(truth, found, "bbox")
+        evaluator = Evaluator(truth, detected, "bbox")
         evaluator.params.maxDets = [max_detections] * 3
         evaluator.evaluate()
         evaluator.accumulate()
@@ -123,8 +123,8 @@ def test_order_of_rows_changes_nothing(seed):
 def test_duplicate_101_points():
     # Recall up to 1/2 (51 of 101 points) at precision 1, the rest at 2/3; the same at every IoU threshold.
     objects = [("i", "k", BOX), ("i", "k", (60, 60, 80, 80))]
-    found = [("i", "k", BOX, 0.9), ("i", "k", BOX, 0.8), ("i", "k", (60, 60, 80, 80), 0.7)]
-    result = score_one(objects, found)
+    detections = [("i", "k", BOX, 0.9), ("i", "k", BOX, 0.8), ("i", "k", (60, 60, 80, 80), 0.7)]
+    result = score_one(objects, detections)
     assert result.map50 == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert result.map == pytest.approx(0.835, abs=5e-4)
 
@@ -152,14 +152,14 @@ def test_class_without_objects_stays_out_of_the_mean():
 def test_difficult_excuses_one_detection_by_ordinary_overlap():
     hard = (60, 60, 80, 80)
     objects = [("i", "k", BOX), ("i", "k", hard, "difficult")]
-    found = ("i", "k", BOX, 0.8)
-    assert score_one(objects, [found]).map == 1.0
-    assert score_one(objects, [("i", "k", hard, 0.9), found]).map == 1.0
-    assert score_one(objects[:1], [("i", "k", hard, 0.9), found]).map == pytest.approx(0.5)
+    hit = ("i", "k", BOX, 0.8)
+    assert score_one(objects, [hit]).map == 1.0
+    assert score_one(objects, [("i", "k", hard, 0.9), hit]).map == 1.0
+    assert score_one(objects[:1], [("i", "k", hard, 0.9), hit]).map == pytest.approx(0.5)
     # A small box inside the difficult one: wholly covered, as a crowd region would excuse it, but of IoU 1/4.
-    assert score_one(objects, [("i", "k", (60, 60, 70, 70), 0.9), found]).map == pytest.approx(0.5)
+    assert score_one(objects, [("i", "k", (60, 60, 70, 70), 0.9), hit]).map == pytest.approx(0.5)
     # The second one on the same difficult object is wrong here, unlike in VOC.
-    assert score_one(objects, [("i", "k", hard, 0.9), ("i", "k", hard, 0.85), found]).map == pytest.approx(
+    assert score_one(objects, [("i", "k", hard, 0.9), ("i", "k", hard, 0.85), hit]).map == pytest.approx(
         0.5
     )
 
@@ -167,18 +167,18 @@ def test_difficult_excuses_one_detection_by_ordinary_overlap():
 def test_crowd_region_excuses_all_that_it_covers():
     # COCO's x y w h: object 10 10 20 20, crowd 50 50 50 50, two detections inside the crowd.
     crowd = (50, 50, 100, 100)
-    found = [("i", "k", (55, 55, 75, 75), 0.95), ("i", "k", (70, 70, 90, 95), 0.94), ("i", "k", BOX, 0.9)]
-    assert score_one([("i", "k", BOX), ("i", "k", crowd, "crowd")], found).map == 1.0
+    detections = [("i", "k", (55, 55, 75, 75), 0.95), ("i", "k", (70, 70, 90, 95), 0.94), ("i", "k", BOX, 0.9)]
+    assert score_one([("i", "k", BOX), ("i", "k", crowd, "crowd")], detections).map == 1.0
     # Taken for an object: recall 1/2 (51 points) at precision 1/3.
-    assert score_one([("i", "k", BOX), ("i", "k", crowd)], found).map == pytest.approx(51 / 3 / 101)
+    assert score_one([("i", "k", BOX), ("i", "k", crowd)], detections).map == pytest.approx(51 / 3 / 101)
     assert pytest.approx(0.1683, abs=5e-5) == 51 / 3 / 101
 
 
 def test_rank_101_does_not_count():
     alarms = [("i", "k", (100, 100, 110 + n, 110), 0.9) for n in range(100)]
-    found = [*alarms, ("i", "k", BOX, 0.1)]
-    assert score_one([("i", "k", BOX)], found).map == 0.0
-    assert score_one([("i", "k", BOX)], found, max_detections=101).map == pytest.approx(1 / 101)
+    detections = [*alarms, ("i", "k", BOX, 0.1)]
+    assert score_one([("i", "k", BOX)], detections).map == 0.0
+    assert score_one([("i", "k", BOX)], detections, max_detections=101).map == pytest.approx(1 / 101)
 
 
 def test_iou_of_one_half_counts_at_050_only():
@@ -195,8 +195,8 @@ def test_sizes_are_box_areas():
 
 
 def test_object_without_area_is_not_counted():
-    found = [("i", "k", BOX, 0.9)]
-    assert score_one([("i", "k", BOX), ("i", "k", (10, 10, 10, 30))], found).map == 1.0
+    detections = [("i", "k", BOX, 0.9)]
+    assert score_one([("i", "k", BOX), ("i", "k", (10, 10, 10, 30))], detections).map == 1.0
 
 
 def test_never_minus_one_nor_nan():

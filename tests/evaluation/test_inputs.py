@@ -49,7 +49,8 @@ def test_tables_without_rows():
 
 def test_only_images_of_the_splits_are_read(tmp_path):
     size = {"width": 99, "height": 99, "transpose": False, "content": "0" * 32}
-    images = pd.DataFrame([{"image_id": "a.jpg", "split": "test", **size}, {"image_id": "b.jpg", "split": "train", **size}])
+    splits = {"a.jpg": "test", "b.jpg": "train"}
+    images = pd.DataFrame([{"image_id": image_id, "split": split, **size} for image_id, split in splits.items()])
     paths = {name: tmp_path / f"{name}.parquet" for name in ("images", "objects", "detections")}
     tables.write(paths["images"], images, tables.IMAGES)
     tables.write(paths["objects"], objects_table(("a.jpg", "cat", BOX), ("b.jpg", "cat", BOX)), tables.OBJECTS)

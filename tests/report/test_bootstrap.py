@@ -17,8 +17,9 @@ BOX, AWAY = (0, 0, 10, 10), (50, 50, 60, 60)
 def one_class(*rights):
     """Images 0, 1, 2 ... with one object each; the method finds it (True), is wrong (False) or says nothing (None)."""
     ids = [str(n) for n in range(len(rights))]
-    rows = [(i, "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, (i, right) in enumerate(zip(ids, rights, strict=True))
-            if right is not None]
+    rows = [
+        (str(n), "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, right in enumerate(rights) if right is not None
+    ]
     return Inputs.of(images_table(*ids), objects_table(*[(i, "k", BOX) for i in ids]), detections_table(*rows), ["k"])
 
 

@@ -47,7 +47,8 @@ def test_the_table_of_objects_may_have_any_name(folder, monkeypatch, capsys):
 
 def test_the_settings_are_those_of_params_yaml(folder, monkeypatch, capsys):
     block = {
-        "iou": 0.5, "max_detections": 100, "background": 0.1, "similar": [["cat", "dog"]], "top": [25], "curve_points": 200,
+        "iou": 0.5, "max_detections": 100, "background": 0.1, "similar": [["cat", "dog"]], "top": [25],
+        "curve_points": 200,
     }
     (folder / "params.yaml").write_text(json.dumps({"evaluate": block}))
     rows, _ = run(monkeypatch, capsys, "--objects", "own.parquet")

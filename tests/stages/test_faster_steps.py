@@ -83,7 +83,7 @@ def steps(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in which all has run. The training images are the test split too, so that there is something to measure."""
+    """A folder in which all has run. The training images are the test split too, for something to measure."""
     patched, whole = pytest.MonkeyPatch(), tmp_path_factory.mktemp("steps")
     patched.setitem(VALUES, "splits", {"train": ["train"], "test": ["train"]})
     steps(whole)

@@ -108,9 +108,9 @@ def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
     (root / "w.pth").touch()
     (root / "presets/default.yaml").write_text("data:\n  root: none   # kept\nm0: {weights: none}\nnms: 0.3\n")
     monkeypatch.setattr(schemas, "faults", lambda values, path: [])
-    for given, expected in [("mine", str(root / "mine")), ("../beside", str(tmp_path / "beside")), ("/abs", "/abs"),
-                            ("data/bccd/VOCdevkit", "data/bccd/VOCdevkit")]:
-        (root / "presets/x.yaml").write_text(f"set: {{data.root: {given}, m0.weights: w.pth}}\n")
+    for path, expected in [("mine", str(root / "mine")), ("../beside", str(tmp_path / "beside")), ("/abs", "/abs"),
+                           ("data/bccd/VOCdevkit", "data/bccd/VOCdevkit")]:
+        (root / "presets/x.yaml").write_text(f"set: {{data.root: {path}, m0.weights: w.pth}}\n")
         text = preset.own_params("x", root / "presets")
         values = YAML(typ="safe").load(text)
         assert values == {"data": {"root": expected}, "m0": {"weights": str(root / "w.pth")}, "nms": 0.3}
