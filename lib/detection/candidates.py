@@ -1,7 +1,7 @@
 """From the scores of an image's regions to its detections, for all images of a set (R-CNN authors' rcnn_test.m).
 
-The boxes worth keeping wait in pieces on disk until the threshold of the whole set is known, so memory does not grow
-with the images and a killed run goes on. R regions, C classes.
+Candidate boxes wait in pieces on disk until the threshold of the whole set is known, so memory does not grow with the
+number of images, and a killed run goes on. R regions, C classes.
 """
 
 from collections.abc import Sequence
@@ -43,15 +43,15 @@ class Candidates:
     def add(self, image_id: str, size: tuple[int, int], scored: Scored) -> None:
         """What the detector returned for the next image. size : width and height, to which moved boxes are clipped."""
         boxes, scores = scored.boxes, scored.scores
-        kept: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        rows_and_labels: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         for label in range(len(self._classes)):
             rows = np.flatnonzero(np.isfinite(scores[:, label]))
             if self._selection.nms_before is not None:
                 labels = np.zeros(len(rows), np.int64)
                 rows = rows[nms_per_class(boxes[rows], scores[rows, label], labels, self._selection.nms_before)]
             rows = rows[self._shortlist.keep(label, scores[rows, label])]
-            kept.append((rows, np.full(len(rows), label)))
-        rows, labels = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+            rows_and_labels.append((rows, np.full(len(rows), label)))
+        rows, labels = (np.concatenate(parts) for parts in zip(*rows_and_labels, strict=True))
         moved = clip(scored.refine(rows, labels, boxes[rows]), *size)
         frame = pd.DataFrame(moved, columns=tables.BOX).assign(score=scores[rows, labels], label=labels)
         self._waiting.append(frame.assign(image_id=image_id))
@@ -69,7 +69,7 @@ class Candidates:
         return self._scratch / f"candidates-{start:07d}.parquet"
 
     def write(self, path: Path) -> int:
-        """Drops what the final thresholds deny, applies NMS and `most`, writes the detections; returns their number."""
+        """Drops what is below the final thresholds, applies NMS and `most`, writes the detections; returns their number."""
         total = 0
         with tables.Writer(path, tables.DETECTIONS) as writer:
             for start in range(0, self._images, PIECE):
@@ -82,11 +82,11 @@ class Candidates:
 
     def _detections(self, rows: pd.DataFrame) -> pd.DataFrame:
         labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
-        good = np.zeros(len(rows), bool)
+        survives = np.zeros(len(rows), bool)
         for label in np.unique(labels):
-            good[labels == label] = self._shortlist.survives(int(label), scores[labels == label])
-        rows, labels = rows[good], labels[good]
-        scores = scores[good]
+            survives[labels == label] = self._shortlist.survives(int(label), scores[labels == label])
+        rows = rows[survives]
+        labels, scores = labels[survives], scores[survives]
         rows = rows.assign(**{"class": [self._classes[label] for label in labels]})
-        kept = nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)[: self._selection.most]
-        return rows.iloc[kept][tables.DETECTIONS.names]
+        detected = nms_per_class(tables.boxes(rows), scores, labels, self._selection.nms)[: self._selection.most]
+        return rows.iloc[detected][tables.DETECTIONS.names]

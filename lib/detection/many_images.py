@@ -1,4 +1,4 @@
-"""A detector over many images: what `detect` and `predict` share, from the pixels to the kept candidates.
+"""A detector run on many images: what the stages `detect` and `predict` share, from pixels to candidates.
 
 R regions of an image, C classes.
 """
@@ -18,7 +18,8 @@ from lib.parallel.clock import Clock
 class Detector(Protocol):
     """What each folder of lib/detectors calls `Detector`: read-only, may be called from several threads.
 
-    classes : names, in the order of the scores;  wants_proposals : it scores given regions, and does not find its own
+    classes         : names, in the order of the scores
+    wants_proposals : it scores proposals of another method, and finds no regions of its own
     """
 
     classes: list[str]
@@ -31,7 +32,7 @@ class Detector(Protocol):
         """
 
     def __call__(self, prepared: Any, /) -> Scored:
-        """What the detector says of an image, see `Scored`."""
+        """The scored boxes of an image."""
 
 
 def detect(
@@ -44,27 +45,27 @@ def detect(
     device: Device,
     workers: int,
 ) -> Iterator[str]:
-    """Gives the candidates of the images `todo`, in order, to `candidates`; yields each image's key when it is done.
+    """Adds the scored boxes of the images `todo`, in order, to `candidates`; yields each image's id when it is done.
 
     The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
 
-    read    : the decoded image of a key;  regions : its proposals, asked for only where the detector wants them
-    workers : images at once, where the device allows it; the result does not depend on it
+    read    : decodes the image of an id;  regions : its proposals, called only where the detector wants them
+    workers : images processed at once, where the device allows it; the result does not depend on it
     Raises ValueError for a detector that wants proposals where there are none.
     """
     if detector.wants_proposals and regions is None:
         raise ValueError("the detector wants proposals, and none are given")
 
-    def scored(image_id: str) -> tuple[str, tuple[int, int], Scored]:
+    def score(image_id: str) -> tuple[str, tuple[int, int], Scored]:
         with clock("decode"):
             image = read(image_id)
         boxes = regions(image_id, image) if regions is not None and detector.wants_proposals else None
         return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
 
     if todo:
-        scored(todo[0])
+        score(todo[0])
         clock.reset()
-    for image_id, size, found in ahead(scored, todo, *device.side_by_side(workers)):
+    for image_id, size, scored in ahead(score, todo, *device.side_by_side(workers)):
         with clock("select"):
-            candidates.add(image_id, size, found)
+            candidates.add(image_id, size, scored)
         yield image_id

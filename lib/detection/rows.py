@@ -13,13 +13,14 @@ from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
 from lib.stage.pipeline import Entry
 
-FILES = ("model", "scores", "boxes", "regions")  # the roles that files play
+FILES = ("model", "scores", "boxes", "regions")  # roles that name files
 
 
 @dataclass(frozen=True)
 class Row:
-    """The roles of a row's command: `detector`, `settings`, `proposing` (`settings` again where a table holds the
-    regions), and `FILES`.
+    """The roles of a row's command.
+
+    roles : `detector`, `settings`, `proposing` (the key of `settings` where there is no such block), and `FILES`
     """
 
     roles: Mapping[str, str]
@@ -35,32 +36,32 @@ class Row:
         return import_module(f"lib.detectors.{self.roles['detector']}.detector")
 
     def reads(self) -> dict[str, Any]:
-        """Its keys of params.yaml and their types."""
+        """The blocks of params.yaml that it reads: key -> type."""
         key = self.roles["proposing"]
         proposing = {} if key == self.settings else {key: self.module.Proposing}
         return {self.settings: self.module.Detect, **proposing}
 
     def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], device: Device, clock: Clock) -> Detector:
-        """The detector, its models loaded.
+        """The detector, with its models loaded.
 
         files  : by role;  params : checked values of `reads`
-        device : where to run;  clock : takes the time of each part
+        device : where to run;  clock : measures the time of each part
         """
         blocks = [params[key] for key in self.reads()]
-        made: Detector = self.module.Detector(files, *blocks, device, clock)
-        return made
+        detector: Detector = self.module.Detector(files, *blocks, device, clock)
+        return detector
 
 
 def row(method: str, entries: Mapping[str, Entry]) -> tuple[Row, dict[str, Path]]:
-    """The row of a method (`pipeline.entries`) and its models by role. Raises InputError for an unknown method and for
-    models not yet made; a table of regions may be missing: who has images of their own makes the regions too.
+    """The row of a method (of `pipeline.entries`) and its model files by role.
+
+    Raises InputError for an unknown method and for models not yet made. A table of regions may be missing: it holds the
+    pipeline's images, and for other images the regions are computed.
     """
     known = [name.removeprefix("detect@") for name in entries if name.startswith("detect@")]
     if method not in known:
-        raise InputError(
-            [Fault("unknown method", "--method", f"is {method!r}", ", ".join(known),
-                   suggestion(method, known) or "Choose one")]
-        )
+        remedy = suggestion(method, known) or "Choose one"
+        raise InputError([Fault("unknown method", "--method", f"is {method!r}", ", ".join(known), remedy)])
     roles = entries[f"detect@{method}"].roles
     files = {role: Path(roles[role]) for role in FILES if Path(roles[role]).suffix == ".pt"}
     faults = [

@@ -1,4 +1,4 @@
-"""Which boxes of a test set are worth keeping, decided while its images stream by (R-CNN authors' test code).
+"""Which boxes of a test set stay candidates, decided image by image (R-CNN authors' test code).
 
 Per class: at most `per_image` boxes of an image, and about `per_set` of the set, by a threshold that rises as
 better boxes come in. R-CNN: 100 and 40 x images, before NMS. SPPnet: scores above -1.5, NMS, then 100 and no
@@ -21,7 +21,7 @@ class Shortlist:
     per_set   : most boxes of one class in the set, for R-CNN 40 x the number of images; None for no limit
     floor     : scores must be above this; it is where each threshold starts
 
-    For each image and class call `keep`; after the last image drop what `survives` denies.
+    For each image and class call `keep`; after the last image drop the boxes for which `survives` is False.
     """
 
     def __init__(
@@ -30,13 +30,12 @@ class Shortlist:
         if per_image < 1 or (per_set is not None and per_set < 1):
             raise ValueError(f"per_image {per_image} and per_set {per_set} must be at least 1.")
         self._per_image, self._per_set = per_image, per_set
-        self._floor = floor
         self.thresholds = np.full(classes, floor, np.float64)
-        # The best scores so far, as heaps whose root is the smallest; a list would be sorted for every image.
+        # The best scores so far, as heaps whose root is the smallest: a list would have to be sorted for every image.
         self._best: list[list[float]] = [[] for _ in range(classes)]
 
     def keep(self, label: int, scores: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Rows of one image to keep for class `label`, and a look at their scores for the threshold.
+        """Rows of one image to keep for class `label`; their scores raise its threshold.
 
         scores  : float (R,)  minus infinity means "not scored"; NaN and plus infinity raise ValueError
         returns : int64 (at most per_image,)  rows above the threshold (strictly), by descending score, then
@@ -47,10 +46,10 @@ class Shortlist:
             raise ValueError(f"class {label}: a score is NaN or plus infinity; train the model again.")
         rows = np.flatnonzero(scores > self.thresholds[label])
         rows = rows[np.argsort(-scores[rows], kind="stable")][: self._per_image]
-        self._learn(label, scores[rows].tolist())
+        self._raise_threshold(label, scores[rows].tolist())
         return rows.astype(np.int64)
 
-    def _learn(self, label: int, scores: list[float]) -> None:
+    def _raise_threshold(self, label: int, scores: list[float]) -> None:
         if self._per_set is None:
             return
         best = self._best[label]
@@ -62,11 +61,11 @@ class Shortlist:
             self.thresholds[label] = best[0]
 
     def survives(self, label: int, scores: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """bool (R,): which kept boxes reach the final threshold; an equal score stays, as originally."""
+        """bool (R,): which kept boxes reach the final threshold; an equal score stays, as in the authors' code."""
         return np.asarray(scores) >= self.thresholds[label]
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Plain arrays from which `load_state_dict` goes on exactly."""
+        """Plain arrays from which `load_state_dict` resumes exactly."""
         return {
             "thresholds": self.thresholds.copy(),
             "counts": np.array([len(best) for best in self._best], np.int64),
@@ -74,7 +73,7 @@ class Shortlist:
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Goes on where `state_dict` was taken; the settings must be the same."""
+        """Resumes where `state_dict` was taken; the settings must be the same."""
         if len(state["thresholds"]) != len(self.thresholds):
             raise ValueError(f"state of {len(state['thresholds'])} classes, expected {len(self.thresholds)}.")
         self.thresholds = np.array(state["thresholds"], np.float64)

@@ -1,7 +1,7 @@
-"""One image's way through a detector, box by box: its regions, their scores, the moved boxes, and what NMS removed.
+"""What a detector does with one image, box by box: its regions, their scores, the moved boxes, and what NMS removed.
 
-It repeats what `Candidates` does with the first image of a set, and keeps what that throws away; a test holds that
-both end with the same detections. R regions, C classes, K candidates (a region under one class).
+It repeats what `Candidates` does with the first image of a set, and keeps what that drops; a test checks that both end
+with the same detections. R regions, C classes, K candidates (a region under one class).
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Trace:
     rows, labels    : int64 (K,) region and class of each candidate, by descending score
     boxes           : float32 (K, 4) moved and clipped
     remover         : int64 (K,) the candidate that suppressed it; KEPT: a detection; UNUSED: a box without area;
-                      SURPLUS: survived NMS, but `most` others of the image, of whatever class, come before it
+                      SURPLUS: survived NMS, but `most` others of the image, of any class, score higher or come first
     counts          : how many regions under a class were left after each step, in order
-    level           : int64 (R,) of the map that each region comes from, None where there is one map
+    level           : int64 (R,) of the feature map that each region comes from, None where there is one map
     """
 
     regions: Boxes
@@ -40,7 +40,7 @@ class Trace:
 
 
 def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
-    """What becomes of every region of one image.
+    """What happens to every region of one image.
 
     scored : what the detector returned;  size : width and height;  selection : as for the set, of one image
     """
@@ -52,8 +52,8 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
         rows = np.flatnonzero(np.isfinite(scores[:, label]))
         counts["scored"] += len(rows)
         if selection.nms_before is not None:
-            alone = np.zeros(len(rows), np.int64)
-            rows = rows[nms_per_class(regions[rows], scores[rows, label], alone, selection.nms_before)]
+            one_class = np.zeros(len(rows), np.int64)
+            rows = rows[nms_per_class(regions[rows], scores[rows, label], one_class, selection.nms_before)]
         counts["nms before"] += len(rows)
         rows = rows[shortlist.keep(label, scores[rows, label])]
         rows = rows[shortlist.survives(label, scores[rows, label])]
@@ -67,8 +67,8 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
     boxes = boxes[order]
     remover = np.full(len(rows), UNUSED, np.int64)
     for label in np.unique(labels):
-        mine = np.flatnonzero(labels == label)
-        remover[mine] = _removers(boxes[mine], scores[rows[mine], label], selection.nms, mine)
+        of_class = np.flatnonzero(labels == label)
+        remover[of_class] = _removers(boxes[of_class], scores[rows[of_class], label], selection.nms, of_class)
     survivors = np.flatnonzero(remover == KEPT)
     counts["nms"] = len(survivors)
     if selection.nms_before is None:
@@ -82,50 +82,52 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
 def _removers(
     boxes: Boxes, scores: NDArray[np.floating], threshold: float, names: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Who suppressed each box of one class, by `names`: the first kept one, by score, that overlaps it too much."""
+    """Which box suppressed each box of one class: the first kept one, in order of score, that overlaps it too much.
+
+    names : int64 (K,) what each box is called in the result
+    """
     kept = nms(boxes, scores, threshold)
     remover = np.full(len(boxes), UNUSED, np.int64)
     remover[kept] = KEPT
     solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    gone = np.flatnonzero((remover == UNUSED) & solid)
-    if len(gone):
-        above = iou(boxes[gone], boxes[kept]) > np.float32(threshold)
-        # Where the two ways to round an IoU disagree at the threshold, the box of largest overlap is named.
-        first = np.where(above.any(axis=1), above.argmax(axis=1), iou(boxes[gone], boxes[kept]).argmax(axis=1))
-        remover[gone] = names[kept[first]]
+    removed = np.flatnonzero((remover == UNUSED) & solid)
+    if len(removed):
+        above = iou(boxes[removed], boxes[kept]) > np.float32(threshold)
+        # `nms` and `iou` may round differently right at the threshold: then the box of largest overlap is named.
+        first = np.where(above.any(axis=1), above.argmax(axis=1), iou(boxes[removed], boxes[kept]).argmax(axis=1))
+        remover[removed] = names[kept[first]]
     return remover
 
 
-def describe(found: Trace, classes: list[str], most: int) -> dict[str, object]:
-    """The trace as plain values for a page: the `most` best detections, each with what led to it and what it removed.
-    """
-    kept = np.flatnonzero(found.remover == KEPT)[:most]
+def describe(traced: Trace, classes: list[str], most: int) -> dict[str, object]:
+    """The trace as plain values for a page: the `most` best detections, each with its origin and what it removed."""
+    detections = np.flatnonzero(traced.remover == KEPT)[:most]
     return {
         "classes": classes,
-        "counts": {"regions": len(found.regions), **found.counts},
-        "regions": [_corners(box) for box in found.regions],
-        "detections": [_detection(found, int(one), classes) for one in kept],
+        "counts": {"regions": len(traced.regions), **traced.counts},
+        "regions": [_corners(box) for box in traced.regions],
+        "detections": [_detection(traced, int(candidate), classes) for candidate in detections],
     }
 
 
-def _detection(found: Trace, one: int, classes: list[str]) -> dict[str, object]:
-    row, label = found.rows[one], found.labels[one]
-    scores = found.scores[row]
-    removed = np.flatnonzero(found.remover == one)
-    overlaps = iou(found.boxes[removed], found.boxes[[one]])[:, 0]
-    level = {} if found.level is None else {"level": int(found.level[row])}
+def _detection(traced: Trace, candidate: int, classes: list[str]) -> dict[str, object]:
+    row, label = traced.rows[candidate], traced.labels[candidate]
+    scores = traced.scores[row]
+    removed = np.flatnonzero(traced.remover == candidate)
+    overlaps = iou(traced.boxes[removed], traced.boxes[[candidate]])[:, 0]
+    level = {} if traced.level is None else {"level": int(traced.level[row])}
     return {
         "class": classes[label],
         "score": float(scores[label]),
         "region": int(row),
         **level,
-        "before": _corners(found.regions[row]),
-        "box": _corners(found.boxes[one]),
-        "moved_iou": round(float(iou(found.regions[[row]], found.boxes[[one]])[0, 0]), 3),
+        "before": _corners(traced.regions[row]),
+        "box": _corners(traced.boxes[candidate]),
+        "moved_iou": round(float(iou(traced.regions[[row]], traced.boxes[[candidate]])[0, 0]), 3),
         "scores": [float(value) if np.isfinite(value) else None for value in scores],
         "removed": [
-            {"box": _corners(found.boxes[other]), "region": int(found.rows[other]), "iou": round(float(overlap), 3),
-             "score": float(found.scores[found.rows[other], found.labels[other]])}
+            {"box": _corners(traced.boxes[other]), "region": int(traced.rows[other]), "iou": round(float(overlap), 3),
+             "score": float(traced.scores[traced.rows[other], traced.labels[other]])}
             for other, overlap in zip(removed, overlaps, strict=True)
         ],
     }

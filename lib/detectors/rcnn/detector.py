@@ -1,4 +1,4 @@
-"""R-CNN at test: the scores of an image's proposals, and their moved boxes (paper §2.2).
+"""R-CNN at test time: class scores and moved boxes of an image's proposals (paper §2.2).
 
 R regions of an image, C classes without background.
 """
@@ -24,7 +24,7 @@ class Detect(Selection):
     """Block `rcnn.detect`: which regions become detections, and
 
     scores    : svm, or the network's softmax (paper, appendix B: 54.2 against 50.9 mAP)
-    regress   : move the boxes by their class's regressor (paper §3.5)
+    regress   : move the boxes by the regressor of their class (paper §3.5)
     batch     : crops in one forward pass
     precision : of the forward passes
     """
@@ -39,7 +39,7 @@ class Detector:
     """Scores and refines the proposals of an image with the trained models of R-CNN.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : block `rcnn.detect`;  device : where to run;  clock : takes the time of each part
+    settings : block `rcnn.detect`;  device : where to run;  clock : measures the time of each part
     """
 
     wants_proposals = True

@@ -1,4 +1,4 @@
-"""R-CNN (Girshick et al. 2014): a network on one warped crop per proposal; SVMs and regressors use its features.
+"""R-CNN (Girshick et al. 2014): the network, run on one warped crop per proposal, and its features (paper §2.1, §2.3).
 
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
@@ -27,8 +27,8 @@ class Crop(Settings):
 
     side       : of the square crop, pixels (the paper's AlexNet: 227)
     context    : border of context, pixels of a crop of side 227; it scales with `side` (paper: 16)
-    shape      : warp (each axis by itself; paper) or square
-    pool5_grid : cells a side that a pool5 feature keeps; a larger map is averaged down to this
+    shape      : warp (each axis scaled by itself; paper) or square
+    pool5_grid : cells per side of the pool5 features; a larger feature map is averaged down to this
     """
 
     side: int = Field(ge=32, le=1024)
@@ -60,7 +60,7 @@ class RcnnNetwork(nn.Module):
         return last.flatten(1), fc7, self.classifier(fc7)
 
     def prepare(self, crops: Crops, device: Device) -> Tensor:
-        """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0 (the mean)."""
+        """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
         inputs = self.backbone.recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
         for crop, y1, y2, x1, x2 in crops.gaps():
             inputs[crop, :, y1:y2, x1:x2] = 0
@@ -82,7 +82,7 @@ def describe(network: RcnnNetwork) -> dict[str, Any]:
 
 
 def load(path: Path) -> RcnnNetwork:
-    """The network of a file with what `describe` gave."""
+    """The network of a file that holds what `describe` returned, in evaluation mode."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "crop", "classifier")
     network = RcnnNetwork(backbones.restore(contents), contents["classes"], Crop(**contents["crop"]))
     network.classifier.load_state_dict(contents["classifier"])
@@ -92,19 +92,20 @@ def load(path: Path) -> RcnnNetwork:
 class Extractor:
     """Features of the regions of one image after another.
 
-    model  : the file with what `describe` gave;  device : where to run;  batch : crops in one forward pass
+    model : a file for `load`;  device : where to run;  batch : crops in one forward pass
     """
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
         self.network = load(model)
         self.classes = self.network.classes
         self._device, self._batch = device, batch
-        folded: Any = backbones.fold_batch_norm(self.network)
-        self._fast: RcnnNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)
+        folded = backbones.fold_batch_norm(self.network)
+        placed = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._folded: RcnnNetwork = placed
         side = self.network.crop.side
         with torch.inference_mode():
-            shapes = self._fast(torch.zeros(1, 3, side, side, device=device.torch_device))
-        self.widths = {name: shape.shape[1] for name, shape in zip(FEATURES, shapes, strict=False)}
+            outputs = self._folded(torch.zeros(1, 3, side, side, device=device.torch_device))
+        self.widths = {name: output.shape[1] for name, output in zip(FEATURES, outputs, strict=False)}
 
     def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:
         """The part that needs no network; may run in a thread ahead of `features`."""
@@ -116,7 +117,7 @@ class Extractor:
         with torch.inference_mode(), self._device.autocast():
             for start in range(0, len(crops.pixels), self._batch):
                 part = Crops(crops.pixels[start : start + self._batch], crops.covered[start : start + self._batch])
-                pool5, fc7, logits = self._fast(self._fast.prepare(part, self._device))
+                pool5, fc7, logits = self._folded(self._folded.prepare(part, self._device))
                 for name, value in zip(rows, (pool5, fc7, logits.float().softmax(1)), strict=True):
                     rows[name].append(value.float().cpu())
         return {name: torch.cat(parts).numpy() for name, parts in rows.items()}

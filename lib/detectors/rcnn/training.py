@@ -1,6 +1,7 @@
-"""R-CNN's fine-tuning: M0 with an (N+1)-way softmax on warped proposals, 32 + 96 a batch (paper §2.3).
+"""R-CNN's fine-tuning: M0 with a (C+1)-way softmax on warped proposals, batches of 32 + 96 windows (paper §2.3).
 
 With `iterations: 0` it is M0 with a fresh classifier, which is the paper's row "without fine-tuning".
+C classes without background, N windows of a batch or of a part of it.
 """
 
 from typing import Any
@@ -26,9 +27,9 @@ from lib.training.windows import Windows
 class RcnnFineTuning(Optimisation):
     """Block `rcnn.finetune`: the optimisation, and
 
-    batch, foreground_share : crops a batch, and the share of them that is foreground (paper: 128, 1/4)
+    batch, foreground_share : crops in a batch, and the share of them that is foreground (paper: 128, 1/4)
     foreground, background  : IoU from which a window is foreground, below which it is background (paper: 0.5, 0.5)
-    mirror                  : probability with which a crop is flipped (Caffe's layer: 0.5)
+    mirror                  : probability of mirroring a crop (Caffe's layer: 0.5)
     frozen                  : leading parts of the trunk that are not trained (paper: 0)
     precision               : of the forward passes
     """
@@ -49,13 +50,12 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 def task(given: Given) -> Task:
     """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
-    settings, images = given.settings, given.images
-    proposals = given.proposals()
-    pools = windows.WindowSets(settings.foreground, settings.background)
+    settings, images, proposals = given.settings, given.images, given.proposals()
+    window_sets = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)
-        pools.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(images.classes))
-    all_windows = pools.join()
+        window_sets.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(images.classes))
+    all_windows = window_sets.join()
 
     torch.manual_seed(given.seed)
     backbone = backbones.restore(checkpoint.load(given.path("model"), "backbone", "recipe", "tensors"))
@@ -64,16 +64,16 @@ def task(given: Given) -> Task:
 
     def batch(i: int) -> list[tuple[Crops, Windows]]:
         random = generator(given.seed, given.stage, i)
-        drawn, mirror = windows.sample_windows(
+        sampled, mirror = windows.sample_windows(
             all_windows, settings.batch, settings.foreground_share, settings.mirror, random
         )
-        pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
-        return [(cut_windows(network, images, drawn[rows], mirror[rows]), drawn[rows]) for rows in pieces]
+        parts = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(sampled)))]
+        return [(cut_windows(network, images, sampled[rows], mirror[rows]), sampled[rows]) for rows in parts]
 
     def part_losses(part: tuple[Crops, Windows]) -> Part:
-        crops, drawn = part
-        names = [images.ids[position] for position in drawn.image]
-        return Part(losses(network, crops, drawn, settings.batch, given.device), names)
+        crops, part_windows = part
+        image_ids = [images.ids[position] for position in part_windows.image]
+        return Part(losses(network, crops, part_windows, settings.batch, given.device), image_ids)
 
     return Task(
         network, once(settings, [network.classifier], batch, part_losses), settings.iterations,
@@ -84,7 +84,7 @@ def task(given: Given) -> Task:
 
 
 def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
-    """Softmax cross-entropy over C+1 classes (paper §2.3): this part's share of the mean over the `batch`."""
+    """Softmax cross-entropy over C+1 classes (paper §2.3): the part's share of the mean over a batch of `batch` windows."""
     labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.torch_device)
     logits = network(network.prepare(crops, device))[2]
     return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
@@ -93,9 +93,9 @@ def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, dev
 def cut_windows(
     network: RcnnNetwork, image_set: ImageSet, windows: Windows, mirror: NDArray[np.bool_]
 ) -> Crops:
-    """The crops of windows of many images, in their order.
+    """The crops of windows of many images, in the order of the windows.
 
-    mirror : bool (N,) which crops to flip; the flip comes after the crop, as in Caffe's layer
+    mirror : bool (N,) which crops to mirror, after cropping, as in Caffe's layer
     """
     parts, order = [], []
     for position in np.unique(windows.image):
@@ -103,5 +103,5 @@ def cut_windows(
         parts.append(network.cut(image_set.image(image_set.ids[position]), windows.boxes[rows]))
         order.append(rows)
     crops = Crops.concatenate(parts)
-    back = np.argsort(np.concatenate(order))
-    return Crops(crops.pixels[back], crops.covered[back]).mirrored(mirror)
+    as_given = np.argsort(np.concatenate(order))
+    return Crops(crops.pixels[as_given], crops.covered[as_given]).mirrored(mirror)

@@ -1,6 +1,6 @@
-"""Crops of one thing each, for training a classifier: the objects of a detection set, or a folder of images by class.
+"""Crops of one object each, for training a classifier: the objects of a detection set, or a folder of images by class.
 
-Each is cut at any size asked for from the same region, as SPPnet's two input sizes see it (§2.3). S side of a crop.
+Each can be cut at any side from the same region, as SPPnet's two input sizes need it (paper §2.3). S side of a crop.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from lib.stage.errors import Fault, InputError
 class ClassCrops(Protocol):
     """What a classifier is trained on: `names[i]` for messages, `labels[i]` from 0 into `classes`.
 
-    fixed : crop i is the same each time, whatever `random` is
+    fixed : crop i is the same each time, `random` is not used
     """
 
     classes: list[str]
@@ -33,13 +33,13 @@ class ClassCrops(Protocol):
 
 
 class ObjectCrops:
-    """One crop per object of some images, with context (R-CNN's warp)."""
+    """One crop per object of an image set, with context (R-CNN's warp)."""
 
     fixed = True
 
     def __init__(self, image_set: ImageSet, context: float) -> None:
-        self.classes, self._image_set = image_set.classes, image_set
-        self._context = context
+        self._image_set, self._context = image_set, context
+        self.classes = image_set.classes
         self.names: list[str] = []
         self.labels: list[int] = []
         self._boxes: list[Boxes] = []
@@ -93,11 +93,11 @@ class FolderCrops:
 
 
 def epoch_rows(i: int, count: int, batch: int, permutation: Sequence[int]) -> Sequence[int]:
-    """Which crops iteration `i` sees of its epoch's order of `count` crops; the last batch of an epoch may be short."""
+    """The part of its epoch's `permutation` of `count` crops that iteration i takes; an epoch's last batch may be short."""
     start = i % epoch_length(count, batch) * batch
     return permutation[start : start + batch]
 
 
 def epoch_length(count: int, batch: int) -> int:
-    """Iterations in which each of `count` crops is seen once."""
+    """Iterations of an epoch, in which each of `count` crops is seen once."""
     return -(-count // batch)

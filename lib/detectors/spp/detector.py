@@ -1,7 +1,6 @@
-"""SPPnet (He et al. 2014): one trunk map per image and scale, windows pooled from it, fc layers on the pooled rows.
+"""SPPnet at test time: class scores and moved boxes of an image's proposals (paper §4.1).
 
-The classifiers and regressors on top are R-CNN's. R regions of an image, C classes without background, D pooled
-features, F features of fc7.
+The SVMs and box regressors on its features are R-CNN's. R regions of an image, C classes without background.
 """
 
 from collections.abc import Mapping
@@ -37,7 +36,7 @@ class Detector:
     """Scores and refines the proposals of an image.
 
     files    : by role: `model` (the network), and `scores` and `boxes` (SVMs, regressors) where `settings` uses them
-    settings : the block `spp.detect`;  device : where to run;  clock : takes the time of each part
+    settings : block `spp.detect`;  device : where to run;  clock : measures the time of each part
     """
 
     wants_proposals = True

@@ -1,6 +1,6 @@
-"""The batches and the loss with which SPPnet's fc layers are fine-tuned for detection (§4.1; spp_finetune_voc.m).
+"""SPPnet's fine-tuning: its fc layers for detection, on windows pooled from stored feature maps (paper §4.1).
 
-D pooled features, N windows of a batch.
+The authors' spp_finetune_voc.m. C classes without background, D pooled features, N windows of a batch.
 """
 
 from typing import Any, NamedTuple
@@ -26,11 +26,10 @@ from lib.training.task import Given, Task, once
 class SppFineTuning(Optimisation):
     """Block `spp.finetune`: the optimisation, and
 
-    batch, foreground_share : windows a batch, and the share of them that is foreground (authors: 128; paper: 25 %)
+    batch, foreground_share : windows in a batch, and the share of them that is foreground (authors: 128; paper: 25 %)
     foreground              : IoU from which a window is foreground (paper: 0.5)
-    background              : IoU from which on, below `foreground`, it is background (paper: 0.1)
-    mirror                  : probability with which a window is taken from the mirrored image (authors: each image
-                              twice)
+    background              : IoU from which, below `foreground`, it is background (paper: 0.1)
+    mirror                  : probability of taking a window from the mirrored image (authors: each image twice)
     precision               : of the forward passes
     """
 
@@ -48,7 +47,9 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """SPPnet's classifier with a fresh softmax, on windows of the maps. Reads the roles `model`, `maps`, `proposals`.
+    """SPPnet's classifier with a fresh softmax, on windows of feature maps.
+
+    Reads the roles `model`, `maps` and `proposals`.
 
     With `iterations: 0` fc6 and fc7 stay as they were, which is the paper's row without fine-tuning.
     """
@@ -57,8 +58,8 @@ def task(given: Given) -> Task:
     maps.require_mirrored(settings.mirror)
     windows = labelled_windows(images, given.proposals(), settings)
     torch.manual_seed(given.seed)
-    start = load(given.path("model"))
-    network = for_detection(start, images.classes, maps.scales, given.params[f"{given.method}.window"])
+    classifier = load(given.path("model"))
+    network = for_detection(classifier, images.classes, maps.scales, given.params[f"{given.method}.window"])
     batches = FineTuningBatches(network, maps, images, windows, settings, given.seed, given.stage, given.device)
     return Task(
         network.head, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
@@ -69,7 +70,10 @@ def task(given: Given) -> Task:
 
 
 class WindowPart(NamedTuple):
-    """A part of a batch: pooled rows float16 (n, D), labels int16 (n,) with 0 for background, the images."""
+    """A part of a batch.
+
+    rows : pooled, float16 (n, D);  labels : int16 (n,), 0 for background;  names : ids of the images
+    """
 
     rows: NDArray[np.float16]
     labels: NDArray[np.int16]
@@ -79,27 +83,29 @@ class WindowPart(NamedTuple):
 def labelled_windows(
     image_set: ImageSet, proposals: ByImage, settings: SppFineTuning
 ) -> tuple[sampling.Windows, sampling.Windows]:
-    """All foreground and all background windows, objects among them; below `background` a window is neither, unless
-    that leaves no background at all, as where no image has an object.
+    """All foreground and all background windows, objects among them.
+
+    A window whose IoU is below `background` is neither. Only if that leaves no background at all, as where no image has
+    an object, the limit is 0.
     """
-    for least in (settings.background, 0.0):
-        made = sampling.WindowSets(settings.foreground, settings.foreground)
+    for lower_limit in (settings.background, 0.0):
+        window_sets = sampling.WindowSets(settings.foreground, settings.foreground)
         for position, image_id in enumerate(image_set.ids):
             regions = image_set.regions(image_id, proposals)
             best = class_overlaps(regions, *image_set.objects(image_id), len(image_set.classes))
-            near = best.max(axis=1, initial=0.0) >= least
-            made.add(position, regions[near], best[near])
-        foreground, background = made.join()
+            near = best.max(axis=1, initial=0.0) >= lower_limit
+            window_sets.add(position, regions[near], best[near])
+        foreground, background = window_sets.join()
         if len(background):
             break
     return foreground, background
 
 
 class FineTuningBatches:
-    """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
+    """Iteration -> the parts of its batch, a pure function of (seed, stage, iteration).
 
-    Windows are sampled as R-CNN's, uniformly with replacement, each at a scale of its own, uniform too (the authors'
-    code; the paper does not say), and pooled from the cached map of its image.
+    Windows are sampled as R-CNN's, uniformly with replacement. Each has a random scale of its own, uniform too (the
+    authors' code; the paper does not say), and is pooled from the stored feature map of its image.
     """
 
     def __init__(
@@ -110,40 +116,43 @@ class FineTuningBatches:
         self._network, self._maps = network, maps
         self._ids, self._windows = image_set.ids, windows
         self._sides = [image_set.size(image_id) for image_id in image_set.ids]
-        self._settings, self._seed = settings, seed
-        self._stage, self._device = stage, device
+        self._settings, self._device = settings, device
+        self._seed, self._stage = seed, stage
 
     def __call__(self, i: int) -> list[WindowPart]:
-        """The pieces of batch i."""
+        """The parts of batch i."""
         settings, random = self._settings, generator(self._seed, self._stage, i)
-        drawn, mirror = sampling.sample_windows(
+        windows, mirror = sampling.sample_windows(
             self._windows, settings.batch, settings.foreground_share, settings.mirror, random
         )
-        rows = self.pool(drawn, mirror, random.integers(len(self._maps.scales), size=len(drawn)))
-        pieces = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(drawn)))]
-        return [WindowPart(rows[one], drawn.label[one], [self._ids[at] for at in drawn.image[one]]) for one in pieces]
+        rows = self.pool(windows, mirror, random.integers(len(self._maps.scales), size=len(windows)))
+        names = [self._ids[position] for position in windows.image]
+        parts = [slice(part, None, settings.parts) for part in range(min(settings.parts, len(windows)))]
+        return [WindowPart(rows[part], windows.label[part], names[part]) for part in parts]
 
     def pool(
-        self, drawn: sampling.Windows, mirror: NDArray[np.bool_], levels: NDArray[np.int64]
+        self, windows: sampling.Windows, mirror: NDArray[np.bool_], levels: NDArray[np.int64]
     ) -> NDArray[np.float16]:
-        """float16 (N, D): the rows of windows of many images, in their order.
+        """float16 (N, D): the pooled rows of windows of many images, in the order of the windows.
 
-        mirror : bool (N,) which windows to take from the mirrored image;  levels : int64 (N,) positions of their scales
+        mirror : bool (N,) which windows to take from the mirrored image;  levels : int64 (N,) index of their scale
         """
-        network, first = self._network, np.zeros(1, np.int64)
+        network, only_scale = self._network, np.zeros(1, np.int64)
         assert network.window is not None
-        rows = np.empty((len(drawn), network.head.fc6.in_features), np.float16)
-        for n, (image, level) in enumerate(zip(drawn.image.tolist(), levels.tolist(), strict=True)):
+        rows = np.empty((len(windows), network.head.fc6.in_features), np.float16)
+        for n, (image, level) in enumerate(zip(windows.image.tolist(), levels.tolist(), strict=True)):
             sides, scale = self._sides[image], self._maps.scales[level]
-            flipped = bool(mirror[n])
-            box = flip(drawn.boxes[n][None], sides[0]) if flipped else drawn.boxes[n][None]
-            seen = self._maps.map(self._ids[image], scale, flipped)
-            rows[n] = pool_windows([seen], box, sides, [scale], first, network.window, network.layers.levels)[0]
+            mirrored, box = bool(mirror[n]), windows.boxes[n][None]
+            box = flip(box, sides[0]) if mirrored else box
+            feature_map = self._maps.map(self._ids[image], scale, mirrored)
+            rows[n] = pool_windows(
+                [feature_map], box, sides, [scale], only_scale, network.window, network.layers.levels
+            )[0]
         return rows
 
-    def losses(self, piece: WindowPart) -> Part:
-        """Softmax cross-entropy over C+1 classes, its share of the mean over the batch."""
-        logits = self._network.head(torch.from_numpy(piece.rows).to(self._device.torch_device).float())[1]
-        labels = torch.from_numpy(piece.labels.astype(np.int64)).to(self._device.torch_device)
+    def losses(self, part: WindowPart) -> Part:
+        """Softmax cross-entropy over C+1 classes: the part's share of the mean over the batch."""
+        logits = self._network.head(torch.from_numpy(part.rows).to(self._device.torch_device).float())[1]
+        labels = torch.from_numpy(part.labels.astype(np.int64)).to(self._device.torch_device)
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self._settings.batch
-        return Part({"classification": loss}, piece.names)
+        return Part({"classification": loss}, part.names)

@@ -1,4 +1,4 @@
-"""SPPnet's network (He et al. 2014): a trunk, pyramid pooling, and fc layers that take its rows.
+"""SPPnet (He et al. 2014): one feature map per image and scale, windows pooled from it, fc layers on them (paper §2, §4.1).
 
 R regions, C classes without background, D pooled features, F features of fc7.
 """
@@ -26,7 +26,7 @@ from lib.storage import checkpoint
 class SppLayers(Settings):
     """Block `spp.layers`.
 
-    levels  : n of each pyramid level, pooled into n x n bins and joined in this order (§4.1: 1, 2, 3, 6: 50 bins)
+    levels  : n of each pyramid level, which is pooled into n x n bins; joined in this order (paper §4.1: 1, 2, 3, 6)
     fc      : width of fc6 and fc7 (paper: 4096)
     dropout : share dropped after fc6 and fc7 in training (authors: 0.5); at 0 there is no such layer
     """
@@ -67,8 +67,8 @@ class SppHead(nn.Module):
 class SppNetwork(nn.Module):
     """The whole network.
 
-    classes : of the classifier, behind background (index 0) once it is fine-tuned;  windows : None until then, the
-    scales and the window rule that the fc layers were fine-tuned for
+    classes        : of the classifier; once it is fine-tuned, background comes before them, at index 0
+    scales, window : what the fc layers were fine-tuned for, the sides and the window rule; None before that
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class SppNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.layers = backbone, layers
-        self.classes, self.scales = classes, scales
-        self.window = window
+        self.classes = classes
+        self.scales, self.window = scales, window
         features = backbone.channels * sum(n * n for n in layers.levels)
         self.head = SppHead(features, layers, len(classes) + (scales is not None))
 
@@ -87,30 +87,32 @@ class SppNetwork(nn.Module):
         return pool_whole(self.backbone.trunk(inputs), self.layers.levels)
 
     def freeze(self, parts: int | None) -> None:
-        """Leaves only the fc layers and the trunk behind its first `parts` parts to train; None: no part of the trunk.
+        """Freezes the first `parts` parts of the trunk, or all of it (None); the rest and the fc layers are trained.
 
-        What the backbone has behind its trunk is no part of this network.
+        The layers of the backbone after its trunk are not part of this network and never trained.
         """
         self.backbone.freeze(len(self.backbone.trunk) if parts is None else parts)
-        for rest in (self.backbone.crop_map, self.backbone.crop_fc):
-            rest.requires_grad_(False)
+        for unused in (self.backbone.crop_map, self.backbone.crop_fc):
+            unused.requires_grad_(False)
 
 
 def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> SppNetwork:
-    """M0's trunk, and its fc6 and fc7 where they fit: alexnet's and vgg16's fc7 at `fc` 4096, fc6 at their own grid.
+    """M0's trunk, and its fc6 and fc7 where their shapes fit; other layers are fresh.
 
-    classes : what the classifier tells apart, without background
+    AlexNet's and VGG16's fc7 fits where `fc` is 4096, their fc6 only where the one level is their own grid.
+
+    classes : of the classifier, without background
     """
     network = SppNetwork(backbones.restore(contents), layers, classes)
-    theirs = [layer for layer in network.backbone.crop_fc.modules() if isinstance(layer, nn.Linear)]
-    for mine, old in zip((network.head.fc6, network.head.fc7), theirs, strict=False):
-        if mine.weight.shape == old.weight.shape:
-            mine.load_state_dict(old.state_dict())
+    pretrained = [layer for layer in network.backbone.crop_fc.modules() if isinstance(layer, nn.Linear)]
+    for layer, source in zip((network.head.fc6, network.head.fc7), pretrained, strict=False):
+        if layer.weight.shape == source.weight.shape:
+            layer.load_state_dict(source.state_dict())
     return network
 
 
 def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int], window: Window) -> SppNetwork:
-    """The classifier with a fresh (C+1)-way softmax for windows at these scales; its other layers are shared."""
+    """The classifier with a fresh (C+1)-way softmax for windows at these scales; all other layers are shared with it."""
     network = SppNetwork(classifier.backbone, classifier.layers, classes, scales, window)
     network.head = classifier.head
     network.head.renew(len(classes) + 1)
@@ -118,7 +120,7 @@ def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int],
 
 
 def describe(network: SppNetwork) -> dict[str, Any]:
-    """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, rule of the windows."""
+    """The network as the contents of a file: trunk, recipe, pyramid, fc layers, classes, the scales and window rule."""
     return {
         **backbones.describe(network.backbone),
         "classes": network.classes,
@@ -130,7 +132,7 @@ def describe(network: SppNetwork) -> dict[str, Any]:
 
 
 def load(path: Path) -> SppNetwork:
-    """The network of a file with what `describe` gave, in evaluation mode."""
+    """The network of a file that holds what `describe` returned, in evaluation mode."""
     contents = checkpoint.load(path, "backbone", "recipe", "tensors", "classes", "layers", "scales", "window", "head")
     window = Window(**contents["window"]) if contents["window"] else None
     network = SppNetwork(
@@ -140,16 +142,20 @@ def load(path: Path) -> SppNetwork:
     return network.eval()
 
 
-def inference_trunk(network: SppNetwork, place: torch.device) -> nn.Module:
-    """The trunk for maps that need no gradient: batch norm folded, channels-last, on its device."""
+def inference_trunk(network: SppNetwork, device: torch.device) -> nn.Module:
+    """The trunk for feature maps that need no gradient: batch norm folded, channels-last, on the device."""
     folded = backbones.fold_batch_norm(network.backbone.trunk)
-    return folded.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class SppInput(NamedTuple):
-    """What the network needs of an image: pixels uint8 (H, W, 3) or maps at all scales, and boxes float32 (R, 4)."""
+    """What the network needs of an image.
 
-    seen: NDArray[np.uint8] | list[Map]
+    pixels_or_maps : uint8 (H, W, 3), or its feature maps at all scales;  sides : width and height
+    boxes          : float32 (R, 4)
+    """
+
+    pixels_or_maps: NDArray[np.uint8] | list[Map]
     sides: tuple[int, int]
     boxes: Boxes
 
@@ -157,8 +163,8 @@ class SppInput(NamedTuple):
 class Extractor:
     """Features of the regions of one image after another.
 
-    model : fine-tuned network, see `load`;  device : where to run;  batch : regions in one pass of the
-    fc layers;  maps : the store of the images' maps, for `recall`;  clock : takes the time of each part
+    model : a file of a fine-tuned network;  device : where to run;  batch : regions in one pass of the fc layers
+    maps  : the store of the images' feature maps, for `recall`;  clock : measures the time of each part
     """
 
     def __init__(
@@ -179,27 +185,27 @@ class Extractor:
         return SppInput(image, (image.shape[1], image.shape[0]), boxes)
 
     def recall(self, image_id: str, sides: tuple[int, int], boxes: Boxes) -> SppInput:
-        """`prepare` for an image whose maps are in the store: the trunk is not run again."""
+        """`prepare` for an image whose feature maps are in the store: the trunk is not run again."""
         assert self._maps is not None
         return SppInput([self._maps.map(image_id, scale) for scale in self._scales], sides, boxes)
 
     def features(self, prepared: SppInput) -> dict[str, NDArray[np.float32]]:
         """float32 rows by name: `pool5` (R, D) of the pyramid, `fc7` (R, F) and `probabilities` (R, C+1)."""
-        seen, sides, boxes = prepared
+        maps, sides, boxes = prepared
         assert self._window is not None
-        if not isinstance(seen, list):
+        if not isinstance(maps, list):
             with self._clock("trunk"):
-                recipe = self.network.backbone.recipe
-                seen = [compute_map(self._trunk, seen, scale, recipe, self._device) for scale in self._scales]
+                recipe, pixels = self.network.backbone.recipe, maps
+                maps = [compute_map(self._trunk, pixels, scale, recipe, self._device) for scale in self._scales]
         with self._clock("regions"):
-            chosen = choose_scale(boxes, sides, self._scales, self._window)
-            pooled = pool_windows(seen, boxes, sides, self._scales, chosen, self._window, self.network.layers.levels)
+            scale_of = choose_scale(boxes, sides, self._scales, self._window)
+            pooled = pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)
             rows = {"pool5": pooled.astype(np.float32)}
             parts: list[tuple[Tensor, Tensor]] = []
             with torch.inference_mode(), self._device.autocast():
                 for start in range(0, max(len(boxes), 1), self._batch):
-                    given = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.torch_device)
-                    fc7, logits = self._head(given)
+                    pool5 = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.torch_device)
+                    fc7, logits = self._head(pool5)
                     parts.append((fc7.float().cpu(), logits.float().softmax(1).cpu()))
             for name, values in zip(("fc7", "probabilities"), zip(*parts, strict=True), strict=True):
                 rows[name] = torch.cat(values).numpy()

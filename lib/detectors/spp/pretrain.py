@@ -1,6 +1,6 @@
-"""The batches and the loss with which SPPnet's classifier is trained, before any detection (paper §2.3, §3.1).
+"""SPPnet's pre-training: its classifier, at input sizes that alternate by epoch (paper §2.3, §3.1).
 
-D pooled features, S side of the input at an epoch, N crops.
+D pooled features, S side of the input in an epoch, N crops.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class SppPretraining(Optimisation):
     """Block `spp.pretrain`: the optimisation, and
 
     sizes       : sides of the input, pixels, one per epoch in turn (paper: 224, 180)
-    batch       : crops a batch (paper: 128)
+    batch       : crops in a batch (paper: 128)
     context     : border of context around an object, pixels of a crop of side 227
-    mirror      : probability with which a crop is flipped (paper §3.1: yes)
+    mirror      : probability of mirroring a crop (paper §3.1: yes)
     frozen      : leading parts of the trunk that are not trained, or all: the fc layers alone (paper: 0)
-    folder      : train on images FOLDER/CLASS/*.jpg instead of the objects' crops (paper: ImageNet). Not tracked: to
-                  have a change noticed, run `dvc repro --force spp_pretrain`
-    crop_share  : side of the square cut out of such an image, share of its shorter side (paper: 224 of 256)
+    folder      : train on images FOLDER/CLASS/*.jpg instead of the objects' crops (paper: ImageNet). DVC does not track
+                  it: after a change run `dvc repro --force spp_pretrain`
+    crop_share  : side of the square cut out of such an image, as a share of its shorter side (paper: 224 of 256)
     precision   : of the forward passes
     """
 
@@ -54,9 +54,9 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """M0's trunk with a pyramid and fc layers, at input sizes that alternate by epoch. Reads the role `model` (M0).
+    """M0's trunk with pyramid pooling and fc layers. Reads the role `model` (M0).
 
-    With `iterations: 0` the fc layers stay as M0 has them, or fresh.
+    With `iterations: 0` the fc layers stay M0's where they fit, and fresh elsewhere.
     """
     settings: SppPretraining = given.settings
     crops: ClassCrops
@@ -84,25 +84,25 @@ def task(given: Given) -> Task:
 class CropPart(NamedTuple):
     """A part of a batch.
 
-    given  : pooled rows float32 (n, D), or the crops themselves where the trunk is fine-tuned
-    labels : int64 (n,);  names : the images they are from;  batch : size of the whole batch
+    inputs : pooled rows float32 (n, D), or the crops themselves where the trunk is trained too
+    labels : int64 (n,);  names : ids of the images;  batch : size of the whole batch
     """
 
-    given: NDArray[np.float32] | Crops
+    inputs: NDArray[np.float32] | Crops
     labels: NDArray[np.int64]
     names: list[str]
     batch: int
 
 
 class PretrainingBatches:
-    """Iteration -> the pieces of its batch, a pure function of (seed, stage, iteration).
+    """Iteration -> the parts of its batch, a pure function of (seed, stage, iteration).
 
     Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
 
-    sizes  : pixels;  batch : crops a batch;  mirror : probability of a flip;  parts : pieces of a batch
-    frozen : the trunk is not trained. Then the rows are pooled ahead, a crop at a time so that they do not depend on
-             the batch, and those of crops that never change are kept
-    budget : bytes of such rows that may be kept
+    sizes  : pixels;  batch : crops in a batch;  mirror : probability of mirroring;  parts : number of parts of a batch
+    frozen : the trunk is not trained. Then the batch holds pooled rows, computed crop by crop so that they do not depend
+             on the batch, and the rows of crops that never change are cached
+    budget : bytes of rows that may be cached
     """
 
     def __init__(
@@ -115,43 +115,43 @@ class PretrainingBatches:
         self._seed, self._stage = seed, stage
         self._device = device
         self._trunk = inference_trunk(network, device.torch_device) if frozen else None
-        self._kept: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
-        self._room = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
+        self._cached_rows: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
+        self._capacity = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
 
     def __call__(self, i: int) -> list[CropPart]:
-        """The pieces of batch i."""
+        """The parts of batch i."""
         if self._device.torch_device.type == "cpu":
-            torch.set_num_threads(1)  # of this thread alone: the others train meanwhile
+            torch.set_num_threads(1)  # of this thread alone: the others are training
         count = len(self._crops.labels)
         epoch = i // epoch_length(count, self._batch)
         order = generator(self._seed, f"{self._stage} epoch", epoch).permutation(count).tolist()
         random = generator(self._seed, self._stage, i)
-        chosen = epoch_rows(i, count, self._batch, order)
+        rows = epoch_rows(i, count, self._batch, order)
         side = self._sizes[epoch % len(self._sizes)]
-        mirrored = random.random(len(chosen)) < self._mirror
-        pieces = []
-        for part in range(min(self._parts, len(chosen))):
-            mine = list(zip(chosen, mirrored.tolist(), strict=True))[part :: self._parts]
-            labels = np.array([self._crops.labels[crop] for crop, _ in mine], np.int64)
-            names = [self._crops.names[crop] for crop, _ in mine]
-            given: NDArray[np.float32] | Crops
+        mirrored = random.random(len(rows)) < self._mirror
+        parts = []
+        for part in range(min(self._parts, len(rows))):
+            part_rows = list(zip(rows, mirrored.tolist(), strict=True))[part :: self._parts]
+            labels = np.array([self._crops.labels[crop] for crop, _ in part_rows], np.int64)
+            names = [self._crops.names[crop] for crop, _ in part_rows]
+            inputs: NDArray[np.float32] | Crops
             if self._trunk is None:
-                given = Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in mine])
+                inputs = Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in part_rows])
             else:
-                given = np.stack([self._row(self._trunk, crop, side, flip, random) for crop, flip in mine])
-            pieces.append(CropPart(given, labels, names, len(chosen)))
-        return pieces
+                inputs = np.stack([self._row(self._trunk, crop, side, flip, random) for crop, flip in part_rows])
+            parts.append(CropPart(inputs, labels, names, len(rows)))
+        return parts
 
-    def losses(self, piece: CropPart) -> Part:
-        """Softmax cross-entropy, its share of the mean over the batch."""
-        if isinstance(piece.given, Crops):
-            rows = self._network.pooled(normalised(piece.given, self._network.backbone.recipe, self._device))
+    def losses(self, part: CropPart) -> Part:
+        """Softmax cross-entropy: the part's share of the mean over the batch."""
+        if isinstance(part.inputs, Crops):
+            rows = self._network.pooled(normalised(part.inputs, self._network.backbone.recipe, self._device))
         else:
-            rows = torch.from_numpy(piece.given).to(self._device.torch_device)
+            rows = torch.from_numpy(part.inputs).to(self._device.torch_device)
         logits = self._network.head(rows)[1]
-        labels = torch.from_numpy(piece.labels).to(self._device.torch_device)
-        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / piece.batch
-        return Part({"classification": loss}, piece.names)
+        labels = torch.from_numpy(part.labels).to(self._device.torch_device)
+        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / part.batch
+        return Part({"classification": loss}, part.names)
 
     def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
         return self._crops.cut(crop, side, random).mirrored(np.array([flip]))
@@ -160,19 +160,19 @@ class PretrainingBatches:
         self, trunk: nn.Module, crop: int, side: int, flip: bool, random: np.random.Generator
     ) -> NDArray[np.float32]:
         key = crop, side, flip
-        if key in self._kept:
-            return self._kept[key]
+        if key in self._cached_rows:
+            return self._cached_rows[key]
         crops = self._cut(crop, side, flip, random)
         with torch.inference_mode(), self._device.autocast():
             maps = trunk(normalised(crops, self._network.backbone.recipe, self._device))
             row: NDArray[np.float32] = pool_whole(maps.float(), self._network.layers.levels)[0].cpu().numpy()
-        if len(self._kept) < self._room:
-            self._kept[key] = row
+        if len(self._cached_rows) < self._capacity:
+            self._cached_rows[key] = row
         return row
 
 
 def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
-    """Crops -> float32 (N, 3, S, S) as the weights want them, channels-last, on the device; gaps are 0, the mean."""
+    """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
     inputs = recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
     for crop, y1, y2, x1, x2 in crops.gaps():
         inputs[crop, :, y1:y2, x1:x2] = 0
