@@ -188,7 +188,8 @@ class FastTraining(HeadTraining):
         if self.stage_wise and self.box_loss == "none":
             problem = "is true, and box_loss: none leaves it nothing to do"
             remedy = "Set one of them, or stage_wise: false"
-            raise InputError([Fault("bad setting", f"params.yaml: {block}.stage_wise", problem, "smooth_l1, l2", remedy)])
+            where = f"params.yaml: {block}.stage_wise"
+            raise InputError([Fault("bad setting", where, problem, "smooth_l1, l2", remedy)])
         return [self.model_copy(update={"box_loss": "none"}), self] if self.stage_wise else [self]
 
 

@@ -50,7 +50,8 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 def task(given: Given) -> Task:
     """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
-    settings, images, proposals = given.settings, given.images, given.proposals()
+    settings, images = given.settings, given.images
+    proposals = given.proposals()
     window_sets = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)
@@ -84,7 +85,7 @@ def task(given: Given) -> Task:
 
 
 def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
-    """Softmax cross-entropy over C+1 classes (paper §2.3): the part's share of the mean over a batch of `batch` windows."""
+    """Softmax cross-entropy over C+1 classes (paper §2.3): this part's share of the mean over the `batch`."""
     labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.torch_device)
     logits = network(network.prepare(crops, device))[2]
     return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}

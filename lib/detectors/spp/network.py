@@ -1,4 +1,4 @@
-"""SPPnet (He et al. 2014): one feature map per image and scale, windows pooled from it, fc layers on them (paper §2, §4.1).
+"""SPPnet (He et al. 2014): one feature map per image and scale, windows pooled from it, fc layers on them (§2, §4.1).
 
 R regions, C classes without background, D pooled features, F features of fc7.
 """
@@ -112,7 +112,7 @@ def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> 
 
 
 def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int], window: Window) -> SppNetwork:
-    """The classifier with a fresh (C+1)-way softmax for windows at these scales; all other layers are shared with it."""
+    """The classifier with a fresh (C+1)-way softmax for windows at these scales; its other layers are shared."""
     network = SppNetwork(classifier.backbone, classifier.layers, classes, scales, window)
     network.head = classifier.head
     network.head.renew(len(classes) + 1)

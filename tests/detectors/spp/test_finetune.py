@@ -57,7 +57,7 @@ def test_batches_are_a_pure_function_of_the_iteration_and_of_nothing_kept():
     for i in (0, 4, 5):
         for a, b in zip(one(i), other(i), strict=True):
             assert a.names == b.names
-            np.testing.assert_array_equal(a.given, b.given)
+            np.testing.assert_array_equal(a.inputs, b.inputs)
     assert one._kept
     assert not other._kept
 
@@ -77,7 +77,7 @@ def test_a_short_last_batch_is_averaged_over_itself():
     pieces = batches(2)
     assert [len(piece.labels) for piece in pieces] == [1, 1]
     with torch.no_grad():
-        rows = torch.from_numpy(np.concatenate([piece.given for piece in pieces]))
+        rows = torch.from_numpy(np.concatenate([piece.inputs for piece in pieces]))
         labels = torch.from_numpy(np.concatenate([piece.labels for piece in pieces]))
         expected = torch.nn.functional.cross_entropy(network.head(rows)[1], labels).item()
         assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
