@@ -58,8 +58,8 @@ def test_batches_are_a_pure_function_of_the_iteration_and_of_nothing_kept():
         for a, b in zip(one(i), other(i), strict=True):
             assert a.names == b.names
             np.testing.assert_array_equal(a.inputs, b.inputs)
-    assert one._kept
-    assert not other._kept
+    assert one._cached_rows
+    assert not other._cached_rows
 
 
 def test_frozen_and_trained_trunk_have_the_same_loss():
