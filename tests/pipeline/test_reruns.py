@@ -89,7 +89,7 @@ CHANGES = [
 
 CODE = ["lib/boxes/nms.py", "lib/linear/svm.py", "lib/evaluation/matching.py", "lib/selective_search/edges.py",
         "lib/images/decode.py", "lib/training/loop.py", "lib/detectors/faster/rpn.py", "stages/extract.py", "stages/train.py"]
-MACHINERY = ["lib/stage/run.py", "lib/stage/params.py", "lib/parallel/pool.py", "stages/schemas.py"]
+MACHINERY = [*map(str, Path("lib/stage").glob("*.py")), *map(str, Path("lib/parallel").glob("*.py")), "stages/schemas.py"]
 AT_TEST = {
     "lib/detection/candidates.py": ends(*METHODS),
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
@@ -105,8 +105,9 @@ def reruns(own, finished, tmp_path_factory):
     """DVC's answers: key of params.yaml, or file of code, -> the stages that it would run. One process asks for all."""
     own.restore(finished)
     numbers = {key: {"params.yaml": own.changed_params({key: value})} for key, value, _ in CHANGES}
-    code = {path: {path: (own.folder / path).read_text() + "\n# a remark\n"} for path in {*CODE, *MACHINERY, *AT_TEST}}
-    edits = {"nothing": {}, **numbers, **code}
+    code = {path: (own.folder / path).read_text() + "\n# a remark\n" for path in {*CODE, *MACHINERY, *AT_TEST}}
+    alone = {path: {path: code[path]} for path in {*CODE, *AT_TEST}}
+    edits = {"nothing": {}, **numbers, **alone, "machinery": {path: code[path] for path in MACHINERY}}
     script, folder = Path(__file__).with_name("reruns.py"), tmp_path_factory.mktemp("reruns")
     (folder / "edits.json").write_text(json.dumps(list(edits.values())))
     own.run(sys.executable, str(script), str(folder / "edits.json"), str(folder / "answers.json"))
@@ -150,9 +151,9 @@ def test_a_changed_module_reruns_what_uses_it(reruns, module):
     assert reruns[module] == everything_after(listed)
 
 
-@pytest.mark.parametrize("module", MACHINERY)
-def test_changed_machinery_reruns_nothing(reruns, module):
-    assert reruns[module] == set()
+def test_changed_machinery_reruns_nothing(reruns):
+    assert len(MACHINERY) > 10
+    assert reruns["machinery"] == set()
 
 
 @pytest.mark.parametrize("module", AT_TEST)
