@@ -8,12 +8,9 @@ from lib.backbones.device import Device
 from lib.boxes.boxes import iou
 from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detection import many_images as running
-from lib.detection import rows
 from lib.detection.candidates import Candidates
 from lib.detection.trace import KEPT, SURPLUS, UNUSED, describe, trace
 from lib.parallel.clock import Clock
-from lib.stage.errors import InputError
-from lib.stage.pipeline import Entry
 from lib.storage import tables
 
 CLASSES = ["a", "b", "c"]
@@ -143,30 +140,3 @@ def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
         assert found["x2"].max() == 30  # cut to the image's own width
         assert found.groupby("image_id")["y2"].max().tolist() == [20 + k for k in range(7)]
     assert set(clock.seconds) == {"decode", "select"}
-
-
-def test_the_row_of_a_method(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    roles = {"detector": "rcnn", "settings": "rcnn.detect", "proposing": "rcnn.detect", "model": "models/cnn.pt",
-             "scores": "models/svm.pt", "boxes": "models/cnn.pt", "regions": "proposals.parquet"}
-    entries = {name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in ("detect@rcnn", "evaluate@spp")}
-    with pytest.raises(InputError, match="Did you mean rcnn"):
-        rows.row("rcn", entries)
-    with pytest.raises(InputError) as caught:
-        rows.row("rcnn", entries)
-    places = [fault.where for fault in caught.value.faults]
-    assert places == ["models/cnn.pt", "models/svm.pt"], "each file once; own images need no table of proposals"
-    assert "is not there. Run: dvc repro detect@rcnn" in str(caught.value)
-    (tmp_path / "models").mkdir()
-    for name in ("cnn.pt", "svm.pt"):
-        (tmp_path / "models" / name).touch()
-    found, files = rows.row("rcnn", entries)
-    assert found.reads() == {"rcnn.detect": found.module.Detect}
-    assert found.module.__name__ == "lib.detectors.rcnn.detector"
-    assert {role: str(path) for role, path in files.items()} == {
-        "model": "models/cnn.pt", "scores": "models/svm.pt", "boxes": "models/cnn.pt"}
-
-
-def test_a_row_that_makes_its_own_regions_reads_how():
-    found = rows.Row({"detector": "faster", "settings": "faster.detect", "proposing": "faster.propose.test"})
-    assert found.reads() == {"faster.detect": found.module.Detect, "faster.propose.test": found.module.Proposing}
