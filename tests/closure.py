@@ -48,7 +48,7 @@ def closure(entry: Entry) -> set[str]:
 
 
 def dep_of(path: str) -> str:
-    """The dep that stands for a file: its package, or itself in lib/detectors, where lib has no package, and in stages."""
+    """The dep that stands for a file: its package, or itself in lib/detectors, at the top of lib, and in stages."""
     parts = path.split("/")
     return path if len(parts) < 3 or parts[1] == "detectors" else "/".join(parts[:2])
 

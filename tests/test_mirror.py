@@ -16,9 +16,15 @@ EXEMPT = {
     "lib/datasets/listing.py": ("tests/datasets/test_voc.py", "listings are seen through their readers"),
     "lib/datasets/records.py": ("tests/datasets/test_voc_xml.py", "types that the readers fill"),
     "lib/datasets/settings.py": ("tests/datasets/test_check.py", "settings only"),
-    "lib/detectors/fast/detector.py": ("tests/detectors/fast/test_network.py", "a detector is tested beside its network"),
+    "lib/detectors/fast/detector.py": (
+        "tests/detectors/fast/test_network.py",
+        "a detector is tested beside its network",
+    ),
     "lib/detectors/faster/detector.py": ("tests/detectors/faster/test_network.py", "beside its network, as above"),
-    "lib/detectors/faster/train_joint.py": ("tests/detectors/faster/test_train_rpn.py", "both trainings share their images"),
+    "lib/detectors/faster/train_joint.py": (
+        "tests/detectors/faster/test_train_rpn.py",
+        "both trainings share their images",
+    ),
     "lib/detectors/rcnn/detector.py": ("tests/detectors/rcnn/test_network.py", "beside its network, as above"),
     "lib/detectors/rcnn/training.py": ("tests/detectors/rcnn/test_network.py", "its loss is a line on the network"),
     "lib/detectors/spp/detector.py": ("tests/detectors/spp/test_network.py", "beside its network, as above"),

@@ -13,18 +13,29 @@ from lib.stage.schemas import keys
 from stages import schemas
 from tests.closure import MACHINERY, closure, code_deps, dep_of, imports
 
-# Who may import whom: a package all that stand before it, the last two rows what they name. lib/stage writes through storage.
+# Who may import whom: a package all that stand before it, the last two what they name.
 ORDER = [
-    {"stage", "parallel", "boxes", "compiled.py", "storage"}, {"images"}, {"datasets", "selective_search"}, {"proposals"},
-    {"backbones"}, {"pooling"}, {"training", "linear"}, {"detectors"}, {"detection"}, {"report"},
+    {"stage", "parallel", "boxes", "compiled.py", "storage"},
+    {"images"},
+    {"datasets", "selective_search"},
+    {"proposals"},
+    {"backbones"},
+    {"pooling"},
+    {"training", "linear"},
+    {"detectors"},
+    {"detection"},
+    {"report"},
 ]
 BASE = {"stage", "storage", "boxes"}
 ALLOWED = {
-    package: set().union(*ORDER[: place]) | {package} | (ORDER[0] if place == 0 else set())
-    for place, level in enumerate(ORDER) for package in level
+    package: set().union(*ORDER[:place]) | {package} | (ORDER[0] if place == 0 else set())
+    for place, level in enumerate(ORDER)
+    for package in level
 } | {
-    "report": {*BASE, "images", "evaluation", "detection", "report"}, "evaluation": {*BASE, "evaluation"},
-    "digits": {*BASE, "digits"}, "fetch": {*BASE, "fetch"},
+    "report": {*BASE, "images", "evaluation", "detection", "report"},
+    "evaluation": {*BASE, "evaluation"},
+    "digits": {*BASE, "digits"},
+    "fetch": {*BASE, "fetch"},
 }
 MODULES = sorted(str(path) for path in Path("lib").rglob("*.py"))
 SCRIPTS = sorted(str(path) for path in Path("stages").glob("*.py"))
@@ -39,7 +50,7 @@ def test_imports_go_one_way(module):
 
 
 def test_what_changes_no_result_needs_nothing_of_what_does():
-    """lib/stage and lib/parallel are no deps: were they to compute something for a result, its change would rerun nothing."""
+    """lib/stage and lib/parallel are no deps: were they to decide a result, nothing would rerun."""
     for module in MODULES:
         if module.startswith(("lib/stage/", "lib/parallel/")):
             others = {other for other in imports(module) if not other.startswith(MACHINERY)}
@@ -64,7 +75,8 @@ def test_dvc_yaml_stays_readable():
     counts = [len(code_deps(entry)) for entry in pipeline.entries().values()]
     assert max(counts) <= 14
     assert sum(counts) / len(counts) <= 9
-    assert len(Path("dvc.yaml").read_text().splitlines()) <= 800
+    methods = sum(name.startswith("detect@") for name in pipeline.entries())
+    assert len(Path("dvc.yaml").read_text().splitlines()) <= 800 + 40 * (methods - 8)  # a stage and a row for each more
 
 
 def test_no_stage_depends_on_the_machinery():
@@ -76,7 +88,13 @@ def test_no_stage_depends_on_the_machinery():
 
 def test_a_training_does_not_depend_on_what_runs_at_test():
     for name, entry in pipeline.entries().items():
-        if entry.script in {"stages.train", "stages.extract", "stages.train_svm", "stages.fit_boxes", "stages.propose_rpn"}:
+        if entry.script in {
+            "stages.train",
+            "stages.extract",
+            "stages.train_svm",
+            "stages.fit_boxes",
+            "stages.propose_rpn",
+        }:
             at_test = [path for path in closure(entry) if re.search(r"/detector\.py$|lib/detection/", path)]
             assert not at_test, f"{name} runs {at_test}"
 

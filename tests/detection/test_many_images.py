@@ -70,13 +70,18 @@ def test_nothing_to_do():
 
 def test_a_detector_that_wants_proposals_is_not_run_without():
     place = Device(torch.device("cpu"), torch.float32)
-    done = running.detect(Slow(Clock()), ["1"], lambda _: np.zeros((4, 6, 3), np.uint8), None, Kept(), Clock(), place, 1)
+    done = running.detect(
+        Slow(Clock()), ["1"], lambda _: np.zeros((4, 6, 3), np.uint8), None, Kept(), Clock(), place, 1
+    )
     with pytest.raises(ValueError, match="wants proposals"):
         list(done)
 
 
 def test_every_method_says_whether_it_wants_proposals():
     wants = {
-        rcnn.Detector: True, spp.Detector: True, fast.Detector: True, faster.Detector: False,
+        rcnn.Detector: True,
+        spp.Detector: True,
+        fast.Detector: True,
+        faster.Detector: False,
     }
     assert all(detector.wants_proposals is expected for detector, expected in wants.items())

@@ -9,9 +9,18 @@ from lib.stage.pipeline import Entry
 
 def test_the_row_of_a_method(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    roles = {"detector": "rcnn", "settings": "rcnn.detect", "proposing": "rcnn.detect", "model": "models/cnn.pt",
-             "scores": "models/svm.pt", "boxes": "models/cnn.pt", "regions": "proposals.parquet"}
-    entries = {name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in ("detect@rcnn", "evaluate@spp")}
+    roles = {
+        "detector": "rcnn",
+        "settings": "rcnn.detect",
+        "proposing": "rcnn.detect",
+        "model": "models/cnn.pt",
+        "scores": "models/svm.pt",
+        "boxes": "models/cnn.pt",
+        "regions": "proposals.parquet",
+    }
+    entries = {
+        name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in ("detect@rcnn", "evaluate@spp")
+    }
     with pytest.raises(InputError, match="Did you mean rcnn"):
         rows.row("rcn", entries)
     with pytest.raises(InputError) as caught:
@@ -26,7 +35,10 @@ def test_the_row_of_a_method(tmp_path, monkeypatch):
     assert found.reads() == {"rcnn.detect": found.module.Detect}
     assert found.module.__name__ == "lib.detectors.rcnn.detector"
     assert {role: str(path) for role, path in files.items()} == {
-        "model": "models/cnn.pt", "scores": "models/svm.pt", "boxes": "models/cnn.pt"}
+        "model": "models/cnn.pt",
+        "scores": "models/svm.pt",
+        "boxes": "models/cnn.pt",
+    }
 
 
 def test_a_row_that_makes_its_own_regions_reads_how():

@@ -24,21 +24,49 @@ ANCHORS = Anchors(scales=[32.0], ratios=[0.5, 1.0], base=16.0, centre=8.0)
 NONE, SIZE = np.zeros((0, 4), np.float32), (96, 80)
 IMAGE = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
 OPTIMISATION = dict(
-    iterations=1, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005, bias_multiplier=2.0,
-    head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2, checkpoint_every=2,
+    iterations=1,
+    optimiser=dict(name="sgd", momentum=0.9),
+    learning_rate=0.01,
+    weight_decay=0.0005,
+    bias_multiplier=2.0,
+    head_multiplier=1.0,
+    schedule=dict(name="step", every=3, gamma=0.1),
+    parts=2,
+    checkpoint_every=2,
 )
 RPN_SETTINGS = dict(
-    **OPTIMISATION, scale=Scale(short_side=[80], max_side=400), images=1, mirror=0.0, frozen=1, precision="float32",
+    **OPTIMISATION,
+    scale=Scale(short_side=[80], max_side=400),
+    images=1,
+    mirror=0.0,
+    frozen=1,
+    precision="float32",
     targets={"positive": 0.7, "negative": 0.3, "anchors": 32, "positive_share": 0.5},
     loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0},
 )
 REGIONS = dict(
-    regions=16, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=8, dropout=0.0, beta=1.0,
+    regions=16,
+    foreground_share=0.25,
+    foreground=0.5,
+    background=[0.0, 0.5],
+    fc=8,
+    dropout=0.0,
+    beta=1.0,
     box_weight=1.0,
 )
 FAST_SETTINGS = dict(
-    **OPTIMISATION, **REGIONS, scale=Scale(short_side=[80], max_side=400), images=1, mirror=0.0, frozen=1,
-    proposals_max=None, head="fresh", stage_wise=False, statistics="fixed", std_floor=0.01, precision="float32",
+    **OPTIMISATION,
+    **REGIONS,
+    scale=Scale(short_side=[80], max_side=400),
+    images=1,
+    mirror=0.0,
+    frozen=1,
+    proposals_max=None,
+    head="fresh",
+    stage_wise=False,
+    statistics="fixed",
+    std_floor=0.01,
+    precision="float32",
 )
 TRUNKS = ("efficientnet_lite0", "resnet18")
 
@@ -91,7 +119,10 @@ def test_fast_without_foreground_and_without_regions(name, box_loss, boxes_only,
     if boxes_only and box_loss == "none":
         pytest.skip("phases() refuses it")
     backbone, _, head = parts_of(name)
-    settings, network = fast_training.FastTraining(**FAST_SETTINGS, box_loss=box_loss), FastNetwork(backbone, head).train()
+    settings, network = (
+        fast_training.FastTraining(**FAST_SETTINGS, box_loss=box_loss),
+        FastNetwork(backbone, head).train(),
+    )
     fast_training.freeze(network, settings, boxes_only)
     rois = np.float32([[0, 0, 0, 40, 40]] * regions).reshape(-1, 5)
     label, target = np.zeros(regions, np.int64), np.zeros((regions, 4), np.float32)

@@ -29,8 +29,10 @@ def folder(tmp_path: Path) -> Path:
     tables.write(tmp_path / "tables/images.parquet", pd.DataFrame(rows, columns=tables.IMAGES.names), tables.IMAGES)
     flags = {"a1": (False, False), "a2": (False, False), "b1": (True, False), "c1": (False, True)}
     objects = [
-        ["a.png", 0, "dog", 1, 1, 4, 4, *flags["a1"]], ["a.png", 1, "cat", 2, 2, 5, 5, *flags["a2"]],
-        ["b.png", 0, "person", 0, 0, 3, 3, *flags["b1"]], ["c.png", 0, "cat", 0, 0, 8, 6, *flags["c1"]],
+        ["a.png", 0, "dog", 1, 1, 4, 4, *flags["a1"]],
+        ["a.png", 1, "cat", 2, 2, 5, 5, *flags["a2"]],
+        ["b.png", 0, "person", 0, 0, 3, 3, *flags["b1"]],
+        ["c.png", 0, "cat", 0, 0, 8, 6, *flags["c1"]],
     ]
     frame = pd.DataFrame(objects, columns=["image_id", "object", "class", *tables.BOX, "difficult", "crowd"])
     frame[tables.BOX] = frame[tables.BOX].astype("float32")
@@ -101,7 +103,9 @@ def test_case_70_objects_and_proposals_are_joined_by_key(folder: Path) -> None:
     np.testing.assert_array_equal(image_set.regions("a.png", proposals)[:, 2], [4, 5, 2])
     np.testing.assert_array_equal(image_set.regions("d.png", proposals), [[0, 0, 1, 1]])
     proposals.require(["d.png", "a.png"], "Run: dvc repro propose")
-    with pytest.raises(InputError, match=r"no rows for c.png \(1 of 4 images.*holds 3 images\).*Run: dvc repro propose"):
+    with pytest.raises(
+        InputError, match=r"no rows for c.png \(1 of 4 images.*holds 3 images\).*Run: dvc repro propose"
+    ):
         proposals.require(image_set.ids, "Run: dvc repro propose")
 
 

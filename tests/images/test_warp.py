@@ -88,4 +88,6 @@ def test_recipe_of_a_red_image():
     red = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     red[:, 0] = 255
     assert IMAGENET(red)[0, 0, 0, 0].item() == pytest.approx(2.2489, abs=1e-4)
-    assert IMAGENET(torch.full((1, 3, 1, 1), 116, dtype=torch.uint8))[0, 1].item() == pytest.approx(-0.28 / 57.12, abs=1e-5)
+    assert IMAGENET(torch.full((1, 3, 1, 1), 116, dtype=torch.uint8))[0, 1].item() == pytest.approx(
+        -0.28 / 57.12, abs=1e-5
+    )

@@ -82,7 +82,12 @@ class Workspace:
     def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """A command in the folder; output captured, its end shown on failure."""
         done = subprocess.run(
-            words, cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=2400,
+            words,
+            cwd=self.folder,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=2400,
             check=False,
         )
         if check and done.returncode:
@@ -164,7 +169,11 @@ class Workspace:
 def copy_repository(folder: Path) -> Workspace:
     """The files that Git knows or would take, without results of earlier runs; and what Numba has compiled of them."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     listed += [str(path.relative_to(ROOT)) for path in ROOT.glob("lib/**/__pycache__/*.nb[ic]")]
     for name in listed:

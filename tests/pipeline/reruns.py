@@ -1,6 +1,7 @@
 """What DVC would run again after each of many edits: `dvc repro --dry --force-downstream`, in one process.
 
-`python reruns.py EDITS ANSWERS`: EDITS, a JSON list of {path: new text}; applies each alone, takes it back, and writes the
+`python reruns.py EDITS ANSWERS`: EDITS, a JSON list of {path: new text}; applies each alone, takes it back, and writes
+the
 lists of stages to ANSWERS. DVC decides all of it, on files that are really edited; only the seconds in which it starts,
 parses the same YAML dozens of times and notes that it works on a file (nobody else does here) are not spent each time.
 """

@@ -47,7 +47,9 @@ def test_broken_data_is_reported_whole_and_nothing_is_lost(copied):
         if number == 1:
             text = re.sub(r"<xmax>\d+", "<xmax>9999", text, count=1)
         (folder / "Annotations" / xml.name).write_text(text)
-        (folder / "JPEGImages" / f"{xml.stem}.jpg").write_bytes((source / "JPEGImages" / f"{xml.stem}.jpg").read_bytes())
+        (folder / "JPEGImages" / f"{xml.stem}.jpg").write_bytes(
+            (source / "JPEGImages" / f"{xml.stem}.jpg").read_bytes()
+        )
     copied.set_params({"data.root": "own"})
     done = copied.run("dvc", "repro", check=False)
     assert done.returncode != 0
@@ -91,7 +93,9 @@ def test_a_corrected_box_a_new_image_and_a_renamed_class_are_all_seen(copied):
     shutil.copy(xml, xml.with_stem("extra"))
     picture = copied.folder / "own/JPEGImages" / f"{xml.stem}.jpg"
     shutil.copy(picture, picture.with_stem("extra"))
-    listed = next(path for path in (lists / "train.txt", lists / "test.txt", lists / "val.txt") if xml.stem in path.read_text())
+    listed = next(
+        path for path in (lists / "train.txt", lists / "test.txt", lists / "val.txt") if xml.stem in path.read_text()
+    )
     new_list = listed.read_text() + "extra\n"
     listed.unlink()
     listed.write_text(new_list)

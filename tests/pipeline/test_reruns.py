@@ -87,9 +87,22 @@ CHANGES = [
     ("compute.workers", 1, set()),
 ]
 
-CODE = ["lib/boxes/nms.py", "lib/linear/svm.py", "lib/evaluation/matching.py", "lib/selective_search/edges.py",
-        "lib/images/decode.py", "lib/training/loop.py", "lib/detectors/faster/rpn.py", "stages/extract.py", "stages/train.py"]
-MACHINERY = [*map(str, Path("lib/stage").glob("*.py")), *map(str, Path("lib/parallel").glob("*.py")), "stages/schemas.py"]
+CODE = [
+    "lib/boxes/nms.py",
+    "lib/linear/svm.py",
+    "lib/evaluation/matching.py",
+    "lib/selective_search/edges.py",
+    "lib/images/decode.py",
+    "lib/training/loop.py",
+    "lib/detectors/faster/rpn.py",
+    "stages/extract.py",
+    "stages/train.py",
+]
+MACHINERY = [
+    *map(str, Path("lib/stage").glob("*.py")),
+    *map(str, Path("lib/parallel").glob("*.py")),
+    "stages/schemas.py",
+]
 AT_TEST = {
     "lib/detection/candidates.py": ends(*METHODS),
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
@@ -133,8 +146,15 @@ def everything_after(first):
     found, entries = set(first), pipeline.entries()
     while True:
         outs = [out for name in found for out in entries[name].outs]
-        more = {name for name, entry in entries.items()
-                if any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for dep in entry.deps for out in outs)}
+        more = {
+            name
+            for name, entry in entries.items()
+            if any(
+                dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
+                for dep in entry.deps
+                for out in outs
+            )
+        }
         if more <= found:
             return found
         found |= more
@@ -142,7 +162,7 @@ def everything_after(first):
 
 @pytest.mark.parametrize("module", CODE)
 def test_a_changed_module_reruns_what_uses_it(reruns, module):
-    """Case 59. The stages that import it by whatever way, those that list its folder, and what comes after; no other."""
+    """Case 59. The stages that import it by whatever way, those that list its folder, what comes after; no other."""
     entries = pipeline.entries()
     users = {name for name, entry in entries.items() if module in closure(entry)}
     assert users

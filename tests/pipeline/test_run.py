@@ -24,7 +24,11 @@ def test_the_artifacts(finished):
     for table in ("selective_search", "p1", "p2"):
         recall = json.loads((finished.folder / f"results/metrics/proposals/{table}.json").read_text())
         assert {"recall_50", "recall_70", "abo", "boxes_per_image"} <= set(recall)
-    assert not [path for path in finished.folder.rglob("*") if path.suffix in {".csv", ".pkl", ".npz"} and ".dvc" not in path.parts]
+    assert not [
+        path
+        for path in finished.folder.rglob("*")
+        if path.suffix in {".csv", ".pkl", ".npz"} and ".dvc" not in path.parts
+    ]
 
 
 def test_outputs_are_few_files(finished):
@@ -58,5 +62,7 @@ def test_another_number_of_boxes_at_test_trains_nothing_again(copied):
     copied.set_params({"faster.propose.test.post_nms": 10})
     done = copied.run("dvc", "repro", "evaluate@faster", "evaluate@faster_unshared")
     assert stages_run(done.stdout) == {
-        "p1", "p2", *(f"{verb}@{method}" for verb in ("detect", "evaluate") for method in ("faster", "faster_unshared"))
+        "p1",
+        "p2",
+        *(f"{verb}@{method}" for verb in ("detect", "evaluate") for method in ("faster", "faster_unshared")),
     }

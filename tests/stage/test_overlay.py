@@ -19,8 +19,23 @@ BEFORE = {
     "voc2012-alexnet": "536e4a6fb1f965e6a538762b24b8e5e9",
 }
 BLOCKS = (
-    "seed", "compute", "digits", "data", "splits", "proposals", "m0", "rcnn", "spp", "fast", "fast_svd", "fast_svm",
-    "faster", "faster_joint", "evaluate", "pictures", "report",
+    "seed",
+    "compute",
+    "digits",
+    "data",
+    "splits",
+    "proposals",
+    "m0",
+    "rcnn",
+    "spp",
+    "fast",
+    "fast_svd",
+    "fast_svm",
+    "faster",
+    "faster_joint",
+    "evaluate",
+    "pictures",
+    "report",
 )
 
 
@@ -31,8 +46,8 @@ def write(folder, **files):
 
 
 def before(values):
-    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup; those without effect left out, as
-    is `most`, which came later.
+    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup; those without effect left
+    out, as is `most`, which came later.
     """
     if not isinstance(values, dict):
         return values
@@ -96,7 +111,8 @@ def test_a_preset_builds_on_another(tmp_path):
     write(tmp_path, one="set: {rcnn.size: 2, scales: [3]}\n", two="base: one\nset: {rcnn.size: 4}\n")
     assert overlay.preset("two", tmp_path) == {"rcnn.size": 4, "scales": [3]}
     assert overlay.values("two", tmp_path) == {
-        "rcnn": {"schedule": {"name": "cosine", "warmup": 0.2}, "size": 4}, "scales": [3],
+        "rcnn": {"schedule": {"name": "cosine", "warmup": 0.2}, "size": 4},
+        "scales": [3],
     }
     assert overlay.preset("default", tmp_path) == {}
     assert overlay.names(tmp_path) == ["default", "one", "two"]
@@ -104,26 +120,38 @@ def test_a_preset_builds_on_another(tmp_path):
 
 def test_a_key_of_a_shape_that_the_base_sets_and_the_other_way_round(tmp_path):
     step = "{name: step, every: 5, gamma: 0.1}"
-    write(tmp_path, one=f"set:\n  rcnn.schedule: {step}\n", two="base: one\nset: {rcnn.schedule.every: 7}\n",
-          three="set: {rcnn.schedule.warmup: 0.5}\n", four=f"base: three\nset:\n  rcnn.schedule: {step}\n")
+    write(
+        tmp_path,
+        one=f"set:\n  rcnn.schedule: {step}\n",
+        two="base: one\nset: {rcnn.schedule.every: 7}\n",
+        three="set: {rcnn.schedule.warmup: 0.5}\n",
+        four=f"base: three\nset:\n  rcnn.schedule: {step}\n",
+    )
     assert overlay.preset("two", tmp_path) == {"rcnn.schedule": {"name": "step", "every": 7, "gamma": 0.1}}
     assert overlay.preset("three", tmp_path) == {"rcnn.schedule.warmup": 0.5}
     assert overlay.preset("four", tmp_path) == {"rcnn.schedule": {"name": "step", "every": 5, "gamma": 0.1}}
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("base: tow\nset: {}\n",
-     r"one.yaml: base: is 'tow', which is no preset. Allowed: default, one, two. Did you mean two\?"),
-    ("base: two\nset: {}\n", r"two.yaml: base: is 'one', which builds on it: one > two > one"),
-    ("base: one\nset: {}\n", r"one.yaml: base: is 'one', which builds on it: one > one"),
-    ("set: {rcnn.size: 1, rcnn.size: 2}\n", r"one.yaml: cannot be read: .*duplicate key"),
-    ("set:\n  rcnn.schedule.warmup: 0.1\n  rcnn.schedule: {name: cosine, warmup: 0.2}\n",
-     r"one.yaml: rcnn.schedule.warmup: is set by rcnn.schedule too. Keep one of the two."),
-    ("bases: two\nset: {}\n", r"one.yaml: bases: is not a setting of this stage. .* Did you mean base\?"),
-    ("base: default\n", r"one.yaml: set: is missing"),
-    ("set:\n", r"one.yaml: set: is None. Allowed: a valid dictionary"),
-    ("set: {rcnn.siz: 1}\n", r"one.yaml: rcnn.siz: is not in params.yaml. Did you mean rcnn.size\?"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "base: tow\nset: {}\n",
+            r"one.yaml: base: is 'tow', which is no preset. Allowed: default, one, two. Did you mean two\?",
+        ),
+        ("base: two\nset: {}\n", r"two.yaml: base: is 'one', which builds on it: one > two > one"),
+        ("base: one\nset: {}\n", r"one.yaml: base: is 'one', which builds on it: one > one"),
+        ("set: {rcnn.size: 1, rcnn.size: 2}\n", r"one.yaml: cannot be read: .*duplicate key"),
+        (
+            "set:\n  rcnn.schedule.warmup: 0.1\n  rcnn.schedule: {name: cosine, warmup: 0.2}\n",
+            r"one.yaml: rcnn.schedule.warmup: is set by rcnn.schedule too. Keep one of the two.",
+        ),
+        ("bases: two\nset: {}\n", r"one.yaml: bases: is not a setting of this stage. .* Did you mean base\?"),
+        ("base: default\n", r"one.yaml: set: is missing"),
+        ("set:\n", r"one.yaml: set: is None. Allowed: a valid dictionary"),
+        ("set: {rcnn.siz: 1}\n", r"one.yaml: rcnn.siz: is not in params.yaml. Did you mean rcnn.size\?"),
+    ],
+)
 def test_what_is_wrong_with_a_preset_is_named(tmp_path, text, message):
     write(tmp_path, one=text, two="base: one\nset: {}\n")
     with pytest.raises(InputError, match=f"(?s){message}"):

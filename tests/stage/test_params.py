@@ -31,8 +31,18 @@ def message(values, schema=None):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 0.001), ("1E-3", 0.001), ("1e3", 1000.0), ("010", 10), ("no", "no"), ("on", "on"), ("1:30", "1:30"),
-     ("'1e-3'", "1e-3"), ("null", None), ("true", True)],
+    [
+        ("1e-3", 0.001),
+        ("1E-3", 0.001),
+        ("1e3", 1000.0),
+        ("010", 10),
+        ("no", "no"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("'1e-3'", "1e-3"),
+        ("null", None),
+        ("true", True),
+    ],
 )
 def test_yaml_1_2(tmp_path, text, value):
     loaded = params.load(write(tmp_path, f"a: {text}\n"))["a"]
@@ -68,7 +78,9 @@ def test_good_values_are_typed():
 
 
 def test_an_integer_is_a_number_and_text_is_not():
-    assert params.validate({"block": {**GOOD["block"], "learning_rate": 1}}, {"block": Block})["block"].learning_rate == 1
+    assert (
+        params.validate({"block": {**GOOD["block"], "learning_rate": 1}}, {"block": Block})["block"].learning_rate == 1
+    )
     text = message({"block": {**GOOD["block"], "learning_rate": "1e-3"}})
     assert "block.learning_rate: is '1e-3' (text)" in text
     assert "Write 0.001 without quotes" in text
@@ -83,8 +95,14 @@ def test_unknown_key_with_suggestion():
 
 def test_all_faults_at_once():
     text = message({"block": {"learning_rate": -1.0, "kind": "cosin", "rows": "a", "limit": 1.5}})
-    for part in ("learning_rate: is -1.0", "greater than 0", "kind: is 'cosin'", "Did you mean cosine?", "rows: is 'a'",
-                 "limit: is 1.5"):
+    for part in (
+        "learning_rate: is -1.0",
+        "greater than 0",
+        "kind: is 'cosin'",
+        "Did you mean cosine?",
+        "rows: is 'a'",
+        "limit: is 1.5",
+    ):
         assert part in text
 
 

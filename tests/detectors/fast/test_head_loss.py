@@ -39,7 +39,8 @@ def test_against_the_slow_twin(box_loss, beta):
 
 
 def test_by_hand():
-    """Uniform scores of 4 classes: ln 4 each. d = 0.5, -0.5, 2, 0: 0.125 + 0.125 + 1.5 = 1.75 of one foreground row; of the
+    """Uniform scores of 4 classes: ln 4 each. d = 0.5, -0.5, 2, 0: 0.125 + 0.125 + 1.5 = 1.75 of one foreground row; of
+    the
     other row nothing, whatever its deltas. Both over 128 regions."""
     logits, deltas = torch.zeros(2, 4), torch.full((2, 4, 4), 99.0)
     deltas[0, 2] = torch.tensor([0.5, -0.5, 2.0, 0.0])

@@ -17,13 +17,28 @@ from lib.stage.errors import InputError
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
-DETECT = detector_module.Detect(per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None, scores="softmax", regress=True, batch=3, precision="float32")
+DETECT = detector_module.Detect(
+    per_image=100,
+    per_set=None,
+    floor=None,
+    nms=0.3,
+    nms_before=None,
+    most=None,
+    scores="softmax",
+    regress=True,
+    batch=3,
+    precision="float32",
+)
+
+
 def one_file(path):
     """A detector whose softmax scores."""
     return {"model": path, "scores": path}
 
 
-BOXES = np.float32([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90], [10, 10, 60.1, 60]])
+BOXES = np.float32(
+    [[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90], [10, 10, 60.1, 60]]
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +78,20 @@ def plain(path, image, boxes, short):
             pooled = roi_pool(maps, rois, 7, 1 / 16)
             rows.append([pooled.flatten(1), network.head.layers(pooled), *network.head(pooled)])
         pooled, fc7, logits, deltas = (torch.cat(column) for column in zip(*rows, strict=True))
-    return pooled.numpy(), fc7.numpy(), logits.softmax(1).numpy(), (deltas * network.head.std + network.head.mean).numpy()
+    return (
+        pooled.numpy(),
+        fc7.numpy(),
+        logits.softmax(1).numpy(),
+        (deltas * network.head.std + network.head.mean).numpy(),
+    )
 
 
 def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, image):
     _, _, probabilities, deltas = plain(folder / "one.pt", image, BOXES, 96)
     for batch in (1, 3, 100):
-        detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT.model_copy(update={"batch": batch}), CPU, Clock())
+        detector = detector_module.Detector(
+            one_file(folder / "one.pt"), DETECT.model_copy(update={"batch": batch}), CPU, Clock()
+        )
         boxes, scores, refine = detector(detector.prepare(image, BOXES))[:3]
         np.testing.assert_array_equal(boxes, BOXES)
         np.testing.assert_allclose(scores, probabilities[:, 1:], atol=1e-4)
@@ -80,7 +102,8 @@ def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, image
 
 
 def test_each_region_at_the_level_nearest_to_224(folder, image):
-    """160 x 120 at 96 and 288: factors 0.8 and 2.4. The whole image has 128 x 96 or 384 x 288 pixels: the first is nearer;
+    """160 x 120 at 96 and 288: factors 0.8 and 2.4. The whole image has 128 x 96 or 384 x 288 pixels: the first is
+    nearer;
     for the other regions the second is."""
     detector = detector_module.Detector(one_file(folder / "two.pt"), DETECT, CPU, Clock())
     prepared = detector.prepare(image, BOXES)
@@ -134,7 +157,9 @@ def test_no_regions_and_regions_without_area(folder, image):
 
 
 def test_boxes_stay_without_regression(folder, image):
-    detector = detector_module.Detector(one_file(folder / "one.pt"), DETECT.model_copy(update={"regress": False}), CPU, Clock())
+    detector = detector_module.Detector(
+        one_file(folder / "one.pt"), DETECT.model_copy(update={"regress": False}), CPU, Clock()
+    )
     boxes, _, refine = detector(detector.prepare(image, BOXES))[:3]
     np.testing.assert_array_equal(refine(np.array([1]), np.array([0]), boxes[1:2]), BOXES[1:2])
 

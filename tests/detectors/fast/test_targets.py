@@ -12,7 +12,12 @@ def regions(foreground, hard, easy):
     """As many regions with an IoU of 0.6, of 0.3 and of 0."""
     overlap = np.repeat(np.float32([0.6, 0.3, 0]), [foreground, hard, easy])
     count = len(overlap)
-    return Regions(np.tile(np.float32([0, 0, 8, 8]), (count, 1)), overlap, (overlap >= 0.5).astype(np.int64), np.zeros((count, 4), np.float32))
+    return Regions(
+        np.tile(np.float32([0, 0, 8, 8]), (count, 1)),
+        overlap,
+        (overlap >= 0.5).astype(np.int64),
+        np.zeros((count, 4), np.float32),
+    )
 
 
 def drawn(pool, count=64, share=0.25, seed=0):
@@ -80,7 +85,12 @@ def test_quota_is_rounded():
 
 def test_limits_belong_to_one_side():
     """0.1 <= IoU < 0.5 is background, 0.5 foreground."""
-    pool = Regions(np.zeros((4, 4), np.float32), np.float32([0.5, 0.49, 0.1, 0.09]), np.array([1, 0, 0, 0]), np.zeros((4, 4), np.float32))
+    pool = Regions(
+        np.zeros((4, 4), np.float32),
+        np.float32([0.5, 0.49, 0.1, 0.09]),
+        np.array([1, 0, 0, 0]),
+        np.zeros((4, 4), np.float32),
+    )
     rows = sample(pool, 64, 0.5, (np.float32(0.1), 0.5), np.random.default_rng(0))
     assert sorted(rows) == [0, 1, 2]
     assert rows[0] == 0

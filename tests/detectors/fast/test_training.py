@@ -24,11 +24,33 @@ from lib.training.trunk import TrainedTrunk
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
 SETTINGS = dict(
-    iterations=3, optimiser=dict(name="adamw"), learning_rate=0.001, weight_decay=0.0005, bias_multiplier=1.0,
-    head_multiplier=1.0, schedule=dict(name="cosine", warmup=0.0), parts=2, checkpoint_every=100,
-    scale=Scale(short_side=[96], max_side=1000), images=2, regions=16, foreground_share=0.25, foreground=0.5,
-    background=[0.1, 0.5], mirror=0.0, proposals_max=None, fc=16, dropout=0.0, head="fresh", frozen=3,
-    box_loss="smooth_l1", beta=1.0, box_weight=1.0, stage_wise=False, statistics="per_class", std_floor=0.01,
+    iterations=3,
+    optimiser=dict(name="adamw"),
+    learning_rate=0.001,
+    weight_decay=0.0005,
+    bias_multiplier=1.0,
+    head_multiplier=1.0,
+    schedule=dict(name="cosine", warmup=0.0),
+    parts=2,
+    checkpoint_every=100,
+    scale=Scale(short_side=[96], max_side=1000),
+    images=2,
+    regions=16,
+    foreground_share=0.25,
+    foreground=0.5,
+    background=[0.1, 0.5],
+    mirror=0.0,
+    proposals_max=None,
+    fc=16,
+    dropout=0.0,
+    head="fresh",
+    frozen=3,
+    box_loss="smooth_l1",
+    beta=1.0,
+    box_weight=1.0,
+    stage_wise=False,
+    statistics="per_class",
+    std_floor=0.01,
     precision="float32",
 )
 OBJECTS = {
@@ -57,7 +79,11 @@ def folder(tmp_path_factory):
         corner = random.uniform(0, 40, (40 - len(boxes), 2))
         boxes += list(np.hstack([corner, corner + random.uniform(4, 20, corner.shape)]))
         proposals += [(image_id, *np.clip(box, 0, 48), 0.0) for box in boxes]
-    for name, rows, schema in (("images", images, tables.IMAGES), ("objects", objects, tables.OBJECTS), ("proposals", proposals, tables.PROPOSALS)):
+    for name, rows, schema in (
+        ("images", images, tables.IMAGES),
+        ("objects", objects, tables.OBJECTS),
+        ("proposals", proposals, tables.PROPOSALS),
+    ):
         tables.write(folder / f"{name}.parquet", pd.DataFrame(rows, columns=schema.names), schema)
     tables.write_json(folder / "classes.json", CLASSES)
     torch.manual_seed(0)
@@ -83,7 +109,11 @@ def started(folder, batches):
         head = ft.start_head(model, folder / files[-1] if files[1:] else None, CLASSES, chosen, found)
         network = fast.FastNetwork(model.backbone, head)
         ft.freeze(network, chosen, False)
-        return network.train(), found, TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.torch_device, 2**24)
+        return (
+            network.train(),
+            found,
+            TrainedTrunk(network.trunk, None if chosen.frozen == "all" else chosen.frozen, CPU.torch_device, 2**24),
+        )
 
     return start
 
@@ -162,7 +192,13 @@ def test_mirrored_images_and_their_targets(batches):
         np.testing.assert_array_equal(one.image, two.image[:, ::-1])
         np.testing.assert_allclose(two.rois[:, 1:], flip(one.rois[:, 1:], 128), atol=1e-4)
         np.testing.assert_allclose(two.target, one.target * [-1, 1, 1, 1], atol=1e-6)
-    halves = [len({item.image.tobytes() for item in batches(chosen.model_copy(update={"mirror": 0.5}))(i)} - {item.image.tobytes() for item in plain(i)}) for i in range(20)]
+    halves = [
+        len(
+            {item.image.tobytes() for item in batches(chosen.model_copy(update={"mirror": 0.5}))(i)}
+            - {item.image.tobytes() for item in plain(i)}
+        )
+        for i in range(20)
+    ]
     assert 8 <= sum(halves) <= 32
 
 
@@ -197,9 +233,13 @@ def test_images_side_by_side_equal_one_batch(started):
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     apart = torch.autograd.grad(total(network, trunk, items, chosen), parameters)
     images = torch.cat([network.recipe(torch.from_numpy(item.image.copy()).permute(2, 0, 1)[None]) for item in items])
-    rois = torch.cat([torch.from_numpy(item.rois) + torch.tensor([float(i), 0, 0, 0, 0]) for i, item in enumerate(items)])
+    rois = torch.cat(
+        [torch.from_numpy(item.rois) + torch.tensor([float(i), 0, 0, 0, 0]) for i, item in enumerate(items)]
+    )
     logits, deltas = network(images, rois)
-    label, target = (torch.from_numpy(np.concatenate([getattr(item, name) for item in items])) for name in ("label", "target"))
+    label, target = (
+        torch.from_numpy(np.concatenate([getattr(item, name) for item in items])) for name in ("label", "target")
+    )
     losses = ft.head_loss(logits, deltas, label, target, len(label), "smooth_l1", 1.0, 1.0)
     together = torch.autograd.grad(sum(losses.values()), parameters)
     assert sum(losses.values()).item() == pytest.approx(total(network, trunk, items, chosen).item(), rel=1e-5)
@@ -226,12 +266,14 @@ def test_gradient_of_the_whole_by_finite_differences(started):
 
 
 def test_the_next_training_goes_on_at_the_loss_of_the_last(folder, started, tmp_path):
-    """Case 39: statistics and weights of a file belong together, so nothing is normalised twice, and nothing is lost."""
+    """Case 39: statistics and weights of a file belong together, so nothing is normalised twice or lost."""
     chosen = settings()
     network, found, trunk = started(chosen)
     train(network, found, trunk, chosen, tmp_path)
     network.train()
-    before = [value.item() for item in found(7) for value in ft.item_losses(network, trunk, item, chosen, CPU).losses.values()]
+    before = [
+        value.item() for item in found(7) for value in ft.item_losses(network, trunk, item, chosen, CPU).losses.values()
+    ]
     backbone = model_file.read(folder / "m0.pt").backbone
     backbone.trunk.load_state_dict(network.trunk.state_dict())
     section = fast.describe_head(network.head, chosen.fc, 0.0)
@@ -240,7 +282,11 @@ def test_the_next_training_goes_on_at_the_loss_of_the_last(folder, started, tmp_
     again = settings(head="previous", proposals_max=20)
     resumed, other, its_trunk = started(again, ("m2.pt", "m2.pt"))
     np.testing.assert_array_equal(other.std, found.std)
-    after = [value.item() for item in found(7) for value in ft.item_losses(resumed, its_trunk, item, again, CPU).losses.values()]
+    after = [
+        value.item()
+        for item in found(7)
+        for value in ft.item_losses(resumed, its_trunk, item, again, CPU).losses.values()
+    ]
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
@@ -278,7 +324,7 @@ def test_frozen_parts_and_batch_norm_keep_their_bits(started, tmp_path, frozen, 
 
 
 def test_images_that_come_again_are_mirrored_or_scaled_as_drawn(started):
-    """The maps of frozen parts are kept by image, mirroring and scale: a map of another would be no error anybody sees."""
+    """The maps of frozen parts are kept by image, mirroring and scale: a map of another would go unseen."""
     chosen = settings(mirror=0.5, scale=Scale(short_side=[64, 96], max_side=1000))
     network, found, trunk = started(chosen)
     fresh = TrainedTrunk(network.trunk, chosen.frozen, CPU.torch_device)

@@ -23,7 +23,15 @@ CLASSES = ["cat", "dog", "fish"]
 SCALE = Scale(short_side=[150], max_side=400)
 REGIONS = Proposing(pre_nms=500, post_nms=40, nms=0.7, min_size=8.0)
 DETECT = detector_module.Detect(
-    per_image=100, per_set=None, floor=0.05, nms=0.3, nms_before=None, most=None, regress=True, batch=16, precision="float32"
+    per_image=100,
+    per_set=None,
+    floor=0.05,
+    nms=0.3,
+    nms_before=None,
+    most=None,
+    regress=True,
+    batch=16,
+    precision="float32",
 )
 
 
@@ -83,7 +91,10 @@ def plainly(rpn_path, head_path, image):
     return original, scores.softmax(1).numpy()[:, 1:], moves
 
 
-@pytest.mark.parametrize(("models", "shared"), [(("m4.pt",), True), (("m3.pt", "m4.pt"), True), (("m3.pt", "m2.pt"), True), (("m1.pt", "m2.pt"), False)])
+@pytest.mark.parametrize(
+    ("models", "shared"),
+    [(("m4.pt",), True), (("m3.pt", "m4.pt"), True), (("m3.pt", "m2.pt"), True), (("m1.pt", "m2.pt"), False)],
+)
 def test_detections_equal_the_plain_networks_shared_or_not(files, image, models, shared):
     paths = [files / name for name in models]
     found = detector(*paths)
@@ -159,7 +170,9 @@ def test_without_regression_boxes_are_the_proposals(files, image):
 
 
 def test_the_batch_of_regions_changes_nothing(files, image):
-    results = [found(found.prepare(image)) for found in (detector(files / "m4.pt", batch=size) for size in (1, 7, 1000))]
+    results = [
+        found(found.prepare(image)) for found in (detector(files / "m4.pt", batch=size) for size in (1, 7, 1000))
+    ]
     for one in results[1:]:
         np.testing.assert_allclose(one[1], results[0][1], atol=1e-5)
 
@@ -180,7 +193,9 @@ def test_threads_may_share_a_detector(files):
 
 def test_a_pyramid_or_a_file_without_proposer_is_refused(files, tmp_path):
     backbone, rpn, _ = parts(0)
-    model_file.save(tmp_path / "p.pt", backbone, CLASSES, Scale(short_side=[100, 150], max_side=400), rpn=rpn.describe())
+    model_file.save(
+        tmp_path / "p.pt", backbone, CLASSES, Scale(short_side=[100, 150], max_side=400), rpn=rpn.describe()
+    )
     with pytest.raises(InputError, match="one size"):
         faster.ImageProposer(tmp_path / "p.pt", CPU, Clock())
     with pytest.raises(InputError, match="rpn"):

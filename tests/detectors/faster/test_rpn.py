@@ -23,8 +23,15 @@ def network(score="softmax", channels=8):
 PAPER = Anchors(scales=[128.0, 256.0, 512.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 # What the authors' Python returns, 0-based and inclusive; the table in its comment is one larger everywhere.
 AUTHORS = [
-    (-84, -40, 99, 55), (-176, -88, 191, 103), (-360, -184, 375, 199), (-56, -56, 71, 71), (-120, -120, 135, 135),
-    (-248, -248, 263, 263), (-36, -80, 51, 95), (-80, -168, 95, 183), (-168, -344, 183, 359),
+    (-84, -40, 99, 55),
+    (-176, -88, 191, 103),
+    (-360, -184, 375, 199),
+    (-56, -56, 71, 71),
+    (-120, -120, 135, 135),
+    (-248, -248, 263, 263),
+    (-36, -80, 51, 95),
+    (-80, -168, 95, 183),
+    (-168, -344, 183, 359),
 ]
 
 
@@ -126,8 +133,14 @@ def slow_proposals(anchors, logits, deltas, size, factor, chosen):
 
 @settings(max_examples=40)
 @given(
-    st.integers(0, 1000), st.integers(1, 6), st.integers(1, 6), st.sampled_from([None, 5, 40]), st.sampled_from([1, 3, 300]),
-    st.sampled_from([0.3, 0.7]), st.sampled_from([0.0, 16.0]), st.sampled_from([1.0, 2.25]),
+    st.integers(0, 1000),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([None, 5, 40]),
+    st.sampled_from([1, 3, 300]),
+    st.sampled_from([0.3, 0.7]),
+    st.sampled_from([0.0, 16.0]),
+    st.sampled_from([1.0, 2.25]),
 )
 def test_proposals_equal_the_slow_twin(seed, high, wide, pre, post, threshold, least, factor):
     random = np.random.default_rng(seed)
@@ -146,8 +159,12 @@ def test_nms_on_a_prefix_gives_what_nms_on_all_gives():
     corners = random.uniform(0, 100, (3000, 2))
     anchors = torch.from_numpy(np.hstack([corners, corners + random.uniform(80, 120, (3000, 2))]).astype(np.float32))
     logits, deltas = torch.randn(3000), torch.zeros(3000, 4)
-    few = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=20, nms=0.3, min_size=0.0))
-    many = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=3000, nms=0.3, min_size=0.0))
+    few = rpn.propose(
+        anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=20, nms=0.3, min_size=0.0)
+    )
+    many = rpn.propose(
+        anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=3000, nms=0.3, min_size=0.0)
+    )
     assert len(few[0]) == min(20, len(many[0]))
     assert torch.equal(few[0], many[0][:20])
 

@@ -18,7 +18,11 @@ MAPS = ProposerGrid(Anchors(scales=[32.0, 64.0, 128.0], ratios=[0.5, 1.0, 2.0], 
 
 
 boxes = st.builds(
-    lambda x, y, w, h: (x, y, x + w, y + h), st.integers(0, 40), st.integers(0, 40), st.integers(1, 30), st.integers(1, 30)
+    lambda x, y, w, h: (x, y, x + w, y + h),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(1, 30),
+    st.integers(1, 30),
 )
 
 
@@ -47,7 +51,9 @@ def test_samples_keep_the_rules(objects, width, height, wanted, seed):
 
 def test_sampling_is_uniform_and_depends_on_the_generator_alone():
     anchors = MAPS.of_image(200, 200)
-    draws = [sample(anchors, (200, 200), np.zeros((0, 4), np.float32), 9, PAPER, np.random.default_rng(s)) for s in (1, 1, 2)]
+    draws = [
+        sample(anchors, (200, 200), np.zeros((0, 4), np.float32), 9, PAPER, np.random.default_rng(s)) for s in (1, 1, 2)
+    ]
     assert draws[0].rows.tolist() == draws[1].rows.tolist() != draws[2].rows.tolist()
     usable = inside(anchors, 200, 200)
     random = np.random.default_rng(0)
@@ -86,7 +92,11 @@ def test_an_image_without_objects_has_no_box_loss():
     [
         # Two sampled: a positive of log-odds 0, a negative of ln 3: ln 2 + ln 4. Errors 0.05 (quadratic at σ 3) and 1.
         (AUTHORS_LOSS, (np.log(2) + np.log(4)) / 2, (4.5 * 0.0025 + 1 - 1 / 18) / 2),
-        (RpnLoss(normaliser="paper", box_weight=10.0, sigma=1.0), (np.log(2) + np.log(4)) / 256, 10 * (0.5 * 0.0025 + 0.5) / 6),
+        (
+            RpnLoss(normaliser="paper", box_weight=10.0, sigma=1.0),
+            (np.log(2) + np.log(4)) / 256,
+            10 * (0.5 * 0.0025 + 0.5) / 6,
+        ),
     ],
 )
 def test_losses_by_hand(loss, objectness, boxes):
@@ -103,7 +113,11 @@ def test_losses_by_hand(loss, objectness, boxes):
 def test_losses_of_a_batch_are_the_sums_of_its_parts():
     random = np.random.default_rng(0)
     anchors = MAPS.of_image(200, 160)
-    objects = [np.float32([[10, 10, 70, 80]]), np.zeros((0, 4), np.float32), np.float32([[50, 50, 120, 90], [0, 0, 30, 30]])]
+    objects = [
+        np.float32([[10, 10, 70, 80]]),
+        np.zeros((0, 4), np.float32),
+        np.float32([[50, 50, 120, 90], [0, 0, 30, 30]]),
+    ]
     drawn = [sample(anchors, (200, 160), one, 9, PAPER, random) for one in objects]
     outputs = [(torch.randn(len(anchors)), torch.randn(len(anchors), 4)) for _ in drawn]
     by = rpn_targets.divisors(drawn, AUTHORS_LOSS, PAPER)
@@ -112,7 +126,12 @@ def test_losses_of_a_batch_are_the_sums_of_its_parts():
     wanted = torch.cat([torch.arange(len(one.rows)) < len(one.targets) for one in drawn]).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
     assert sum(part["rpn_objectness"].item() for part in parts) == pytest.approx(expected.item(), rel=1e-5)
-    errors = torch.cat([out[1][one.rows[: len(one.targets)]] - torch.from_numpy(one.targets) for out, one in zip(outputs, drawn, strict=True)]).abs()
+    errors = torch.cat(
+        [
+            out[1][one.rows[: len(one.targets)]] - torch.from_numpy(one.targets)
+            for out, one in zip(outputs, drawn, strict=True)
+        ]
+    ).abs()
     smooth = torch.where(errors < 1 / 9, 4.5 * errors**2, errors - 1 / 18).sum() / sum(len(one.rows) for one in drawn)
     assert sum(part["rpn_boxes"].item() for part in parts) == pytest.approx(smooth.item(), rel=1e-5)
 

@@ -23,19 +23,38 @@ CPU = Device(torch.device("cpu"), torch.float32)
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 OPTIMISATION = dict(
-    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005,
-    bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
+    iterations=4,
+    optimiser=dict(name="sgd", momentum=0.9),
+    learning_rate=0.01,
+    weight_decay=0.0005,
+    bias_multiplier=2.0,
+    head_multiplier=1.0,
+    schedule=dict(name="step", every=3, gamma=0.1),
+    parts=2,
     checkpoint_every=2,
 )
 SETTINGS = dict(
-    **OPTIMISATION, scale={"short_side": [150], "max_side": 400}, images=2, mirror=0.5, frozen=2,
+    **OPTIMISATION,
+    scale={"short_side": [150], "max_side": 400},
+    images=2,
+    mirror=0.5,
+    frozen=2,
     targets={"positive": 0.7, "negative": 0.3, "anchors": 64, "positive_share": 0.5},
-    loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0}, precision="float32",
+    loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0},
+    precision="float32",
 )
 JOINT = dict(
-    **{**SETTINGS, "frozen": 3}, regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5],
-    proposing={"pre_nms": 200, "post_nms": 50, "nms": 0.7, "min_size": 8.0}, fc=16, dropout=0.0, box_loss="smooth_l1",
-    beta=1.0, box_weight=1.0,
+    **{**SETTINGS, "frozen": 3},
+    regions=32,
+    foreground_share=0.25,
+    foreground=0.5,
+    background=[0.0, 0.5],
+    proposing={"pre_nms": 200, "post_nms": 50, "nms": 0.7, "min_size": 8.0},
+    fc=16,
+    dropout=0.0,
+    box_loss="smooth_l1",
+    beta=1.0,
+    box_weight=1.0,
 )
 
 
@@ -168,9 +187,17 @@ def test_images_too_small_for_any_anchor_give_a_loss_of_zero_and_are_reported(tm
 def test_anchor_fit_by_hand(tmp_path):
     # Short side 120 is the picture as it is. Anchor of ratio 1 and scale 64 at cell (3, 3): 24..88 both ways.
     pictures = image_set(tmp_path, [[(24, 24, 88, 88), (24, 24, 88, 56)]])
-    fit = faster_training.anchor_fit(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400}))
+    fit = faster_training.anchor_fit(
+        pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120], "max_side": 400})
+    )
     cat, dog = fit.classes
-    assert (cat["class"], cat["objects"], cat["best_iou"], cat["reached"], cat["untouched"]) == ("cat", 1, 1.0, 1.0, 0.0)
+    assert (cat["class"], cat["objects"], cat["best_iou"], cat["reached"], cat["untouched"]) == (
+        "cat",
+        1,
+        1.0,
+        1.0,
+        0.0,
+    )
     assert 0.5 < dog["best_iou"] < 0.7
     assert dog["reached"] == 0
     assert (fit.unused, fit.cautions) == ([], [])
@@ -179,7 +206,9 @@ def test_anchor_fit_by_hand(tmp_path):
 def test_a_pyramid_is_refused(tmp_path):
     pictures = image_set(tmp_path, OBJECTS)
     with pytest.raises(InputError, match="one size"):
-        faster_training.RpnBatches(pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1")
+        faster_training.RpnBatches(
+            pictures, ProposerGrid(ANCHORS, 16), settings(scale={"short_side": [120, 150], "max_side": 400}), 3, "m1"
+        )
 
 
 def joint_network(seed=0):
@@ -238,11 +267,24 @@ def test_joint_training_reaches_every_weight_but_the_frozen_and_is_the_same_agai
         def losses(item, network=network, trunk=trunk):
             return joint_training.item_losses(network, trunk, item, chosen, CPU)
 
-        training.train(network, [network.rpn], batches, losses, chosen, CPU, 3, "joint", tmp_path / name, lambda todo, done: iter(todo))
+        training.train(
+            network,
+            [network.rpn],
+            batches,
+            losses,
+            chosen,
+            CPU,
+            3,
+            "joint",
+            tmp_path / name,
+            lambda todo, done: iter(todo),
+        )
         after = network.state_dict()
         still = {key for key in before if torch.equal(before[key], after[key])}
         results.append(after)
     trained = {name for name, value in network.named_parameters() if value.requires_grad}
     assert trained.isdisjoint(still)
-    assert all(key in still for key in before if key.startswith(("detector.trunk.0", "detector.trunk.1", "detector.trunk.2")))
+    assert all(
+        key in still for key in before if key.startswith(("detector.trunk.0", "detector.trunk.1", "detector.trunk.2"))
+    )
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])

@@ -35,8 +35,14 @@ def models(tmp_path_factory):
     random = np.random.default_rng(0)
     weights = random.normal(size=(3, 512)).astype(np.float32)
     trained = np.array([True, False, True])
-    linear.save_classifiers(folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, ["dog: no object"])
-    moves = BoxRegressors(np.zeros((3, 512, 4), np.float32), np.float32([[0.1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, np.log(2)]]), np.array([5, 0, 5]))
+    linear.save_classifiers(
+        folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, ["dog: no object"]
+    )
+    moves = BoxRegressors(
+        np.zeros((3, 512, 4), np.float32),
+        np.float32([[0.1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, np.log(2)]]),
+        np.array([5, 0, 5]),
+    )
     linear.save_regressors(folder / "boxes.pt", CLASSES, "pool5", 0.25, moves)
     return folder
 
@@ -51,7 +57,9 @@ BOXES = np.array([[10, 10, 60, 60], [0, 0, 160, 120], [100, 50, 159, 119], [5, 5
 
 def test_fresh_classifier_as_in_the_authors_prototxt():
     torch.manual_seed(0)
-    network = rcnn.RcnnNetwork(backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6))
+    network = rcnn.RcnnNetwork(
+        backbones.build("resnet18"), CLASSES, rcnn.Crop(side=64, context=16, shape="warp", pool5_grid=6)
+    )
     assert network.classifier.out_features == 4
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not network.classifier.bias.any()
@@ -85,8 +93,16 @@ def test_features_do_not_depend_on_the_batch_and_equal_the_plain_network(models,
 
 def detect(scores, regress):
     return detector_module.Detect(
-        scores=scores, regress=regress, batch=64, precision="float32",
-        per_image=100, per_set=None, floor=None, nms=0.3, nms_before=None, most=None,
+        scores=scores,
+        regress=regress,
+        batch=64,
+        precision="float32",
+        per_image=100,
+        per_set=None,
+        floor=None,
+        nms=0.3,
+        nms_before=None,
+        most=None,
     )
 
 
@@ -131,7 +147,9 @@ def test_loss_is_the_mean_over_the_batch_in_parts(models):
             network(network.prepare(crops, CPU))[2], torch.tensor([0, 0, 1, 2, 3, 0])
         )
         parts = [
-            training.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)["classification"]
+            training.losses(network, Crops(crops.pixels[rows], crops.covered[rows]), windows[rows], 6, CPU)[
+                "classification"
+            ]
             for rows in (slice(0, None, 2), slice(1, None, 2))
         ]
     assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-5)

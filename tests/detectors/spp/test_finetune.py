@@ -32,7 +32,9 @@ class FakeCrops:
 
 def make(frozen, budget=2**20, crops=None, mirror=0.0):
     torch.manual_seed(0)
-    network = spp_network.SppNetwork(backbones.build("resnet18"), SppLayers(levels=[1, 2], fc=8, dropout=0), FakeCrops.classes).eval()
+    network = spp_network.SppNetwork(
+        backbones.build("resnet18"), SppLayers(levels=[1, 2], fc=8, dropout=0), FakeCrops.classes
+    ).eval()
     network.freeze(None if frozen else 3)
     crops = crops or FakeCrops()
     return network, PretrainingBatches(network, crops, [64, 32], 4, mirror, 2, 3, "spp_pretrain", CPU, frozen, budget)
@@ -68,7 +70,9 @@ def test_frozen_and_trained_trunk_have_the_same_loss():
     trained._network = network
     for i in (0, 3):
         with torch.no_grad():
-            losses = [sum(one.losses(piece).losses["classification"].item() for piece in one(i)) for one in (frozen, trained)]
+            losses = [
+                sum(one.losses(piece).losses["classification"].item() for piece in one(i)) for one in (frozen, trained)
+            ]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -80,7 +84,9 @@ def test_a_short_last_batch_is_averaged_over_itself():
         rows = torch.from_numpy(np.concatenate([piece.inputs for piece in pieces]))
         labels = torch.from_numpy(np.concatenate([piece.labels for piece in pieces]))
         expected = torch.nn.functional.cross_entropy(network.head(rows)[1], labels).item()
-        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
+        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 def test_gaps_are_exactly_the_mean():
@@ -122,9 +128,20 @@ PROPOSALS = {
     "b": np.array([[0, 0, 60, 60]], np.float32),
 }
 SETTINGS = {
-    "iterations": 1, "optimiser": {"name": "sgd", "momentum": 0.0}, "learning_rate": 0.1, "weight_decay": 0.0,
-    "bias_multiplier": 1.0, "head_multiplier": 1.0, "schedule": {"name": "step", "every": 1, "gamma": 1.0}, "parts": 2,
-    "checkpoint_every": 1, "batch": 128, "foreground_share": 0.25, "foreground": 0.5, "background": 0.1, "mirror": 0.5,
+    "iterations": 1,
+    "optimiser": {"name": "sgd", "momentum": 0.0},
+    "learning_rate": 0.1,
+    "weight_decay": 0.0,
+    "bias_multiplier": 1.0,
+    "head_multiplier": 1.0,
+    "schedule": {"name": "step", "every": 1, "gamma": 1.0},
+    "parts": 2,
+    "checkpoint_every": 1,
+    "batch": 128,
+    "foreground_share": 0.25,
+    "foreground": 0.5,
+    "background": 0.1,
+    "mirror": 0.5,
     "precision": "float32",
 }
 
@@ -139,7 +156,11 @@ def tuning():
     network.head.fc6 = torch.nn.Linear(1, 4)
     settings = spp_tuning.SppFineTuning(**SETTINGS)
     windows = spp_tuning.labelled_windows(FakePhotographs(), PROPOSALS, settings)
-    return network, windows, spp_tuning.FineTuningBatches(network, FakeMaps(), FakePhotographs(), windows, settings, 3, "spp_finetune", CPU)
+    return (
+        network,
+        windows,
+        spp_tuning.FineTuningBatches(network, FakeMaps(), FakePhotographs(), windows, settings, 3, "spp_finetune", CPU),
+    )
 
 
 def test_pools_take_from_a_tenth_to_a_half():
@@ -152,7 +173,9 @@ def test_pools_take_from_a_tenth_to_a_half():
 
 def test_without_any_object_all_regions_are_background(monkeypatch):
     """Case 37: no window lies in [0.1, 0.5), so the lower limit is 0; a batch is background alone."""
-    monkeypatch.setattr(FakePhotographs, "objects", lambda self, one: (np.zeros((0, 4), np.float32), np.zeros(0, np.int64)))
+    monkeypatch.setattr(
+        FakePhotographs, "objects", lambda self, one: (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    )
     _, (foreground, background), batches = tuning()
     assert (len(foreground), len(background)) == (0, 6)
     assert not np.concatenate([piece.labels for piece in batches(0)]).any()
@@ -191,4 +214,6 @@ def test_loss_of_the_pieces_is_the_mean_over_the_batch():
         rows = torch.from_numpy(np.concatenate([piece.rows for piece in pieces])).float()
         labels = torch.from_numpy(np.concatenate([piece.labels for piece in pieces]).astype(np.int64))
         expected = torch.nn.functional.cross_entropy(network.head(rows)[1], labels).item()
-        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(expected, rel=1e-5)
+        assert sum(batches.losses(piece).losses["classification"].item() for piece in pieces) == pytest.approx(
+            expected, rel=1e-5
+        )

@@ -22,13 +22,24 @@ CLASSES = ["cat", "dog", "fish"]
 SCALES = [96, 128]
 BOXES = np.array([[0, 0, 160, 120], [10, 10, 60, 60], [100, 50, 159, 119], [5, 5, 9, 9], [40, 20, 80, 90]], np.float32)
 SETTINGS = spp.Detect(
-    per_image=100, per_set=None, floor=-1.5, nms=0.3, nms_before=0.3, most=None, scores="svm", regress=True, batch=256, precision="float32"
+    per_image=100,
+    per_set=None,
+    floor=-1.5,
+    nms=0.3,
+    nms_before=0.3,
+    most=None,
+    scores="svm",
+    regress=True,
+    batch=256,
+    precision="float32",
 )
 
 
 def make_network(levels=(1, 2), scales=None):
     torch.manual_seed(0)
-    classifier = spp_network.SppNetwork(backbones.build("resnet18"), SppLayers(levels=list(levels), fc=32, dropout=0), ["a", "b"])
+    classifier = spp_network.SppNetwork(
+        backbones.build("resnet18"), SppLayers(levels=list(levels), fc=32, dropout=0), ["a", "b"]
+    )
     window = Window(side=64, nearest="area", slack=1.5)
     return spp_network.for_detection(classifier, CLASSES, scales or SCALES, window)
 
@@ -45,7 +56,9 @@ def models(tmp_path_factory):
     checkpoint.save(folder / "cnn.pt", spp_network.describe(make_network()))
     random = np.random.default_rng(0)
     weights, trained = random.normal(size=(3, 32)).astype(np.float32), np.array([True, False, True])
-    linear.save_classifiers(folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, ["dog: no object"])
+    linear.save_classifiers(
+        folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, ["dog: no object"]
+    )
     moves = np.float32([[0.1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, np.log(2)]])
     fitted = BoxRegressors(np.zeros((3, 1280, 4), np.float32), moves, np.array([5, 0, 5]))
     linear.save_regressors(folder / "boxes.pt", CLASSES, "pool5", 0.25, fitted)
@@ -113,11 +126,16 @@ def test_only_fc_layers_train_when_all_parts_are_frozen():
     network.backbone.requires_grad_(True)
     network.freeze(3)
     assert any(name.startswith("backbone.trunk.3") for name, value in network.named_parameters() if value.requires_grad)
-    assert not any(name.startswith("backbone.crop") for name, value in network.named_parameters() if value.requires_grad)
+    assert not any(
+        name.startswith("backbone.crop") for name, value in network.named_parameters() if value.requires_grad
+    )
 
 
 def test_features_of_the_store_equal_those_of_the_image(models, image, store):
-    with_maps, without = spp_network.Extractor(models / "cnn.pt", CPU, 2, store), spp_network.Extractor(models / "cnn.pt", CPU, 256)
+    with_maps, without = (
+        spp_network.Extractor(models / "cnn.pt", CPU, 2, store),
+        spp_network.Extractor(models / "cnn.pt", CPU, 256),
+    )
     recalled = with_maps.features(with_maps.recall("a.jpg", (160, 120), BOXES))
     computed = without.features(without.prepare(image, BOXES))
     assert recalled["pool5"].shape == (5, with_maps.widths["pool5"]) == (5, 1280)
@@ -135,6 +153,7 @@ def test_features_of_the_whole_image_are_those_of_the_plain_network(models, imag
     extractor._scales = [96]
     rows = extractor.features(extractor.prepare(image, whole))
     from lib.backbones import scaling
+
     inputs = scaling.to_input(scaling.resize(image, 96 / 120), network.backbone.recipe, CPU)
     with torch.no_grad():
         pooled = pool_whole(network.eval().backbone.trunk(inputs), [1, 2])
