@@ -19,6 +19,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
         ((500, 300), 600, 1000, 2.0),  # exactly 1000
         ((500, 299), 600, 1000, 2.0),  # 1003.3: the longer side decides
         ((1999, 1200), 600, 1000, 0.5),  # 999.5 rounds to 1000, the even one: still not above
+        ((672, 403), 600, 1000, 600 / 403),  # 1000.496 rounds to 1000: not above, so the shorter side decides
         ((320, 240), 360, 1000, 1.5),
     ],
 )
