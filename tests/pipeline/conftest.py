@@ -54,12 +54,14 @@ TINY = {
 METHODS = {"rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
+SECOND = "test_run.py"  # begins with what does not wait for it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The run starts at once, what else needs it comes last (`--no-loadscope-reorder`, see Makefile)."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: 0 if item.path.name == FIRST else 2 if item.path.parent == here else 1)
+    place = {here / FIRST: 0, here / SECOND: 2}
+    items.sort(key=lambda item: place.get(item.path, 3 if item.path.parent == here else 1))
 
 
 def stages_run(text: str) -> set[str]:
