@@ -69,11 +69,13 @@ def test_equals_the_authors_bookkeeping(tmp_path, limits):
     assert rows == by_the_book(selection, 20)
 
 
+@pytest.mark.parametrize("per_set", [40, 4])  # 4: the limit over the set binds, so its thresholds must be resumed too
 @pytest.mark.parametrize("stop", [3, 8, 13])
-def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop):
-    fill(tmp_path / "whole")
-    fill(tmp_path / "cut", stop=stop)
-    fill(tmp_path / "cut")
+def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, per_set):
+    selection = R_CNN.model_copy(update={"per_set": per_set})
+    fill(tmp_path / "whole", selection)
+    fill(tmp_path / "cut", selection, stop=stop)
+    fill(tmp_path / "cut", selection)
     assert (tmp_path / "cut/detections.parquet").read_bytes() == (tmp_path / "whole/detections.parquet").read_bytes()
 
 

@@ -29,7 +29,8 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
 
 
-def run(tmp_path, stop=None, net=None, poison=None, **changes):
+def run(tmp_path, stop=None, net=None, poison=None, started=None, **changes):
+    """started : a list that gets the iterations done before"""
     net = net or network()
     optimisation = settings(**changes)
 
@@ -47,6 +48,8 @@ def run(tmp_path, stop=None, net=None, poison=None, **changes):
         return training.Part({"classification": loss}, ["a.jpg"])
 
     def progress(todo, done):
+        if started is not None:
+            started.append(done)
         for i in todo:
             if i == stop:
                 raise KeyboardInterrupt
@@ -65,7 +68,9 @@ def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, optimiser):
     expected = run(tmp_path / "whole", optimiser=optimiser)[2]
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", stop, optimiser=optimiser)
-    assert run(tmp_path / "cut", optimiser=optimiser)[2] == expected
+    started = []
+    assert run(tmp_path / "cut", started=started, optimiser=optimiser)[2] == expected
+    assert started == [stop // 5 * 5], "it goes on from the last state, not from the start"
 
 
 def test_dropout_is_part_of_the_pure_function(tmp_path):
