@@ -44,7 +44,6 @@ EXEMPT = {
     "lib/selective_search/settings.py": ("tests/selective_search/test_selective_search.py", "settings only"),
     "lib/selective_search/texture.py": ("tests/selective_search/test_grouping.py", "a feature of regions"),
     "lib/stage/pipeline.py": ("tests/test_structure.py", "it reads our dvc.yaml, which is checked there"),
-    "lib/stage/schemas.py": ("tests/test_structure.py", "the params of all stages are checked there"),
     "lib/storage/by_image.py": ("tests/storage/test_tables.py", "one set of tables for both readers"),
     "lib/training/task.py": ("tests/stages/test_faster_steps.py", "an interface; every training stage uses it"),
 }

@@ -47,14 +47,26 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
     entries = pipeline.entries()
     for name, entry in entries.items():
         schema = keys(schemas[name], entry)
-        if set(schema) != set(entry.params):
-            raise LookupError(f"{name}: dvc.yaml declares {sorted(entry.params)}, {entry.script} {sorted(schema)}")
+        found |= dict.fromkeys(_undeclared(entry, schema))
         try:
             params_file.validate(values, {**schema, **read}, path)
         except InputError as error:
             found |= dict.fromkeys(error.faults)
     declared = {key for entry in entries.values() for key in entry.params} | set(read)
     return list(found | dict.fromkeys(params_file.unread(values, declared, path)))
+
+
+def _undeclared(entry: pipeline.Entry, schema: Mapping[str, Any]) -> list[Fault]:
+    """A stage sees what dvc.yaml declares, and DVC tracks just that: so the two lists must be one."""
+    where, faults = f"dvc.yaml: {entry.name}: params", []
+    read, declared = set(schema), set(entry.params)
+    if missing := sorted(read - declared):
+        problem = f"lacks {', '.join(missing)}, which {entry.script} reads"
+        faults.append(Fault("undeclared params", where, problem, "", "Add them there"))
+    if unused := sorted(declared - read):
+        problem = f"lists {', '.join(unused)}, which {entry.script} does not read"
+        faults.append(Fault("undeclared params", where, problem, ", ".join(sorted(read)), "Remove them there"))
+    return faults
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:

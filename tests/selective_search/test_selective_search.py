@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lib.selective_search import colour, edges, grouping, segmentation, texture
+from lib.selective_search import settings as settings_module
 from lib.selective_search.grouping import group
 from lib.selective_search.regions import describe
 from lib.selective_search.segmentation import segment
@@ -248,6 +249,15 @@ def test_settings_out_of_range_are_all_named():
         assert f"selective_search.{name}" in str(caught.value)
     with pytest.raises(InputError, match="width or max_side, one of them null"):
         params.validate({"selective_search": {"width": 500, "max_side": 500}}, {"selective_search": Settings})
+
+
+@pytest.mark.parametrize("module", [settings_module.compiled, settings_module.decode])
+def test_fingerprint_follows_the_code_that_decides_the_boxes(module, monkeypatch, tmp_path):
+    """How kernels are compiled and images decoded lies outside the package, and decides as well."""
+    before = settings_module._code.__wrapped__()
+    (tmp_path / "edited.py").write_text("# another rule")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "edited.py"))
+    assert settings_module._code.__wrapped__() != before
 
 
 def test_fingerprint_follows_what_matters():

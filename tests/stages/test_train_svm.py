@@ -85,3 +85,10 @@ def test_difficult_objects_teach_where_asked(tmp_path: Path, difficult: bool) ->
     train_svm.main(life_in(tmp_path, difficult=difficult))
     saved = checkpoint.load(tmp_path / "models/rcnn/svm.pt", "trained")
     assert saved["trained"].tolist() == [False, difficult, True]
+
+
+def test_features_of_other_regions_are_refused_before_any_mining(tmp_path: Path) -> None:
+    """Rows are found by a region's number: other proposals, or objects less the difficult ones, are other rows."""
+    make(tmp_path, [(0, "cat", False), (1, "dog", True)])
+    with pytest.raises(InputError, match=r"holds other rows of 1.jpg than its objects and proposals now.*dvc repro"):
+        train_svm.main(life_in(tmp_path, difficult=False))
