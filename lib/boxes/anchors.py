@@ -42,7 +42,7 @@ class AnchorGrid:
     The last few grids are kept by the maps' sizes, since most images of a set have the same few sizes.
     """
 
-    kept = 16
+    cached_grids = 16
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self.levels = tuple(levels)
@@ -71,7 +71,7 @@ class AnchorGrid:
                 anchors = np.concatenate(maps) if len(maps) > 1 else maps[0]
                 anchors.flags.writeable = False
                 self._grids[key] = anchors
-                if len(self._grids) > self.kept:
+                if len(self._grids) > self.cached_grids:
                     self._grids.popitem(last=False)
             self._grids.move_to_end(key)
             return self._grids[key]

@@ -54,18 +54,18 @@ def assign(
     the first object), until no free pair overlaps: each object keeps a box even where it loses its favourite.
     """
     if not len(objects):
-        nothing = np.zeros(len(boxes), np.int64)
-        return Assignment(np.full(len(boxes), NEGATIVE, np.int8), nothing, np.zeros(len(boxes)))
+        no_object = np.zeros(len(boxes), np.int64)
+        return Assignment(np.full(len(boxes), NEGATIVE, np.int8), no_object, np.zeros(len(boxes)))
     pairs = iou(boxes, objects)
     nearest, overlap = _nearest(pairs)
     labels = np.full(len(boxes), IGNORED, np.int8)
     labels[overlap <= negative if strict else overlap < negative] = NEGATIVE
     labels[overlap > positive if strict else overlap >= positive] = POSITIVE
     if best == "ties":
-        most = pairs.max(axis=0, initial=0)
-        labels[((pairs == most) & (most > 0)).any(axis=1)] = POSITIVE
+        largest = pairs.max(axis=0, initial=0)
+        labels[((pairs == largest) & (largest > 0)).any(axis=1)] = POSITIVE
     elif best == "one":
-        rows, owners = _one_each(pairs)
+        rows, owners = _match_one_to_one(pairs)
         labels[rows], nearest[rows], overlap[rows] = POSITIVE, owners, pairs[rows, owners]
     return Assignment(labels, nearest, overlap)
 
@@ -84,28 +84,28 @@ def _nearest(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
     return rows, pairs[np.arange(len(pairs)), rows]
 
 
-def _one_each(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _match_one_to_one(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Boxes and their objects, int64 (n,) each, no box and no object twice; pairs without overlap are left out.
 
     An object's best free box is looked for again only when another object took it, so that this costs about one pass
     over the pairs.
     """
-    taken: list[int] = []
-    joined: list[int] = []
-    waiting = {k: int(pairs[:, k].argmax()) for k in range(pairs.shape[1])} if len(pairs) else {}
-    while waiting:
-        row, k = min(((row, k) for k, row in waiting.items()), key=lambda pair: (-pairs[pair], *pair))
-        if not pairs[row, k] > 0:
+    matched_boxes: list[int] = []
+    matched_objects: list[int] = []
+    best_free = {owner: int(pairs[:, owner].argmax()) for owner in range(pairs.shape[1])} if len(pairs) else {}
+    while best_free:
+        row, owner = min(((row, owner) for owner, row in best_free.items()), key=lambda pair: (-pairs[pair], *pair))
+        if not pairs[row, owner] > 0:
             break
-        taken.append(row)
-        joined.append(k)
-        del waiting[k]
-        for other in [other for other, wanted in waiting.items() if wanted == row]:
+        matched_boxes.append(row)
+        matched_objects.append(owner)
+        del best_free[owner]
+        for other in [other for other, favourite in best_free.items() if favourite == row]:
             column = pairs[:, other].copy()
-            column[taken] = -1
+            column[matched_boxes] = -1
             free = int(column.argmax())
             if column[free] > 0:
-                waiting[other] = free
+                best_free[other] = free
             else:
-                del waiting[other]
-    return np.array(taken, np.int64), np.array(joined, np.int64)
+                del best_free[other]
+    return np.array(matched_boxes, np.int64), np.array(matched_objects, np.int64)

@@ -30,8 +30,8 @@ def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray
     if bad.size:
         raise InputError([_broken(int(row), float(scores[row])) for row in bad])
     corners = np.asarray(boxes, np.float32).reshape(-1, 4)
-    solid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    rows = np.flatnonzero(solid)
+    valid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    rows = np.flatnonzero(valid)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     kept = survivors(torch.from_numpy(corners[rows]), threshold)
     return rows[kept.numpy()].astype(np.int64)
@@ -79,7 +79,7 @@ def nms_per_class(
     returns : int64  surviving rows, by descending score, then ascending row, over all classes
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    kept = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in members]
+    rows_of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in rows_of_class]
     rows = np.sort(np.concatenate([np.empty(0, np.int64), *kept]))
     return rows[np.argsort(-scores[rows], kind="stable")]

@@ -44,10 +44,10 @@ def _leaks(images: pd.DataFrame) -> Iterator[str]:
     across = [group for _, group in groups if group["split"].nunique() > 1]
     within = [group for _, group in groups if len(group) > group["split"].nunique()]
     if across:
-        first = " and ".join(sorted(min(across, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        first = " and ".join(sorted(min(across, key=lambda group: group["image_id"].min())["image_id"])[:2])
         yield f"{len(across)} images stand in two splits as files of equal content, so figures will flatter: {first}."
     if within:
-        first = " and ".join(sorted(min(within, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        first = " and ".join(sorted(min(within, key=lambda group: group["image_id"].min())["image_id"])[:2])
         yield f"{len(within)} images occur several times in one split: {first}."
 
 
@@ -63,8 +63,8 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
             yield f"Split {split} has no objects."
         elif absent := [name for name in dataset.classes if name not in set(classes)]:
             yield f"Split {split} has no objects of {', '.join(absent)}."
-    usable = dataset.objects.loc[object_split.isin(["train", "val"]) & ~dataset.objects["crowd"], "class"]
-    counts = Counter(usable)
+    for_training = dataset.objects.loc[object_split.isin(["train", "val"]) & ~dataset.objects["crowd"], "class"]
+    counts = Counter(for_training)
     rare = [f"{name} ({counts[name]})" for name in dataset.classes if 0 < counts[name] < few_objects]
     if rare:
         yield f"Few objects for training, fewer than {few_objects}: {', '.join(rare)}."

@@ -16,7 +16,7 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
     returns : the deepest folder that holds them all, and their paths relative to it in POSIX form, their keys
     raises  : InputError with every word that names no image
     """
-    faults, found = [], set()
+    faults, paths = [], set()
     for word in words:
         files = [file for path in _expand(word) for file in _images(path)]
         if not files:
@@ -24,11 +24,11 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
                 Fault("no image", word, "names no image", f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
                       "Check the path; quote a pattern that holds **")
             )
-        found |= {Path(os.path.abspath(file)) for file in files}
+        paths |= {Path(os.path.abspath(file)) for file in files}
     if faults:
         raise InputError(faults)
-    root = Path(os.path.commonpath([file.parent for file in found]))
-    return root, sorted(file.relative_to(root).as_posix() for file in found)
+    root = Path(os.path.commonpath([file.parent for file in paths]))
+    return root, sorted(file.relative_to(root).as_posix() for file in paths)
 
 
 def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:

@@ -41,7 +41,7 @@ def scan(root: str | Path) -> Listing:
         real = os.path.realpath(folder)
         # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside
         # them.
-        children[:] = sorted(c for c in children if not c.startswith((".", "__MACOSX"))) if real not in seen else []
+        children[:] = sorted(child for child in children if not child.startswith((".", "__MACOSX"))) if real not in seen else []
         if real in seen:
             continue
         seen.add(real)
@@ -52,7 +52,7 @@ def scan(root: str | Path) -> Listing:
     for path in sorted(paths):
         by_extension[PurePosixPath(path).suffix.lower()].append(path)
     images = sorted(path for extension in EXTENSIONS for path in by_extension[extension])
-    counts = Counter({extension or "(none)": len(found) for extension, found in by_extension.items() if found})
+    counts = Counter({extension or "(none)": len(members) for extension, members in by_extension.items() if members})
     return Listing(root, images, by_extension[".xml"], by_extension[".json"], folders, counts)
 
 
@@ -63,10 +63,10 @@ def stem(path: str) -> str:
 
 def by_stem(images: Iterable[str]) -> dict[str, list[str]]:
     """Images under each stem."""
-    found: dict[str, list[str]] = defaultdict(list)
+    images_of: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        found[stem(image)].append(image)
-    return found
+        images_of[stem(image)].append(image)
+    return images_of
 
 
 def nearest(path: str, candidates: list[str]) -> list[str]:

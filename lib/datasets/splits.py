@@ -32,7 +32,7 @@ TestFrom = Literal["lists", "val", "hash"]
 _HASH = "Mend the lists or folders, or set data.splits: hash to draw all splits"
 
 
-def draw(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
+def hash_split(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
     """Split of an image, from nothing but its id and the seed.
 
     test_fraction, val_fraction : expected shares, in [0, 1], together at most 1; raising one moves images
@@ -70,14 +70,14 @@ def assign(source: Source, rules: Rules) -> tuple[dict[str, str], list[Fault]]:
     Images that no list names are not in it.
     """
     faults: list[Fault] = []
-    given, sets = _given(source, faults) if rules.splits == "lists" else ({}, set())
+    sets_of_image, sets = _sets_of_images(source, faults) if rules.splits == "lists" else ({}, set())
     if sets:
-        return _from_lists(given, sets, rules, faults), faults
+        return _from_lists(sets_of_image, sets, rules, faults), faults
     ids = [record.image_id for record in source.records]
-    return {name: draw(name, rules.seed, rules.test_fraction, rules.val_fraction) for name in ids}, faults
+    return {name: hash_split(name, rules.seed, rules.test_fraction, rules.val_fraction) for name in ids}, faults
 
 
-def _given(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], set[str]]:
+def _sets_of_images(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], set[str]]:
     """Sets of each image, and the names of all sets: from lists, or else from folders."""
     if source.sets:
         return {record.image_id: record.sets for record in source.records}, source.sets
@@ -98,29 +98,29 @@ def _given(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], se
     return {image_id: {name} for image_id, name in folders.items() if name}, sets
 
 
-def _from_lists(given: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]) -> dict[str, str]:
-    val_given = "val" in sets or {"train", "trainval"} <= sets
+def _from_lists(sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]) -> dict[str, str]:
+    has_val = "val" in sets or {"train", "trainval"} <= sets
     test_from = "lists" if "test" in sets else rules.test_from
-    if "test" not in sets and (test_from == "lists" or (test_from == "val" and not val_given)):
+    if "test" not in sets and (test_from == "lists" or (test_from == "val" and not has_val)):
         problem = f"there is {', '.join(sorted(sets))}, but no test (data.test_from is {test_from})"
         remedy = "Add one, or set data.test_from: hash (drawn from all)"
-        remedy += " or val (val becomes test, a new val is drawn from train)" if val_given else ""
+        remedy += " or val (val becomes test, a new val is drawn from train)" if has_val else ""
         faults.append(Fault("no test split", "split lists", problem, "a test list", remedy))
     splits: dict[str, str] = {}
-    for image_id, names in given.items():
+    for image_id, names in sets_of_image.items():
         if not names:
             continue
-        split = _one(image_id, names, sets, faults)
-        drawn = draw(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
-        if drawn == "test" or (test_from == "val" and split == "val"):
+        split = _split_of(image_id, names, sets, faults)
+        test_split = hash_split(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
+        if test_split == "test" or (test_from == "val" and split == "val"):
             split = "test"
-        elif split == "train" and (test_from == "val" or not val_given):
-            split = draw(image_id, rules.seed, 0, rules.val_fraction)
+        elif split == "train" and (test_from == "val" or not has_val):
+            split = hash_split(image_id, rules.seed, 0, rules.val_fraction)
         splits[image_id] = split
     return splits
 
 
-def _one(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
+def _split_of(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
     """The split that the lists give one image; trainval counts where no finer list names it."""
     fine = names - {"trainval"}
     if len(fine) > 1 or names == {"test", "trainval"}:

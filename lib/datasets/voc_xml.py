@@ -64,16 +64,16 @@ def _root(data: bytes) -> tuple[ElementTree.Element, bool]:
 
     Decoded here because the parser knows no multi-byte encodings (gb2312, shift_jis).
     """
-    head = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']", data)
+    declaration = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']", data)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif data.startswith((b"<\0", b"\0<")):
         encoding = "utf-16-le" if data[:1] == b"<" else "utf-16-be"
-    elif data.startswith(b"\xef\xbb\xbf") or head is None:
+    elif data.startswith(b"\xef\xbb\xbf") or declaration is None:
         encoding = "utf-8-sig"
     else:
-        encoding = head[1].decode()
-    declared = head is not None or encoding != "utf-8-sig" or data.startswith(b"\xef\xbb\xbf")
+        encoding = declaration[1].decode()
+    declared = declaration is not None or encoding != "utf-8-sig" or data.startswith(b"\xef\xbb\xbf")
     return fromstring(data.decode(encoding)), declared
 
 
@@ -98,9 +98,9 @@ def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fau
     if not name:
         fault("object without class", "<name> is missing or empty", "a class name")
         return None
-    frame = _child(element, "bndbox")
+    bndbox = _child(element, "bndbox")
     texts = {
-        tag: child.text or "" for child in (frame if frame is not None else []) if (tag := _tag(child)) in _CORNERS
+        tag: child.text or "" for child in (bndbox if bndbox is not None else []) if (tag := _tag(child)) in _CORNERS
     }
     missing = [tag for tag in _CORNERS if tag not in texts]
     if missing:

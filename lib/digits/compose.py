@@ -83,7 +83,7 @@ class Picture:
     digits: list[Digit]
 
 
-def pools(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
+def divide_samples(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Per split and class the samples that it may use: disjoint blocks, in proportion to the splits' images.
 
     labels  : int (S,)  class of each sample, 0 to 9
@@ -93,13 +93,13 @@ def pools(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
     """
     counts = np.array([getattr(recipe, split) for split in SPLITS], np.float64)
     edges = np.cumsum(counts) / counts.sum()
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    blocks_of_split: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for digit in range(len(CLASSES)):
         samples = np.flatnonzero(labels == digit)
         blocks = np.split(samples, np.round(edges[:-1] * len(samples)).astype(int))
         for split, block in zip(SPLITS, blocks, strict=True):
-            found[split].append(block)
-    return found
+            blocks_of_split[split].append(block)
+    return blocks_of_split
 
 
 def background(photo: np.ndarray, recipe: Recipe, split: str, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +120,7 @@ def background(photo: np.ndarray, recipe: Recipe, split: str, rng: np.random.Gen
 
 def compose(
     recipe: Recipe, split: str, index: int,
-    photos: Sequence[np.ndarray], samples: np.ndarray, pool: list[np.ndarray],
+    photos: Sequence[np.ndarray], samples: np.ndarray, samples_of_class: list[np.ndarray],
 ) -> Picture:
     """Image `index` of a split, a pure function of (seed, split, index) and the pools.
 
@@ -128,12 +128,12 @@ def compose(
     """
     rng = np.random.Generator(np.random.PCG64([recipe.seed, SPLITS.index(split), index]))
     image = background(photos[int(rng.integers(len(photos)))], recipe, split, rng)
-    chosen: list[tuple[int, int]] = []
+    painted: list[tuple[int, int]] = []
     inks: list[np.ndarray] = []
     whole: list[int] = []
     for _ in range(int(rng.integers(recipe.digits_min, recipe.digits_max + 1))):
         label = int(rng.integers(len(CLASSES)))
-        sample = int(rng.choice(pool[label]))
+        sample = int(rng.choice(samples_of_class[label]))
         size = float(np.exp(rng.uniform(np.log(recipe.size_min), np.log(recipe.size_max))))
         turn = rng.uniform(-recipe.rotation_deg, recipe.rotation_deg)
         mask = render(samples[sample], size, turn, rng.uniform(0, recipe.blur_px))
@@ -142,13 +142,13 @@ def compose(
         if placed is None:
             continue
         image = paint(image, placed, recipe.contrast, rng)
-        chosen.append((sample, label))
+        painted.append((sample, label))
         inks.append(placed > 0.5)
         whole.append(total)
     seen = _visible(inks)
     digits = [
         Digit(sample, CLASSES[label], _bounds(part), float(part.sum() / total), bool(ink.sum() < total))
-        for (sample, label), part, ink, total in zip(chosen, seen, inks, whole, strict=True)
+        for (sample, label), part, ink, total in zip(painted, seen, inks, whole, strict=True)
     ]
     return Picture(image, digits)
 
@@ -195,7 +195,7 @@ def _shifted(mask: np.ndarray, x: int, y: int, shape: tuple[int, ...]) -> np.nda
 
 def _visible(inks: list[np.ndarray]) -> list[np.ndarray]:
     """Each digit's ink less that of those painted later."""
-    return [ink & ~np.any([*inks[place + 1 :], np.zeros_like(ink)], axis=0) for place, ink in enumerate(inks)]
+    return [ink & ~np.any([*inks[position + 1 :], np.zeros_like(ink)], axis=0) for position, ink in enumerate(inks)]
 
 
 def _part(canvas: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 from sklearn.datasets import load_digits, load_sample_images
 
-from lib.digits.compose import SPLITS, Picture, Recipe, compose, pools
+from lib.digits.compose import SPLITS, Picture, Recipe, compose, divide_samples
 
 FOLDER = "DIGITS"
 
@@ -29,11 +29,11 @@ def make_digits(destination: Path | str, recipe: Recipe) -> None:
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     photos, source = load_sample_images().images, load_digits()
-    pool = pools(recipe, source.target)
+    samples_of_split = divide_samples(recipe, source.target)
     names = {split: [f"{split}_{index:04d}" for index in range(getattr(recipe, split))] for split in SPLITS}
     for split in SPLITS:
         for index, name in enumerate(names[split]):
-            picture = compose(recipe, split, index, photos, source.images, pool[split])
+            picture = compose(recipe, split, index, photos, source.images, samples_of_split[split])
             (root / "JPEGImages" / f"{name}.jpg").write_bytes(_jpeg(picture, recipe.jpeg_quality))
             text = annotation(name, picture, recipe.difficult_below)
             (root / "Annotations" / f"{name}.xml").write_bytes(text)

@@ -123,14 +123,14 @@ def check(source: Source, root: Path, origin: str) -> None:
     """
     problems = []
     for part, count in source.files.items():
-        found = len(kept_files(root, [part]))
-        if found != count:
-            problems.append((part, f"holds {found} files", f"{count} files"))
+        counted = len(kept_files(root, [part]))
+        if counted != count:
+            problems.append((part, f"holds {counted} files", f"{count} files"))
     for name, count in source.lists.items():
         path = root / "ImageSets" / "Main" / name
-        found = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-        if found != count:
-            problems.append((f"ImageSets/Main/{name}", f"has {found} lines", f"{count} lines"))
+        counted = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+        if counted != count:
+            problems.append((f"ImageSets/Main/{name}", f"has {counted} lines", f"{count} lines"))
     if not problems and source.manifest:
         digest = manifest(root, source.keep)
         if digest != source.manifest:
@@ -181,22 +181,22 @@ def _from_archives(source: Source, root: Path, archives: list[Path], downloads: 
         check(source, root, ", ".join(map(str, archives)))
     except InputError:
         # Without a digest only the content shows that a download went wrong: the next run tries again.
-        for path, known in zip(archives, source.archives, strict=True):
-            if path.parent == downloads and not (known.sha256 or known.md5):
+        for path, archive_of_source in zip(archives, source.archives, strict=True):
+            if path.parent == downloads and not (archive_of_source.sha256 or archive_of_source.md5):
                 os.replace(path, path.with_name(f"{path.name}.wrong"))
         raise
 
 
 def _archives(source: Source, hand: Path | None, downloads: Path, network: dict[str, Any]) -> list[Path]:
     """Every archive, verified: at hand, else downloaded. Raises InputError that names all that lack."""
-    found: list[Path] = []
+    paths: list[Path] = []
     faults: list[Fault] = []
     for archive in source.archives:
-        places = [downloads / archive.file]
+        candidates = [downloads / archive.file]
         if hand is not None:
-            places += [hand / archive.file, hand / source.name / archive.file]
-            places += [hand] * (hand.name == archive.file)
-        path = next((place for place in places if place.is_file()), None)
+            candidates += [hand / archive.file, hand / source.name / archive.file]
+            candidates += [hand] * (hand.name == archive.file)
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             path = downloads / archive.file
             try:  # not again with all its pauses where the one before it could not be had
@@ -206,10 +206,10 @@ def _archives(source: Source, hand: Path | None, downloads: Path, network: dict[
         elif problem := mismatch(path, archive.expected):
             faults.append(Fault("wrong archive", str(path), problem, f"{archive.expected}",
                                 "Download it again, or remove it to have it downloaded"))
-        found.append(path)
+        paths.append(path)
     if faults:
         raise InputError(faults)
-    return found
+    return paths
 
 
 def _lacking(source: Source, archive: Archive, problem: str) -> Fault:

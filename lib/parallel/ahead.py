@@ -18,10 +18,10 @@ def ahead(
     start   : called once in each thread before its work
     """
     with ThreadPoolExecutor(threads, initializer=start) as pool:
-        coming: deque[Future[R]] = deque()
+        pending: deque[Future[R]] = deque()
         for item in items:
-            coming.append(pool.submit(function, item))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -37,14 +37,14 @@ Kind = TypeVar("Kind", bound=Overlay)
 
 def read(path: Path, kind: type[Kind]) -> Kind:
     """An overlay file. Raises InputError for what is no YAML, unknown or doubled keys, and keys inside one another."""
-    found: Kind = params.validate(params.load(path), {"": kind}, str(path))[""]
+    overlay: Kind = params.validate(params.load(path), {"": kind}, str(path))[""]
     faults = [
         Fault("set twice", f"{path}: {key}", f"is set by {above} too", "", "Keep one of the two")
-        for key in found.set for above in found.set if key.startswith(f"{above}.")
+        for key in overlay.set for above in overlay.set if key.startswith(f"{above}.")
     ]
     if faults:
         raise InputError(faults)
-    return found
+    return overlay
 
 
 def apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -57,14 +57,14 @@ def apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> 
     result = copy.deepcopy(dict(values))
     known, faults = set(params.leaves(values)), []
     for key, value in changes.items():
-        *path, last = key.split(".")
+        *parents, last = key.split(".")
         block: Any = result
-        for part in path:
+        for part in parents:
             block = block.get(part) if isinstance(block, dict) else None
         if isinstance(block, dict) and last in block:
             block[last] = copy.deepcopy(value)
         elif isinstance(block, dict) and "name" in block:
-            shape = ".".join(path)
+            shape = ".".join(parents)
             problem = f"is not in params.yaml: {shape} is {_shown(block)}"
             faults.append(Fault("unknown setting", f"{where}: {key}", problem, "", f"Set {shape} as a whole"))
         else:
@@ -85,13 +85,13 @@ def preset(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
     Raises InputError for an unknown name, bases in a circle, and unknown keys.
     """
-    whole = params.load(folder / f"{DEFAULT}.yaml")
+    full = params.load(folder / f"{DEFAULT}.yaml")
     keys: dict[str, None] = {}
     for path, overlay in reversed(_chain(name, folder)):
-        whole = apply(whole, overlay.set, str(path))
+        full = apply(full, overlay.set, str(path))
         keys |= dict.fromkeys(overlay.set)
     # Of a shape that one overlay sets and a key in it that a later one does, the shape has both.
-    return {key: at(whole, key) for key in keys if not any(key.startswith(f"{other}.") for other in keys)}
+    return {key: at(full, key) for key in keys if not any(key.startswith(f"{other}.") for other in keys)}
 
 
 def values(name: str, folder: Path = FOLDER) -> dict[str, Any]:

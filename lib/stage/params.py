@@ -83,8 +83,8 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
     faults: list[Fault] = []
     checked: dict[str, Any] = {}
     for key, kind in schema.items():
-        found, value = _lookup(values, key)
-        if not found:
+        present, value = _lookup(values, key)
+        if not present:
             near = suggestion(key, _all_keys(values))
             faults.append(Fault("missing setting", f"{path}: {key}", "is missing", "", near or "Add it; see presets/"))
             continue
@@ -135,7 +135,7 @@ def _all_keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
-    location, owner, tag = _place(kind, detail["loc"])
+    location, owner, tag = _locate(kind, detail["loc"])
     where = f"{path}: {'.'.join(part for part in [key, *location] if part)}"
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
@@ -159,7 +159,7 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
     return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
 
 
-def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
+def _locate(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
     """The keys of the file that lead to a fault, the class that the last one belongs to, and the shape that class is.
 
     pydantic also puts there the name of a shape (`step` of `schedule: {name: step}`) and those of types it has tried.
@@ -186,13 +186,13 @@ def _shapes(kind: Any, key: int | str) -> dict[str, Any]:
     field = getattr(kind, "model_fields", {}).get(key)
     if field is None or not field.discriminator:
         return {}
-    return {get_args(one.model_fields["name"].annotation)[0]: one for one in get_args(field.annotation)}
+    return {get_args(shape.model_fields["name"].annotation)[0]: shape for shape in get_args(field.annotation)}
 
 
 def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -> Fault:
     """No shape can be told: the name is missing or unknown, or there is a plain value, not {name: ...}."""
     value = detail["input"]
-    texts = {name: f"{{{', '.join([f'name: {name}', *(one for one in kind.model_fields if one != 'name')])}}}"
+    texts = {name: f"{{{', '.join([f'name: {name}', *(field for field in kind.model_fields if field != 'name')])}}}"
              for name, kind in shapes.items()}
     allowed = " or ".join(texts.values())
     if not isinstance(value, Mapping):

@@ -41,9 +41,9 @@ def follow_parent(period_s: float = 0.5) -> None:
 
     Between the two may stand a shell that survives, so dvc itself is watched, not the direct parent.
     """
-    leader = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-    if leader is not None:
-        _follow(leader, period_s, "dvc has ended: so does this stage. The next dvc repro goes on from here.")
+    watched = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+    if watched is not None:
+        _follow(watched, period_s, "dvc has ended: so does this stage. The next dvc repro goes on from here.")
 
 
 @cache
@@ -57,9 +57,9 @@ def follow_starter(starter: int, period_s: float = 0.5) -> None:
         _follow(psutil.Process(starter), period_s, "")
 
 
-def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
+def _follow(watched: psutil.Process, period_s: float, message: str) -> None:
     def watch() -> None:
-        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
+        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
             time.sleep(period_s)
         if message:
             print(message, file=sys.stderr, flush=True)
@@ -67,7 +67,7 @@ def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
             child.kill()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name=f"follow-{leader.pid}").start()
+    threading.Thread(target=watch, daemon=True, name=f"follow-{watched.pid}").start()
 
 
 def _is_dvc(candidate: psutil.Process) -> bool:

@@ -94,8 +94,8 @@ class Life:
 
         disk, memory : bytes
         """
-        need = [f"disk {disk / 2**20:,.0f} MiB"] * bool(disk) + [f"memory {memory / 2**20:,.0f} MiB"] * bool(memory)
-        print(f"{self.name}: {', '.join([work, *need])}{' (going on from an earlier run)' * self.resumed}", flush=True)
+        costs = [f"disk {disk / 2**20:,.0f} MiB"] * bool(disk) + [f"memory {memory / 2**20:,.0f} MiB"] * bool(memory)
+        print(f"{self.name}: {', '.join([work, *costs])}{' (going on from an earlier run)' * self.resumed}", flush=True)
         free = shutil.disk_usage(SCRATCH).free
         if disk > free:
             raise InputError(

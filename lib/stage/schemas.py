@@ -34,7 +34,7 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
 
     values : what `params.load` returned;  schemas : of each stage by its address;  path : their file, for the messages
     """
-    found: dict[Fault, None] = {}
+    distinct: dict[Fault, None] = {}
     entries, read = pipeline.entries(), {**UNTRACKED, **interpolated(values)}
     for name, entry in entries.items():
         schema = keys(schemas[name], entry)
@@ -43,9 +43,9 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
         try:
             params_file.validate(values, {**schema, **read}, path)
         except InputError as error:
-            found |= dict.fromkeys(error.faults)
+            distinct |= dict.fromkeys(error.faults)
     declared = {key for entry in entries.values() for key in entry.params} | set(read)
-    return list(found | dict.fromkeys(params_file.unread(values, declared, path)))
+    return list(distinct | dict.fromkeys(params_file.unread(values, declared, path)))
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
@@ -56,8 +56,8 @@ def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Sch
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return
-    if found := faults(values, schemas()):
-        raise InputError(found)
+    if problems := faults(values, schemas()):
+        raise InputError(problems)
     scratch.mkdir(exist_ok=True)
     for stale in scratch.glob("params-*"):
         stale.unlink(missing_ok=True)

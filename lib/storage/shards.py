@@ -108,21 +108,21 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         index = tables.read(folder / "index.parquet", INDEX)
-        self._where = {row[0]: row[1:4] for row in index.itertuples(index=False, name=None)}
+        self._ranges = {row[0]: row[1:4] for row in index.itertuples(index=False, name=None)}
         self._digests = dict(zip(index["image_id"], index["regions"], strict=True)) if "regions" in index else {}
-        self._heads: dict[Path, tuple[int, int, np.dtype]] = {}
+        self._headers: dict[Path, tuple[int, int, np.dtype]] = {}
         self._mapped: dict[Path, np.ndarray] = {}
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._where
+        return image_id in self._ranges
 
     def rows(self, image_id: str) -> int:
         """Number of rows of an image."""
-        return int(self._where[image_id][2])
+        return int(self._ranges[image_id][2])
 
     def check(self, image_id: str, regions: np.ndarray) -> None:
         """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in this order."""
-        if image_id not in self._where or self._digests.get(image_id) != count(regions)[1]:
+        if image_id not in self._ranges or self._digests.get(image_id) != count(regions)[1]:
             raise InputError(
                 [Fault("other regions", str(self.folder), f"holds other rows of {image_id} than its objects and proposals now",
                        "the same objects, proposals and `difficult` in extract and after it", "Run: dvc repro")]
@@ -130,13 +130,13 @@ class Reader:
 
     def width(self, name: str) -> int:
         """Row length of an array."""
-        return self._head(self.folder / f"{name}-00000.npy")[1]
+        return self._header(self.folder / f"{name}-00000.npy")[1]
 
     def read(self, name: str, image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """float32 (rows, width): an image's rows of one array, or those of them that `rows` selects."""
-        shard, start, count = self._where[image_id]
+        shard, start, count = self._ranges[image_id]
         path = self.folder / f"{name}-{shard:05d}.npy"
-        offset, width, dtype = self._head(path)
+        offset, width, dtype = self._header(path)
         block = np.fromfile(path, dtype, count * width, offset=offset + start * width * dtype.itemsize)
         if block.size != count * width:
             raise self._broken(path, image_id)
@@ -144,28 +144,28 @@ class Reader:
 
     def view(self, name: str, image_id: str) -> np.ndarray:
         """(rows, width) in the store's dtype, memory-mapped: what is not touched is not read."""
-        shard, start, count = self._where[image_id]
+        shard, start, count = self._ranges[image_id]
         path = self.folder / f"{name}-{shard:05d}.npy"
         if path not in self._mapped:
-            self._head(path)
+            self._header(path)
             try:
                 self._mapped[path] = np.load(path, mmap_mode="r")
             except ValueError:
                 raise self._broken(path, image_id) from None
         return self._mapped[path][start : start + count]
 
-    def _head(self, path: Path) -> tuple[int, int, np.dtype]:
-        if path not in self._heads:
+    def _header(self, path: Path) -> tuple[int, int, np.dtype]:
+        if path not in self._headers:
             try:
                 with open(path, "rb") as file:
                     np.lib.format.read_magic(file)
                     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-                    self._heads[path] = file.tell(), shape[1], dtype
+                    self._headers[path] = file.tell(), shape[1], dtype
             except (FileNotFoundError, ValueError) as error:
                 raise InputError(
                     [Fault("broken store", str(path), f"cannot be read ({error})", "", "Run: dvc repro")]
                 ) from None
-        return self._heads[path]
+        return self._headers[path]
 
     @staticmethod
     def _broken(path: Path, image_id: str) -> InputError:

@@ -137,7 +137,7 @@ def test_grids_are_kept_by_size_and_protected():
     assert grid([(4, 3), (2, 2)]) is not first
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
-    for height in range(5, 5 + grid.kept):
+    for height in range(5, 5 + grid.cached_grids):
         grid([(height, 1), (1, 1)])
     np.testing.assert_array_equal(grid([(3, 4), (2, 2)]), first)
     assert iou(first, first).shape == (16, 16)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
 from lib.digits import digits
-from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, pools
+from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, divide_samples
 from lib.digits.ink import LUMA, paint, render
 from lib.stage.errors import InputError
 
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, list[Picture]]:
     source, photos = load_digits(), load_sample_images().images
-    pool = pools(RECIPE, source.target)
+    pool = divide_samples(RECIPE, source.target)
     return {
         split: [compose(RECIPE, split, i, photos, source.images, pool[split]) for i in range(getattr(RECIPE, split))]
         for split in SPLITS
@@ -122,7 +122,7 @@ def test_annotation_by_hand() -> None:
 
 def test_no_sample_is_shared_between_splits(pictures: dict[str, list[Picture]]) -> None:
     source = load_digits()
-    pool = pools(RECIPE, source.target)
+    pool = divide_samples(RECIPE, source.target)
     members = {split: np.concatenate(pool[split]) for split in SPLITS}
     assert sorted(np.concatenate(list(members.values()))) == list(range(1797))
     for split in SPLITS:
@@ -150,7 +150,7 @@ def test_boxes_are_tight_around_what_was_painted(monkeypatch: pytest.MonkeyPatch
     """Brute force: black background, all ink white; alone, a digit's box bounds the pixels brighter than half."""
     recipe = dataclasses.replace(RECIPE, digits_min=1, digits_max=1, cut=0.4, overlap=0)
     source = load_digits()
-    pool = pools(recipe, source.target)
+    pool = divide_samples(recipe, source.target)
     cut = 0
     for index in range(40):
         picture = compose(recipe, "train", index, [np.zeros((427, 640, 3), np.uint8)], source.images, pool["train"])
@@ -180,7 +180,7 @@ def test_marks_follow_what_is_seen(pictures: dict[str, list[Picture]]) -> None:
 def test_uncovered_digits_stand_apart() -> None:
     recipe = dataclasses.replace(RECIPE, overlap=0, digits_min=5)
     source = load_digits()
-    photos, pool = load_sample_images().images, pools(recipe, source.target)["train"]
+    photos, pool = load_sample_images().images, divide_samples(recipe, source.target)["train"]
     for index in range(10):
         picture = compose(recipe, "train", index, photos, source.images, pool)
         for i, a in enumerate(picture.digits):
