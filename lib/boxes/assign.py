@@ -1,4 +1,4 @@
-"""Which object each box belongs to: the rules of RPN, Fast R-CNN, SSD and RetinaNet as one (facts of each paper).
+"""Which object each box belongs to: the rules of RPN, Fast R-CNN, SSD and RetinaNet in one function.
 
 | method     | positive     | negative | best | strict |
 |------------|--------------|----------|------|--------|
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import Boxes, iou
 
-IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
+IGNORED, NEGATIVE = -1, 0
+POSITIVE = 1
 Best = Literal["none", "ties", "one"]
 
 
 @dataclass(frozen=True)
 class Assignment:
     """label   : int8 (R,) of POSITIVE, NEGATIVE, IGNORED
-    object  : int64 (R,) row of the object that the box belongs to, whatever its label: the nearest, the first of
-              equals; 0 without objects, where no row exists
+    object  : int64 (R,) row of the object that the box belongs to, whatever its label: that of the largest IoU, ties go
+              to the first; 0 without objects, where no row exists
     overlap : float64 (R,) IoU with that object, in [0, 1]; 0 without objects
     """
 
@@ -43,15 +44,15 @@ def assign(
     boxes    : float32 (R, 4) x1 y1 x2 y2 in pixels, half-open;  objects : float32 (K, 4) in the same pixels
     positive : IoU threshold from which a box is positive, in (0, 1]
     negative : IoU threshold below which it is negative; between the two it is ignored. Positive wins
-    best     : whom an object has below the threshold too. none: nobody; ties: every box that overlaps it most; one: one
-               box of its own, which then belongs to it and not to its nearest object (SSD)
+    best     : which boxes are positive even below the threshold. none: none; ties: every box with an object's largest
+               IoU; one: one box for each object, which then belongs to it and not to its nearest object (SSD)
     strict   : an IoU equal to a threshold counts as below it
 
     R and K may be 0; without objects all boxes are negative. An object that no box touches has no best box: else every
-    box that overlaps nothing would be its best (a fault of most public codes).
+    box that overlaps nothing would be its best (a bug of most public implementations).
 
-    With `one` the pair of largest IoU among boxes and objects still free is joined first (of equals the first box, then
-    the first object), until no free pair overlaps: each object keeps a box even where it loses its favourite.
+    With `one` the pair of largest IoU among the boxes and objects still free is matched first, until no free pair
+    overlaps; ties go to the first box, then to the first object. So an object whose favourite box is taken gets another.
     """
     if not len(objects):
         no_object = np.zeros(len(boxes), np.int64)
@@ -66,12 +67,13 @@ def assign(
         labels[((pairs == largest) & (largest > 0)).any(axis=1)] = POSITIVE
     elif best == "one":
         rows, owners = _match_one_to_one(pairs)
-        labels[rows], nearest[rows], overlap[rows] = POSITIVE, owners, pairs[rows, owners]
+        labels[rows], nearest[rows] = POSITIVE, owners
+        overlap[rows] = pairs[rows, owners]
     return Assignment(labels, nearest, overlap)
 
 
 def nearest(boxes: Boxes, objects: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The object that each box overlaps most, the first of equals, and the IoU with it.
+    """The object that each box overlaps most and the IoU with it; ties go to the first object.
 
     boxes   : float32 (R, 4), R may be 0;  objects : float32 (K, 4), K at least 1
     returns : int64 (R,) rows of `objects`; float64 (R,) in [0, 1]
@@ -87,8 +89,8 @@ def _nearest(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
 def _match_one_to_one(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Boxes and their objects, int64 (n,) each, no box and no object twice; pairs without overlap are left out.
 
-    An object's best free box is looked for again only when another object took it, so that this costs about one pass
-    over the pairs.
+    An object's best free box is searched for again only when another object took it, so this costs about one pass over
+    the pairs.
     """
     matched_boxes: list[int] = []
     matched_objects: list[int] = []

@@ -1,8 +1,8 @@
 """Size and orientation of an image file from its first bytes, without decoding a pixel.
 
-A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the
-decoder runs. Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81, the PNG, WebP container, and
-TIFF 6.0 specifications.
+A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the decoder runs.
+Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81 and the specifications of PNG, the WebP container and
+TIFF 6.0.
 """
 
 import struct
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257
+# TIFF tags; EXIF uses the same.
+_WIDTH, _HEIGHT = 256, 257
+_ORIENTATION = 274
 
 
 @dataclass(frozen=True)
 class Header:
     """Size in pixels as stored in the file, and the EXIF orientation.
 
-    orientation : 1 to 8; 1 where the file names none. From 5 on, turning swaps width and height.
-                  Always 1 for TIFF, whose decoder turns the image whatever it is told; its size is the turned
-                  one.
+    orientation : 1 to 8; 1 where the file names none. From 5 on, applying it swaps width and height. Always 1 for TIFF,
+                  whose decoder applies it whatever it is told; the size is that of the turned image.
     """
 
     width: int
@@ -81,7 +82,8 @@ def _png(data: bytes) -> Header:
 
 
 def _webp(data: bytes) -> Header | None:
-    size, orientation, position = None, 1, 12
+    size = None
+    orientation, position = 1, 12
     while data[8:12] == b"WEBP" and position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         body = data[position + 8 : position + 8 + length]
@@ -113,7 +115,7 @@ def _tiff(data: bytes) -> Header | None:
 
 
 def _orientation(exif: bytes) -> int:
-    """An EXIF block is a small TIFF file. A damaged one says nothing: the image counts as upright."""
+    """The orientation in an EXIF block, which is a small TIFF file; with a damaged one the image counts as upright."""
     try:
         return _valid(_first_directory(exif).get(_ORIENTATION))
     except (struct.error, IndexError):

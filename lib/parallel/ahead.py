@@ -14,7 +14,7 @@ def ahead(
 ) -> Iterator[R]:
     """`function` of each item, in order, computed in threads ahead of its use.
 
-    threads : how many work at once; at most one result more than that waits
+    threads : how many work at once; at most one result more than that is pending
     start   : called once in each thread before its work
     """
     with ThreadPoolExecutor(threads, initializer=start) as pool:

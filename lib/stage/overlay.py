@@ -1,10 +1,10 @@
-"""Overlays: what a preset or a row of an experiment changes in the params, in one language read by one function.
+"""Overlays: what a preset or a row of an experiment changes in the params, in one format read by one function.
 
-    base: OTHER                         a preset may build on another one; without it, on the default, the full file
+    base: OTHER                         the preset that this one builds on; without it, the default, the full file
     set:
       faster.anchors.ratios: [1.0]      dotted keys of params.yaml, each with its whole new value
       rcnn.finetune.schedule: {name: step, every: 20000, gamma: 0.1}      a shape changes as a whole,
-      spp.finetune.schedule.warmup: 0.2                                   a key of it where the shape has that key
+      spp.finetune.schedule.warmup: 0.2                                   or in one key that it has
 """
 
 import copy
@@ -36,7 +36,7 @@ Kind = TypeVar("Kind", bound=Overlay)
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
-    """An overlay file. Raises InputError for what is no YAML, unknown or doubled keys, and keys inside one another."""
+    """An overlay file. Raises InputError where it is not YAML, and for unknown, duplicate or nested keys."""
     overlay: Kind = params.validate(params.load(path), {"": kind}, str(path))[""]
     faults = [
         Fault("set twice", f"{path}: {key}", f"is set by {above} too", "", "Keep one of the two")
@@ -90,7 +90,7 @@ def preset(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     for path, overlay in reversed(_chain(name, folder)):
         full = apply(full, overlay.set, str(path))
         keys |= dict.fromkeys(overlay.set)
-    # Of a shape that one overlay sets and a key in it that a later one does, the shape has both.
+    # Where one overlay sets a shape and a later one a key in it, the shape alone is listed: its value holds both.
     return {key: at(full, key) for key in keys if not any(key.startswith(f"{other}.") for other in keys)}
 
 
@@ -100,7 +100,7 @@ def values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def _chain(name: str, folder: Path) -> list[tuple[Path, Preset]]:
-    """A preset and those it builds on, the default left out, the last one nearest to it."""
+    """A preset and those it builds on, without the default; the last one builds on the default itself."""
     chain: list[tuple[Path, Preset]] = []
     seen: list[str] = []
     while name != DEFAULT:

@@ -18,7 +18,7 @@ from lib.stage.errors import Fault, InputError
 
 FILE = "params.yaml"
 Split = Literal["train", "val", "test"]
-Seed = Annotated[int, Field(ge=0)]  # numpy takes no other
+Seed = Annotated[int, Field(ge=0)]  # numpy takes no negative seed
 
 
 class Settings(BaseModel):
@@ -48,9 +48,9 @@ def load(path: Path | str = FILE) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError([Fault("broken YAML", str(path), f"cannot be read: {error}", "YAML 1.2", "Mend it")]) from error
+        raise InputError([Fault("broken YAML", str(path), f"cannot be read: {error}", "YAML 1.2", "Fix it")]) from error
     if not isinstance(values, dict):
-        raise InputError([Fault("broken YAML", str(path), "holds no blocks", "key: value lines", "Mend it")])
+        raise InputError([Fault("broken YAML", str(path), "holds no blocks", "key: value lines", "Fix it")])
     faults = [
         Fault("not finite", f"{path}: {key}", f"is {value}", "a finite number", "Write a number")
         for key, value in leaves(values).items()
@@ -98,7 +98,7 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
 
 
 def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> list[Fault]:
-    """A fault for each setting that no stage declares: a misspelled block, or one left behind."""
+    """A fault for each setting that no stage declares: a misspelled or an obsolete block."""
     faults = []
     for key in leaves(values):
         if not any(key == name or key.startswith(f"{name}.") for name in declared):
@@ -110,7 +110,7 @@ def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> l
 
 
 def suggestion(word: str, known: set[str] | list[str]) -> str:
-    """`Did you mean X?`, or nothing where no known word is near."""
+    """`Did you mean X?`, or "" where no known word is similar."""
     lower = {name.lower(): name for name in sorted(known)}
     near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
     return f"Did you mean {lower[near[0]]}?" if near else ""
@@ -154,18 +154,21 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
             number = int(number) if "integer" in detail["msg"] and number.is_integer() else number
             remedy = f"Write {number!r} without quotes"
         except ValueError:
-            allowed = detail.get("ctx", {}).get("expected", "")
-            remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
-    return Fault("bad setting", where, shown, detail["msg"].removeprefix("Input should be ").removeprefix("Value error, "), remedy)
+            expected = detail.get("ctx", {}).get("expected", "")
+            words = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+            remedy = suggestion(value, words) or remedy
+    allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return Fault("bad setting", where, shown, allowed, remedy)
 
 
 def _locate(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
-    """The keys of the file that lead to a fault, the class that the last one belongs to, and the shape that class is.
+    """The keys of the file that lead to a fault, the class that holds the last one, and the name of that class's shape.
 
-    pydantic also puts there the name of a shape (`step` of `schedule: {name: step}`) and those of types it has tried.
+    pydantic's location also has the name of a shape (`step` of `schedule: {name: step}`) and of types it has tried.
     """
     keys: list[str] = []
-    owner, tag, parts = kind, "", list(loc)
+    parts = list(loc)
+    owner, tag = kind, ""
     while parts:
         part = parts.pop(0)
         if not (isinstance(part, int) or _is_key(part)):
@@ -182,7 +185,7 @@ def _locate(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
 
 
 def _shapes(kind: Any, key: int | str) -> dict[str, Any]:
-    """Name -> class of each shape that a setting may have, where it is told by the key `name`; else nothing."""
+    """Name -> class of each shape that a setting may have, where its key `name` selects one; else empty."""
     field = getattr(kind, "model_fields", {}).get(key)
     if field is None or not field.discriminator:
         return {}
@@ -190,7 +193,7 @@ def _shapes(kind: Any, key: int | str) -> dict[str, Any]:
 
 
 def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -> Fault:
-    """No shape can be told: the name is missing or unknown, or there is a plain value, not {name: ...}."""
+    """No shape is selected: the name is missing or unknown, or there is a plain value, not {name: ...}."""
     value = detail["input"]
     texts = {name: f"{{{', '.join([f'name: {name}', *(field for field in kind.model_fields if field != 'name')])}}}"
              for name, kind in shapes.items()}
@@ -205,5 +208,5 @@ def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -
 
 
 def _is_key(part: Any) -> bool:
-    """pydantic puts the names of tried types among the keys of a union; those are no keys of the file."""
+    """Of a union, pydantic reports the names of the types it has tried too; those are no keys of the file."""
     return isinstance(part, str) and part.isidentifier() and part not in {"int", "float", "str", "bool"}

@@ -15,8 +15,10 @@ Schema = Mapping[str, Any] | Callable[..., Mapping[str, Any]]
 
 
 def keys(schema: Schema, entry: pipeline.Entry) -> dict[str, Any]:
-    """The schema of one row: of a function, what it returns for the words and roles of the row's command; in the keys of
-    a mapping `{item}` stands for the first word.
+    """The schema of one row of dvc.yaml.
+
+    schema : a function of the words and roles of the row's command, or a mapping, in whose keys `{item}` stands for the
+             first word
     """
     if callable(schema):
         return dict(schema(*entry.words, **entry.roles))
@@ -49,8 +51,9 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
-    """Raises InputError with all `faults`, so that a slip in a late block stops the first stage, not the tenth. A stamp in
-    the scratch folder keeps later stages of the same `dvc repro` from doing it again.
+    """Raises InputError with all `faults`, so that a typo in a late block stops the first stage, not the tenth.
+
+    A stamp in the scratch folder spares the later stages of the same `dvc repro` the check.
     """
     files = [Path("dvc.yaml"), Path(params_file.FILE), *sorted(Path("stages").glob("*.py"))]
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""A table read image by image in bounded memory."""
+"""Reading a table image by image."""
 
 import threading
 from collections import OrderedDict
@@ -17,11 +17,11 @@ from lib.storage.tables import open_parquet, to_arrow
 class ByImage:
     """A table read image by image in bounded memory: an index of row groups, and the last few of them.
 
-    path   : Parquet file in which the rows of an image stand together
+    path   : Parquet file in which the rows of an image are contiguous
     schema : what its columns must be
 
     Memory is a few row groups plus one entry per image, whatever the number of rows. Threads may share one: neither the
-    Parquet reader nor the cache of groups bears two readers at once, so a lock lets in one at a time.
+    Parquet reader nor the cache of groups is safe for two threads at once, so a lock admits one at a time.
     """
 
     cached_groups = 4
@@ -87,7 +87,7 @@ def _runs(keys: Sequence[str], where: str) -> dict[str, slice]:
     for start, end in zip(starts, ends, strict=True):
         if keys[start] in runs:
             raise InputError(
-                [Fault("scattered rows", where, f"the rows of {keys[start]} do not stand together", "",
+                [Fault("scattered rows", where, f"the rows of {keys[start]} are not contiguous", "",
                        "Sort the table by image_id, keeping the order within an image")]
             )
         runs[keys[start]] = slice(int(start), int(end))

@@ -1,8 +1,8 @@
 """Large arrays by image in a few large files: written image by image, resumed shard by shard.
 
 A store is a folder: `index.parquet` (image_id, shard, first row, rows) and, for each named array and shard, one
-`NAME-00000.npy` of fixed row length. A store of regions' features says in the column `regions` which regions, in which
-order: whoever reads rows by the number of a region makes sure with `Reader.check`.
+`NAME-00000.npy` of fixed row length. The index of a store of features has a column `regions`, a digest of the regions
+and their order: who reads rows by the number of a region verifies it first with `Reader.check`.
 """
 
 import hashlib
@@ -25,11 +25,12 @@ INDEX = pa.schema([("image_id", pa.string()), ("shard", pa.int32()), ("start", p
 def plan(image_ids: Sequence[str], rows: Sequence[int], row_bytes: int, shard_bytes: int) -> pd.DataFrame:
     """Which rows of which shard belong to which image.
 
-    rows      : rows of each image;  row_bytes : bytes of one row, all arrays together
-    shard_bytes : size at which a shard is closed; an image never straddles two
-    returns   : a frame of schema `INDEX`
+    rows        : rows of each image;  row_bytes : bytes of one row, all arrays together
+    shard_bytes : size at which a shard is closed; an image is never split between two
+    returns     : a frame of schema `INDEX`
     """
-    shard, start, records = 0, 0, []
+    shard, start = 0, 0
+    records = []
     for image_id, count in zip(image_ids, rows, strict=True):
         if start and (start + count) * row_bytes > shard_bytes:
             shard, start = shard + 1, 0
@@ -48,11 +49,13 @@ class Writer:
     """Fills a store in the order of its plan.
 
     folder : of the store;  index : from `plan`;  widths : array name -> row length;  dtype : of all arrays
-    Whole shards found in the folder are kept: `todo` lists the images still to write.
+
+    Complete shards in the folder are kept: `todo` lists the images still to write.
     """
 
     def __init__(self, folder: Path, index: pd.DataFrame, widths: Mapping[str, int], dtype: str = "float16") -> None:
-        self.folder, self.index, self.widths, self.dtype = folder, index, dict(widths), np.dtype(dtype)
+        self.folder, self.index = folder, index
+        self.widths, self.dtype = dict(widths), np.dtype(dtype)
         folder.mkdir(parents=True, exist_ok=True)
         whole = [
             shard for shard in index["shard"].unique() if all(self._path(name, shard).exists() for name in widths)
@@ -76,7 +79,7 @@ class Writer:
             self._finish(shard)
 
     def close(self) -> None:
-        """Writes the index; the store is whole."""
+        """Writes the index, which completes the store."""
         tables.write(self.folder / "index.parquet", self.index, INDEX)
 
     def _path(self, name: str, shard: int, suffix: str = ".npy") -> Path:
@@ -100,7 +103,7 @@ class Writer:
 
 
 class Reader:
-    """Reads a store image by image; memory is that of the rows asked for.
+    """Reads a store image by image; memory is that of the rows read.
 
     Raises InputError where a file is missing or shorter than the index says.
     """
@@ -121,12 +124,14 @@ class Reader:
         return int(self._ranges[image_id][2])
 
     def check(self, image_id: str, regions: np.ndarray) -> None:
-        """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in this order."""
+        """Raises InputError where the rows of an image are not those of these regions in this order.
+
+        regions : float32 (R, 4)
+        """
         if image_id not in self._ranges or self._digests.get(image_id) != count(regions)[1]:
-            raise InputError(
-                [Fault("other regions", str(self.folder), f"holds other rows of {image_id} than its objects and proposals now",
-                       "the same objects, proposals and `difficult` in extract and after it", "Run: dvc repro")]
-            )
+            problem = f"holds other rows of {image_id} than its objects and proposals now"
+            allowed = "the same objects, proposals and `difficult` in extract and after it"
+            raise InputError([Fault("other regions", str(self.folder), problem, allowed, "Run: dvc repro")])
 
     def width(self, name: str) -> int:
         """Row length of an array."""
@@ -169,6 +174,5 @@ class Reader:
 
     @staticmethod
     def _broken(path: Path, image_id: str) -> InputError:
-        return InputError(
-            [Fault("broken store", str(path), f"ends before the rows of {image_id}", "", "Delete it and run: dvc repro")]
-        )
+        problem = f"ends before the rows of {image_id}"
+        return InputError([Fault("broken store", str(path), problem, "", "Delete it and run: dvc repro")])

@@ -208,7 +208,7 @@ def test_killed_in_the_middle_and_run_again_has_the_same_bytes(copied, tmp_path,
     assert pieces
     resumed = copied.run("dvc", "repro", "-s", "--no-run-cache", stage)
     assert stages_run(resumed.stdout) == {stage}
-    assert "going on from an earlier run" in resumed.stdout
+    assert "resuming an earlier run" in resumed.stdout
     compared = {path: md5 for path, md5 in copied.hashes().items() if not path.startswith(TIMED)}
     assert compared == {path: expected[path] for path in compared}
     assert not [path for path in (copied.folder / ".scratch").rglob("*") if re.search(file, str(path))]
