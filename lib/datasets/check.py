@@ -3,7 +3,7 @@
 `load` reads, checks every image and every box, and collects all faults. Strict: any fault stops, with all of
 them in the message. Lenient: what `records.LENIENT` lists is repaired or left out, and counted. In both modes
 boxes smaller than `min_box_size` are left out and counted, corners of 0 in 1-based data are clipped and
-counted, and missing sizes are filled.
+counted, and missing sizes are filled in.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def repairs(self) -> dict[str, int]:
-        """Number of faults got over, by kind."""
+        """Number of faults that were repaired or left out, by kind."""
         return dict(sorted(Counter(fault.kind for fault in self.faults).items()))
 
 
@@ -66,7 +66,7 @@ def load(
 
     workers  : threads that decode
     progress : called with (images done, images in all)
-    raises   : InputError with every fault that the mode does not get over
+    raises   : InputError with every fault that the mode does not tolerate
     """
     source = layout.read(root, settings.format, settings.box_origin)
     split_of, list_faults = assign(source, settings)
@@ -122,7 +122,7 @@ def _inspected(
         try:
             data = read_bytes(root, record.image_id)
             header = checked_header(data, record.image_id, settings.max_pixels)
-            # In full, for only that shows a file that was cut off.
+            # In full: only that detects a truncated file.
             decode(data, record.image_id, transpose=False)
         except InputError as error:
             record.faults += error.faults
@@ -134,7 +134,7 @@ def _inspected(
 
 
 def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str], list[Fault]]:
-    """The class list, and a fault for each name that objects bear but the list lacks."""
+    """The class list, and a fault for each class of an object that is not in it."""
     counts = Counter(item.name for _, item, _ in objects)
     if listed is None:
         return sorted(counts), []

@@ -20,7 +20,7 @@ _LENIENT = "Fix the file or set data.faults: lenient"
 
 
 def read(listing: Listing, paths: list[str]) -> Source:
-    """One record per image that the files at `paths` name. Other images are no part of the data set."""
+    """One record per image that the files at `paths` name. Other images are not part of the data set."""
     source, records = Source("coco", []), dict[str, Record]()
     names: dict[str, set[str]] = {}
     images_of = by_stem(listing.images)
@@ -47,7 +47,7 @@ def read(listing: Listing, paths: list[str]) -> Source:
 
 
 class _File:
-    """One annotation file on its way into `records`, which all files share."""
+    """Reads one annotation file into `records`, which all files share."""
 
     def __init__(
         self,
@@ -57,7 +57,9 @@ class _File:
         records: dict[str, Record],
         faults: list[Fault],
     ) -> None:
-        self.path, self.split, self.images_of, self.records, self.faults = path, split, images_of, records, faults
+        self.path, self.split = path, split
+        self.images_of, self.records = images_of, records
+        self.faults = faults
         self.categories: dict[int | str | None, str] = {}
         self.image_keys: set[int | str | None] = set()
         self.record_of: dict[int | str | None, Record] = {}
@@ -78,7 +80,7 @@ class _File:
         return set(self.categories.values())
 
     def read_images(self, rows: list[dict[str, Any]]) -> None:
-        """A record for each image of the file that is there."""
+        """A record for each image of the file that exists."""
         self.image_keys = {key_of(row, "id") for row in rows} - {None}
         for row in rows:
             key, name = key_of(row, "id"), row.get("file_name")
@@ -106,11 +108,11 @@ class _File:
         elif record.sets <= {self.split}:
             problem = f"{record.annotation} is for {image_id} too"
             self.fault("two annotations for one image", f"image {key!r}", problem, "one file", "Remove it from one")
-        # Of files that overlap (train and trainval) the first gives the objects; two splits are a fault of `splits`.
+        # Where files overlap (train and trainval) the first gives the objects; two splits are a fault of `splits`.
         record.sets |= {self.split} if self.split else set()
 
     def _locate(self, name: str) -> list[str]:
-        """Files that `file_name` can mean, nearest to the JSON file; its folders have to match if any do."""
+        """Images that `file_name` can mean, nearest to the JSON file; its folders have to match if any do."""
         parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
         same_stem = self.images_of.get(stem(parts[-1]), []) if parts else []
         matches = [image for image in same_stem if PurePosixPath(image).parts[-len(parts) :] == parts]

@@ -1,4 +1,4 @@
-"""COCO's JSON files: which there are, and their content with every number finite."""
+"""COCO's JSON files: which files they are, and their content with every number finite."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ _KEYS = (b'"images"', b'"annotations"')
 
 
 class _NotFinite(str):
-    """A bare NaN or Infinity. Kept as text: no arithmetic can take it for a number, and its place can be told."""
+    """A bare NaN or Infinity. Kept as text, so that no arithmetic takes it for a number and its position is known."""
 
 
 def files(listing: Listing) -> list[str]:
-    """The annotation files. COCO's own captions and keypoints repeat the images and are left aside."""
+    """The annotation files. COCO's own captions and keypoints repeat the images and are left out."""
     paths = [path for path in listing.json if _looks_like_coco(listing.read(path))]
     instances = [path for path in paths if PurePosixPath(path).name.startswith("instances")]
     return instances or paths
@@ -35,7 +35,8 @@ def load(listing: Listing, path: str, faults: list[Fault]) -> dict[str, Any] | N
         return None
     not_finite = [(position, value) for position, value in _leaves(data) if isinstance(value, _NotFinite)]
     for position, value in not_finite:
-        faults.append(Fault("non-finite number", f"{path}, {position}", f"is {value}", "a finite number", "Fix the file"))
+        where = f"{path}, {position}"
+        faults.append(Fault("non-finite number", where, f"is {value}", "a finite number", "Fix the file"))
     if not_finite:
         return None
     lists = isinstance(data, dict) and all(

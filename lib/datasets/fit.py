@@ -1,4 +1,4 @@
-"""Boxes against the image they belong to: inside it, over its border, outside it, or too small."""
+"""Boxes checked against their image: inside it, over its border, outside it, or too small."""
 
 from collections.abc import Iterable
 
@@ -36,7 +36,7 @@ def fit(
     beyond = _any(corners[:, 2:] > (width, height))
     outside = _any(boxes.area(inside)[:, None] == 0)
     small = _any(inside[:, 2:] - inside[:, :2] < settings.min_box_size)
-    # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data set.
+    # A corner of 0 counted from 1 is the most common slip; the report mentions it once for the data set.
     from_zero = ~beyond & (lowest >= -1) & (format == "voc" and settings.box_origin == 1)
     fitted: list[Fitted] = []
     for row, item in enumerate(record.items):
@@ -67,7 +67,7 @@ class Extremes:
         self.low, self.high = (np.inf, np.inf), (-np.inf, -np.inf)
 
     def see(self, items: Iterable[Item], width: int, height: int) -> None:
-        """Take in the objects of one image."""
+        """Takes the objects of one image into account."""
         for item in items:
             x1, y1, x2, y2 = item.box
             self.low = min(self.low[0], x1), min(self.low[1], y1)

@@ -1,4 +1,4 @@
-"""A person's own images, by files, folders and patterns, outside any data set."""
+"""A user's own images, named by files, folders and patterns, outside any data set."""
 
 import os
 from collections.abc import Sequence
@@ -20,10 +20,9 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
     for word in words:
         files = [file for path in _expand(word) for file in _images(path)]
         if not files:
-            faults.append(
-                Fault("no image", word, "names no image", f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
-                      "Check the path; quote a pattern that holds **")
-            )
+            allowed = f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern"
+            remedy = "Check the path; quote a pattern that holds **"
+            faults.append(Fault("no image", word, "names no image", allowed, remedy))
         paths |= {Path(os.path.abspath(file)) for file in files}
     if faults:
         raise InputError(faults)
@@ -32,13 +31,18 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
-    """Raises InputError with all that would stop the work later: files that are no image or one of more than `max_pixels`, by
-    their headers; an `out` that is no folder; several images where a `single` one is asked for."""
+    """Raises InputError with everything that would stop the work later.
+
+    By their headers: files that are not images or have more than `max_pixels`. An `out` that is not a folder. Several
+    images where only a `single` one is allowed.
+    """
     faults = []
     if single and len(image_ids) != 1:
-        faults.append(Fault("many images", "--trace", f"was given {len(image_ids)} images", "one image", "Name one image"))
+        problem = f"was given {len(image_ids)} images"
+        faults.append(Fault("many images", "--trace", problem, "one image", "Name one image"))
     if out.exists() and not out.is_dir():
-        faults.append(Fault("not a folder", f"--out {out}", "is a file", "a folder, which need not exist yet", "Name another"))
+        allowed = "a folder, which need not exist yet"
+        faults.append(Fault("not a folder", f"--out {out}", "is a file", allowed, "Name another"))
     for path in (str(root / image_id) for image_id in image_ids):
         try:
             checked_header(read_bytes("", path), path, max_pixels)

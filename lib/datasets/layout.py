@@ -1,4 +1,4 @@
-"""From a folder to records: which format it is in, or what is wrong with the folder."""
+"""From a folder to records: which format it has, or what is wrong with it."""
 
 from pathlib import Path
 from typing import Literal

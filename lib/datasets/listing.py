@@ -1,4 +1,4 @@
-"""Which files lie under a data root, and how files that belong together are found by name and place."""
+"""Which files are under a data root, and how files that belong together are found by name and folder."""
 
 import os
 import re
@@ -39,9 +39,9 @@ def scan(root: str | Path) -> Listing:
     seen: set[str] = set()
     for folder, children, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside
-        # them.
-        children[:] = sorted(child for child in children if not child.startswith((".", "__MACOSX"))) if real not in seen else []
+        # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside them.
+        visible = sorted(child for child in children if not child.startswith((".", "__MACOSX")))
+        children[:] = visible if real not in seen else []  # in place: os.walk goes into what is left in the list
         if real in seen:
             continue
         seen.add(real)
@@ -70,11 +70,11 @@ def by_stem(images: Iterable[str]) -> dict[str, list[str]]:
 
 
 def nearest(path: str, candidates: list[str]) -> list[str]:
-    """Those candidates whose folder fits `path` best: all that tie.
+    """The candidates whose folder fits `path` best: all that tie.
 
     The measure is the number of folders shared at the beginning and at the end of the two paths, so that
     train/labels/a.xml belongs to train/images/a.jpg, and xml/train/a.xml to jpg/train/a.jpg. The same folder
-    wins.
+    fits better than any other.
     """
     if len(candidates) < 2:
         return candidates

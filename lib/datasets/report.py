@@ -21,7 +21,7 @@ QUANTILES = (0, 0.1, 0.5, 0.9, 1)
 def markdown(dataset: Dataset, few_objects: int = 20, examples: int = 3, quantiles: Sequence[float] = QUANTILES) -> str:
     """The whole report.
 
-    few_objects : a class with fewer objects for training is warned about
+    few_objects : a class with fewer objects for training gets a warning
     examples    : places named for each kind of fault or note
     quantiles   : of the box sizes, in [0, 1]
     """

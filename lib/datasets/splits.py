@@ -1,18 +1,18 @@
 """Which image is for training, validation and test.
 
 Lists of the data set are followed: ImageSets/Main (VOC), a JSON file per split (COCO), or else folders called
-train, val (valid) and test that hold every image. Without any, each image is drawn by a hash of its id, so
-that adding images moves none of the others.
+train, val (valid) and test that hold every image. Without any, a hash of its id assigns each image, so that
+adding images moves none of the others.
 
 What lists leave open, never silently:
 
 ===================  ===================================================================================
-trainval, no val     val is trainval without train; without a train list too, the hash draws
-                     `val_fraction` of trainval
+trainval, no val     val is trainval without train; without a train list too, the hash assigns
+                     `val_fraction` of trainval to it
 trainval, no train   train is trainval without val
-train only           the hash draws `val_fraction` of train as val
-no test              an error, unless `test_from` says: "val" (val becomes test, a new val is drawn from
-                     train) or "hash" (`test_fraction` of the listed images, drawn first)
+train only           the hash assigns `val_fraction` of train to val
+no test              an error, unless `test_from` says: "val" (val becomes test, the hash takes a new val from
+                     train) or "hash" (`test_fraction` of the listed images, taken first)
 test only            the whole set is for test
 in no list           left out, and counted in the data report
 ===================  ===================================================================================
@@ -29,7 +29,7 @@ from lib.stage.errors import Fault
 SPLITS = ("train", "val", "test")
 TestFrom = Literal["lists", "val", "hash"]
 
-_HASH = "Mend the lists or folders, or set data.splits: hash to draw all splits"
+_HASH = "Fix the lists or folders, or set data.splits: hash to make all splits by hash"
 
 
 def hash_split(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
@@ -48,7 +48,7 @@ def hash_split(image_id: str, seed: int, test_fraction: float, val_fraction: flo
 class Rules(Protocol):
     """What `assign` reads of the data settings.
 
-    splits    : lists follows lists and folders where there are any; hash draws all
+    splits    : lists follows lists and folders where there are any; hash makes all
     test_from : where lists have no test
     """
 
@@ -98,13 +98,15 @@ def _sets_of_images(source: Source, faults: list[Fault]) -> tuple[dict[str, set[
     return {image_id: {name} for image_id, name in folders.items() if name}, sets
 
 
-def _from_lists(sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]) -> dict[str, str]:
+def _from_lists(
+    sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]
+) -> dict[str, str]:
     has_val = "val" in sets or {"train", "trainval"} <= sets
     test_from = "lists" if "test" in sets else rules.test_from
     if "test" not in sets and (test_from == "lists" or (test_from == "val" and not has_val)):
         problem = f"there is {', '.join(sorted(sets))}, but no test (data.test_from is {test_from})"
-        remedy = "Add one, or set data.test_from: hash (drawn from all)"
-        remedy += " or val (val becomes test, a new val is drawn from train)" if has_val else ""
+        remedy = "Add one, or set data.test_from: hash (taken from all)"
+        remedy += " or val (val becomes test, a new val is taken from train)" if has_val else ""
         faults.append(Fault("no test split", "split lists", problem, "a test list", remedy))
     splits: dict[str, str] = {}
     for image_id, names in sets_of_image.items():
@@ -121,7 +123,7 @@ def _from_lists(sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules
 
 
 def _split_of(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
-    """The split that the lists give one image; trainval counts where no finer list names it."""
+    """The split of one image by the lists; trainval counts only where no finer list names the image."""
     fine = names - {"trainval"}
     if len(fine) > 1 or names == {"test", "trainval"}:
         faults.append(

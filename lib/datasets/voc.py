@@ -1,6 +1,6 @@
-"""Data sets annotated in VOC's XML: the development kit's folders, and what labelling tools leave behind.
+"""Data sets annotated in VOC's XML: the development kit's folders, and the output of labelling tools.
 
-Where folders `Annotations` and `JPEGImages` stand together (once, or once a year: VOC2007, VOC2012), only
+Where folders `Annotations` and `JPEGImages` are side by side (once, or once per year: VOC2007, VOC2012), only
 they are read. Anywhere else every image and every XML file under the root counts: in one folder, in sibling
 folders of any name, nested. The image of an annotation is found by the annotation's own name; `<filename>` is
 often wrong.
@@ -34,7 +34,7 @@ def read(listing: Listing, origin: Origin = 1) -> Source:
                 f"one of {' '.join(EXTENSIONS)}",
                 "Add the image, or move the annotation away",
             )
-            # An annotation that no list can name does no harm.
+            # With lists it does no harm: no list can name it.
             (source.notes if source.sets else source.faults).append(fault)
         elif len(matches) > 1:
             for image in matches:
@@ -88,7 +88,7 @@ def _within(path: str, homes: list[str], folder: str) -> bool:
 
 
 def _read_lists(listing: Listing, images: list[str], records: dict[str, Record], source: Source) -> None:
-    """Marks the records that ImageSets/Main/*.txt name; a list holds for the images beside ImageSets."""
+    """Marks the records that ImageSets/Main/*.txt name; a list is for the images beside ImageSets."""
     for folder in map(PurePosixPath, sorted(listing.folders)):
         if folder.parts[-2:] != ("ImageSets", "Main"):
             continue
@@ -117,8 +117,9 @@ def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
     name = path.name if path.suffix.lower() in EXTENSIONS else f"{path.name}.jpg"
     same_stem = images_of.get(stem(name), [])
     folders = path.parent.parts
-    matching = [image for image in same_stem if PurePosixPath(image).parent.parts[-len(folders) :] == folders] if folders else same_stem
-    return nearest(str(path), matching)
+    if folders:
+        same_stem = [image for image in same_stem if PurePosixPath(image).parent.parts[-len(folders) :] == folders]
+    return nearest(str(path), same_stem)
 
 
 def _annotate(listing: Listing, path: str, record: Record, origin: Origin) -> None:

@@ -1,7 +1,7 @@
-"""One VOC annotation file: its bytes to size and objects, by tag name.
+"""One VOC annotation file: from its bytes to size and objects, by tag name.
 
-Well-formed XML is read, whatever its encoding and the order or case of its tags; everything else is named as
-a fault. The source of the format is the VOC development kit's annotation files.
+Well-formed XML is read, whatever its encoding and the order or case of its tags; everything else is reported as a
+fault. The source of the format is the VOC development kit's annotation files.
 """
 
 import math
@@ -60,7 +60,7 @@ def parse(data: bytes, path: str, record: Record, origin: Origin = 1) -> str | N
 
 
 def _root(data: bytes) -> tuple[ElementTree.Element, bool]:
-    """Root element, and whether the file says which encoding it has.
+    """Root element, and whether the file declares its encoding.
 
     Decoded here because the parser knows no multi-byte encodings (gb2312, shift_jis).
     """
@@ -133,7 +133,7 @@ def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fau
 
 
 def _size(element: ElementTree.Element | None) -> tuple[int, int] | None:
-    """(width, height); None where a part is missing, no number, or 0: the image itself knows better."""
+    """(width, height); None where a part is missing, not a number, or 0: the image's own size is used then."""
     sides = [_text(_child(element, tag)) if element is not None else "" for tag in ("width", "height")]
     if not all(_NUMBER.fullmatch(side) and math.isfinite(float(side)) for side in sides):
         return None
@@ -156,7 +156,7 @@ def _text(element: ElementTree.Element | None) -> str:
 
 
 def _as_gbk(name: str) -> str | None:
-    """Chinese that the UTF-8 bytes of a name spell in GBK: such a file parses, to the wrong characters."""
+    """The Chinese name that the UTF-8 bytes of a name spell in GBK: such a file parses, to the wrong characters."""
     if name.isascii():
         return None
     try:

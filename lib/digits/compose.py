@@ -1,4 +1,4 @@
-"""Pictures of the default data set: handwritten digits painted onto photographs, each with its boxes.
+"""Images of the default data set: handwritten digits painted onto photographs, each with its boxes.
 
 Train, val and test share no sample of scikit-learn's `load_digits`; test backgrounds come from another part
 of the photographs than those of train and val. A digit's ink is where its alpha mask is above 0.5.
@@ -28,7 +28,7 @@ class Recipe:
     test: int
     width: int  # of an image
     height: int
-    digits_min: int  # wanted per image, uniform; fewer where no free place is found, never none
+    digits_min: int  # per image, uniform; fewer where no free position is found, never none
     digits_max: int
     size_min: int  # longer side of the upright digit's ink, log-uniform
     size_max: int
@@ -38,7 +38,7 @@ class Recipe:
     cut: float  # share of digits placed across the border
     overlap: float  # share of digits placed over another one
     visible_min: float  # a digit keeps at least this share of its ink
-    difficult_below: float  # difficult where less than this share is seen, be the rest cut or covered
+    difficult_below: float  # difficult where less than this share of the ink is visible, cut and covered counted alike
     background_split: float  # left share of each photograph for train and val; the rest is for test
     crop_min: float  # smallest background crop, as a share of the largest that fits
     jpeg_quality: int
@@ -64,8 +64,8 @@ class Digit:
 
     sample : index into `load_digits`
     name   : class
-    box    : int x1 y1 x2 y2, 0-based, half-open: tight around the ink that is seen
-    visible : share of the whole ink that is seen;  truncated : some of the ink lies outside the image
+    box    : int x1 y1 x2 y2, 0-based, half-open: tight around the visible ink
+    visible : share of the whole ink that is visible;  truncated : some of the ink lies outside the image
     """
 
     sample: int
@@ -77,14 +77,14 @@ class Digit:
 
 @dataclass(frozen=True)
 class Picture:
-    """uint8 (height, width, 3) RGB, and the digits in it, the lowest first."""
+    """A composed image, uint8 (height, width, 3) RGB, and the digits in it, the first painted first."""
 
     image: np.ndarray
     digits: list[Digit]
 
 
 def divide_samples(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """Per split and class the samples that it may use: disjoint blocks, in proportion to the splits' images.
+    """The samples of each split and class: disjoint blocks, in proportion to the splits' numbers of images.
 
     labels  : int (S,)  class of each sample, 0 to 9
     returns : split -> ten int arrays of sample numbers
@@ -122,9 +122,10 @@ def compose(
     recipe: Recipe, split: str, index: int,
     photos: Sequence[np.ndarray], samples: np.ndarray, samples_of_class: list[np.ndarray],
 ) -> Picture:
-    """Image `index` of a split, a pure function of (seed, split, index) and the pools.
+    """Image `index` of a split, a pure function of (seed, split, index) and the arguments below.
 
-    photos  : uint8 (h, w, 3);  samples : float (S, 8, 8);  pool : the split's samples of each class
+    photos           : uint8 (h, w, 3), the photographs
+    samples          : float (S, 8, 8);  samples_of_class : the numbers of the split's samples of each class
     """
     rng = np.random.Generator(np.random.PCG64([recipe.seed, SPLITS.index(split), index]))
     image = background(photos[int(rng.integers(len(photos)))], recipe, split, rng)
@@ -156,15 +157,16 @@ def compose(
 def _place(
     mask: np.ndarray, inks: list[np.ndarray], whole: list[int], recipe: Recipe, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The mask on a canvas of the image's size; None where no place leaves every digit enough of its ink."""
-    (height, width), luck = mask.shape, rng.random()
-    cut, over = luck < recipe.cut, bool(inks) and recipe.cut <= luck < recipe.cut + recipe.overlap
+    """The mask on a canvas of the image's size; None where no position leaves every digit enough visible ink."""
+    height, width = mask.shape
+    chance = rng.random()  # one number for both, so that a digit is never cut and over another one
+    cut, over = chance < recipe.cut, bool(inks) and recipe.cut <= chance < recipe.cut + recipe.overlap
     taken = np.zeros((recipe.height, recipe.width), bool)
     for ink in inks:
         x1, y1, x2, y2 = _bounds(ink)
         taken[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = True
     for attempt in range(120):
-        if attempt == 60:  # an ordinary place then, so that no picture stays empty
+        if attempt == 60:  # neither cut nor over another digit from here on, so that no image stays empty
             cut = over = False
         x, y = rng.integers(recipe.width - width + 1), rng.integers(recipe.height - height + 1)
         if cut:
@@ -180,8 +182,8 @@ def _place(
         ink = canvas > 0.5
         if ink.sum() < recipe.visible_min * whole[-1] or (not over and _part(taken, _bounds(ink)).any()):
             continue
-        left = zip(_visible([*inks, ink]), whole, strict=True)
-        if all(part.sum() >= recipe.visible_min * total for part, total in left):
+        visible_parts = zip(_visible([*inks, ink]), whole, strict=True)
+        if all(part.sum() >= recipe.visible_min * total for part, total in visible_parts):
             return canvas
     return None
 

@@ -17,7 +17,7 @@ FOLDER = "DIGITS"
 
 
 def make_digits(destination: Path | str, recipe: Recipe) -> None:
-    """Writes the whole set to `destination` (the VOCdevkit folder), replacing what stands there at the end.
+    """Writes the whole set to `destination` (the VOCdevkit folder), replacing what is there at the very end.
 
     The same recipe gives the same bytes on one machine. Image i of a split depends on the recipe, the split
     and i alone.
@@ -46,10 +46,10 @@ def make_digits(destination: Path | str, recipe: Recipe) -> None:
 
 
 def annotation(name: str, picture: Picture, difficult_below: float) -> bytes:
-    """A picture's VOC annotation.
+    """The VOC annotation of a composed image.
 
     truncated : some of the digit's ink lies outside the image
-    difficult : less than `difficult_below` of its ink is seen, cut and covered parts counted together
+    difficult : less than `difficult_below` of its ink is visible, cut and covered parts counted together
     """
     height, width = picture.image.shape[:2]
     root = ET.Element("annotation")

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again, and named only once it is verified."""
+"""One file over HTTP: resumed where it broke off, tried again, and renamed to its name only once it is verified."""
 
 import hashlib
 import http.client
@@ -16,21 +16,21 @@ CHUNK = 2**20
 
 
 class Unavailable(Exception):
-    """No address gave the file; the message says for each address why."""
+    """No address delivered the file; the message gives the reason for each address."""
 
 
 def download(
     urls: Sequence[str], target: Path, expected: Mapping[str, int | str],
     attempts: int = 5, pause_s: float = 2.0, timeout_s: float = 60.0,
 ) -> None:
-    """Brings `target` from the first address that gives it.
+    """Downloads `target` from the first address that delivers it.
 
     expected : what `mismatch` checks; may be empty
     attempts : rounds over the addresses, with pauses of pause_s, 2·pause_s, 4·pause_s … between them
     timeout_s : longest silence of a server
 
-    Bytes collect in `target`.part, so that a later call goes on where this one was killed. A whole file that
-    fails the check is set aside as `target`.wrong, and the next address starts afresh. Raises Unavailable.
+    Bytes collect in `target`.part, so that a later call resumes where this one was killed. A whole file that fails the
+    check is set aside as `target`.wrong, and the next address starts from zero. Raises Unavailable.
     """
     part, reason_of = target.with_name(f"{target.name}.part"), dict[str, str]()
     hopeless: set[str] = set()
@@ -78,7 +78,7 @@ def mismatch(path: Path, expected: Mapping[str, int | str]) -> str:
                 for digest in digests.values():
                     digest.update(block)
     differences = [f"{name} is {digest.hexdigest()} instead of {expected[name]}"
-             for name, digest in digests.items() if digest.hexdigest() != expected[name]]
+                   for name, digest in digests.items() if digest.hexdigest() != expected[name]]
     return ", ".join(differences)
 
 
@@ -97,7 +97,7 @@ def _pull(url: str, part: Path, size: int | str | None, timeout_s: float) -> Non
     received = part.stat().st_size if part.exists() else 0
     if received and received == size:
         return
-    # Some mirrors refuse the agent that urllib names by itself.
+    # Some mirrors refuse urllib's own user agent.
     headers = {"User-Agent": "Mozilla/5.0 (compatible; rcnn-family)"}
     if received:
         headers["Range"] = f"bytes={received}-"
@@ -107,12 +107,12 @@ def _pull(url: str, part: Path, size: int | str | None, timeout_s: float) -> Non
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # Nothing lies behind what we have: the file is whole, or it is not that file.
+        # Nothing follows the bytes received: the file is complete, or it is another file.
         total = re.search(r"\*/(\d+)$", error.headers.get("Content-Range", ""))
         if total and int(total[1]) == received:
             return
         part.unlink()
-        raise ConnectionError(f"the server refuses to go on at byte {received}; starting over") from error
+        raise ConnectionError(f"the server refuses to resume at byte {received}; starting over") from error
     with answer:
         start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         resumed = answer.status == 206 and start is not None and int(start[1]) == received
