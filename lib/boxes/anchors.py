@@ -97,7 +97,10 @@ class AnchorGrid:
 
 
 def inside(anchors: Boxes, width: float, height: float) -> NDArray[np.int64]:
-    """int64 (I,): rows of the anchors wholly inside the image, ascending. RPN trains only these (Faster R-CNN §3.1.2)."""
+    """int64 (I,): rows of the anchors that lie wholly inside the image, ascending.
+
+    RPN trains only these (Faster R-CNN §3.1.2).
+    """
     return np.flatnonzero(
         (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
     )

@@ -52,7 +52,7 @@ def assign(
     box that overlaps nothing would be its best (a bug of most public implementations).
 
     With `one` the pair of largest IoU among the boxes and objects still free is matched first, until no free pair
-    overlaps; ties go to the first box, then to the first object. So an object whose favourite box is taken gets another.
+    overlaps; ties go to the first box, then to the first object. An object whose favourite box is taken gets another.
     """
     if not len(objects):
         no_object = np.zeros(len(boxes), np.int64)

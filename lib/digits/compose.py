@@ -125,7 +125,8 @@ def compose(
     """Image `index` of a split, a pure function of (seed, split, index) and the arguments below.
 
     photos           : uint8 (h, w, 3), the photographs
-    samples          : float (S, 8, 8);  samples_of_class : the numbers of the split's samples of each class
+    samples          : float (S, 8, 8)
+    samples_of_class : ten int arrays, the numbers of the split's samples
     """
     rng = np.random.Generator(np.random.PCG64([recipe.seed, SPLITS.index(split), index]))
     image = background(photos[int(rng.integers(len(photos)))], recipe, split, rng)

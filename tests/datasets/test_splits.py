@@ -1,4 +1,4 @@
-"""Splits: a draw that adding images cannot disturb, and lists followed without a silent choice."""
+"""Splits: a hash that adding images cannot disturb, and lists followed without a silent choice."""
 
 import hypothesis.strategies as st
 import pytest
@@ -24,9 +24,9 @@ def assigned(data, **settings):
 
 
 @given(IDS, IDS, st.integers())
-def test_adding_images_moves_none(before, more, seed):
+def test_adding_images_moves_none(before, added, seed):
     first, _ = assigned(source(none=before), seed=seed)
-    second, _ = assigned(source(none=before + more), seed=seed)
+    second, _ = assigned(source(none=before + added), seed=seed)
     assert first == {image: second[image] for image in before}
 
 
@@ -43,10 +43,10 @@ def test_whole_fractions(test, val, split):
 
 
 def test_shares_are_as_asked():
-    drawn = [hash_split(f"images/{i:06}.jpg", 3, 0.2, 0.1) for i in range(10_000)]
+    splits = [hash_split(f"images/{i:06}.jpg", 3, 0.2, 0.1) for i in range(10_000)]
     # Five standard deviations of a binomial are 0.02 and 0.015.
-    assert drawn.count("test") / 10_000 == pytest.approx(0.2, abs=0.02)
-    assert drawn.count("val") / 10_000 == pytest.approx(0.1, abs=0.015)
+    assert splits.count("test") / 10_000 == pytest.approx(0.2, abs=0.02)
+    assert splits.count("val") / 10_000 == pytest.approx(0.1, abs=0.015)
 
 
 def test_draw_is_the_published_hash():
@@ -100,7 +100,8 @@ def test_no_test_list_is_no_silent_choice():
     assert set(splits.values()) == {"train", "val"}
     assert not faults
     splits, faults = assigned(data, test_from="hash", test_fraction=0.5)
-    assert splits == {i: "test" if hash_split(i, 0, 0.5, 0) == "test" else ("val" if i == "v" else "train") for i in splits}
+    listed = {image: "val" if image == "v" else "train" for image in splits}
+    assert splits == {i: "test" if hash_split(i, 0, 0.5, 0) == "test" else listed[i] for i in splits}
     assert set(splits.values()) >= {"train", "test"}
     assert not faults
     assert assigned(source(train="ab"), test_from="val")[1] == ["no test split"]

@@ -110,5 +110,5 @@ def test_threads_may_share_a_table(tmp_path):
     table = ByImage(tmp_path / "t", tables.PROPOSALS)
     wanted = np.random.default_rng(0).integers(len(counts), size=2000).tolist()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
-    assert found == [counts[image] for image in wanted]
+        lengths = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
+    assert lengths == [counts[image] for image in wanted]
