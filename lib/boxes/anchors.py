@@ -39,10 +39,10 @@ class Level:
 class AnchorGrid:
     """The anchors of all levels, level after level. Threads may share one.
 
-    The last few grids are kept by the maps' sizes, since most images of a set have the same few sizes.
+    The last few grids are cached by the maps' sizes, since most images of a set have the same few sizes.
     """
 
-    kept = 16
+    cached_grids = 16
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self.levels = tuple(levels)
@@ -59,10 +59,11 @@ class AnchorGrid:
         return [(int(-(-height // level.stride)), int(-(-width // level.stride))) for level in self.levels]
 
     def __call__(self, sizes: Sizes) -> Boxes:
-        """float32 (N, 4), not to be written to.
+        """float32 (N, 4), read-only.
 
         sizes : of each level's map, as the network gives them or `sizes` counts them; a map may have 0 cells
-        Raises ValueError where they are not as many as the levels.
+
+        Raises ValueError unless there are as many sizes as levels.
         """
         key = self._checked(sizes)
         with self._lock:
@@ -71,17 +72,17 @@ class AnchorGrid:
                 anchors = np.concatenate(maps) if len(maps) > 1 else maps[0]
                 anchors.flags.writeable = False
                 self._grids[key] = anchors
-                if len(self._grids) > self.kept:
+                if len(self._grids) > self.cached_grids:
                     self._grids.popitem(last=False)
             self._grids.move_to_end(key)
             return self._grids[key]
 
     def of_image(self, width: int, height: int) -> Boxes:
-        """float32 (N, 4) for a resized image of this size, see `sizes`; not to be written to."""
+        """float32 (N, 4) for a resized image of this size, see `sizes`; read-only."""
         return self(self.sizes(width, height))
 
     def counts(self, sizes: Sizes) -> list[int]:
-        """Anchors of each level, by which outputs that stand level after level are split."""
+        """Anchors of each level: the lengths to split outputs by that are stored level after level."""
         checked = self._checked(sizes)
         return [height * width * count for (height, width), count in zip(checked, self.per_cell, strict=True)]
 
@@ -96,7 +97,10 @@ class AnchorGrid:
 
 
 def inside(anchors: Boxes, width: float, height: float) -> NDArray[np.int64]:
-    """int64 (I,): which anchors lie wholly inside the image, ascending. RPN trains only these (Faster R-CNN §3.3)."""
+    """int64 (I,): rows of the anchors that lie wholly inside the image, ascending.
+
+    RPN trains only these (Faster R-CNN §3.3).
+    """
     return np.flatnonzero(
         (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
     )

@@ -1,4 +1,4 @@
-"""Which object each box belongs to: the rules of RPN, Fast R-CNN, SSD and RetinaNet as one (facts of each paper).
+"""Which object each box belongs to: the rules of RPN, Fast R-CNN, SSD and RetinaNet in one function.
 
 | method     | positive     | negative | best | strict |
 |------------|--------------|----------|------|--------|
@@ -30,8 +30,8 @@ Best = Literal["none", "ties", "one"]
 @dataclass(frozen=True)
 class Assignment:
     """label   : int8 (R,) of POSITIVE, NEGATIVE, IGNORED
-    object  : int64 (R,) row of the object that the box belongs to, whatever its label: the nearest, the first of
-              equals; 0 without objects, where no row exists
+    object  : int64 (R,) row of the object that the box belongs to, whatever its label: that of the largest IoU, ties go
+              to the first; 0 without objects, where no row exists
     overlap : float64 (R,) IoU with that object, in [0, 1]; 0 without objects
     """
 
@@ -48,36 +48,36 @@ def assign(
     boxes    : float32 (R, 4) x1 y1 x2 y2 in pixels, half-open;  objects : float32 (K, 4) in the same pixels
     positive : IoU threshold from which a box is positive, in (0, 1]
     negative : IoU threshold below which it is negative; between the two it is ignored. Positive wins
-    best     : whom an object has below the threshold too. none: nobody; ties: every box that overlaps it most; one: one
-               box of its own, which then belongs to it and not to its nearest object (SSD)
+    best     : which boxes are positive even below the threshold. none: none; ties: every box with an object's largest
+               IoU; one: one box for each object, which then belongs to it and not to its nearest object (SSD)
     strict   : an IoU equal to a threshold counts as below it
 
     R and K may be 0; without objects all boxes are negative. An object that no box touches has no best box: else every
-    box that overlaps nothing would be its best (a fault of most public codes).
+    box that overlaps nothing would be its best (a bug of most public implementations).
 
-    With `one` the pair of largest IoU among boxes and objects still free is joined first (of equals the first box, then
-    the first object), until no free pair overlaps: each object keeps a box even where it loses its favourite.
+    With `one` the pair of largest IoU among the boxes and objects still free is matched first, until no free pair
+    overlaps; ties go to the first box, then to the first object. An object whose favourite box is taken gets another.
     """
     if not len(objects):
-        nothing = np.zeros(len(boxes), np.int64)
-        return Assignment(np.full(len(boxes), NEGATIVE, np.int8), nothing, np.zeros(len(boxes)))
+        no_object = np.zeros(len(boxes), np.int64)
+        return Assignment(np.full(len(boxes), NEGATIVE, np.int8), no_object, np.zeros(len(boxes)))
     pairs = iou(boxes, objects)
     nearest, overlap = _nearest(pairs)
     labels = np.full(len(boxes), IGNORED, np.int8)
     labels[overlap <= negative if strict else overlap < negative] = NEGATIVE
     labels[overlap > positive if strict else overlap >= positive] = POSITIVE
     if best == "ties":
-        most = pairs.max(axis=0, initial=0)
-        labels[((pairs == most) & (most > 0)).any(axis=1)] = POSITIVE
+        largest = pairs.max(axis=0, initial=0)
+        labels[((pairs == largest) & (largest > 0)).any(axis=1)] = POSITIVE
     elif best == "one":
-        rows, owners = _one_each(pairs)
+        rows, owners = _match_one_to_one(pairs)
         labels[rows], nearest[rows] = POSITIVE, owners
         overlap[rows] = pairs[rows, owners]
     return Assignment(labels, nearest, overlap)
 
 
 def nearest(boxes: Boxes, objects: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The object that each box overlaps most, the first of equals, and the IoU with it.
+    """The object that each box overlaps most and the IoU with it; ties go to the first object.
 
     boxes   : float32 (R, 4), R may be 0;  objects : float32 (K, 4), K at least 1
     returns : int64 (R,) rows of `objects`; float64 (R,) in [0, 1]
@@ -90,28 +90,28 @@ def _nearest(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
     return rows, pairs[np.arange(len(pairs)), rows]
 
 
-def _one_each(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _match_one_to_one(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Boxes and their objects, int64 (n,) each, no box and no object twice; pairs without overlap are left out.
 
-    An object's best free box is looked for again only when another object took it, so that this costs about one pass
-    over the pairs.
+    An object's best free box is searched for again only when another object took it, so this costs about one pass over
+    the pairs.
     """
-    taken: list[int] = []
-    joined: list[int] = []
-    waiting = {k: int(pairs[:, k].argmax()) for k in range(pairs.shape[1])} if len(pairs) else {}
-    while waiting:
-        row, k = min(((row, k) for k, row in waiting.items()), key=lambda pair: (-pairs[pair], *pair))
-        if not pairs[row, k] > 0:
+    matched_boxes: list[int] = []
+    matched_objects: list[int] = []
+    best_free = {owner: int(pairs[:, owner].argmax()) for owner in range(pairs.shape[1])} if len(pairs) else {}
+    while best_free:
+        row, owner = min(((row, owner) for owner, row in best_free.items()), key=lambda pair: (-pairs[pair], *pair))
+        if not pairs[row, owner] > 0:
             break
-        taken.append(row)
-        joined.append(k)
-        del waiting[k]
-        for other in [other for other, wanted in waiting.items() if wanted == row]:
+        matched_boxes.append(row)
+        matched_objects.append(owner)
+        del best_free[owner]
+        for other in [other for other, favourite in best_free.items() if favourite == row]:
             column = pairs[:, other].copy()
-            column[taken] = -1
+            column[matched_boxes] = -1
             free = int(column.argmax())
             if column[free] > 0:
-                waiting[other] = free
+                best_free[other] = free
             else:
-                del waiting[other]
-    return np.array(taken, np.int64), np.array(joined, np.int64)
+                del best_free[other]
+    return np.array(matched_boxes, np.int64), np.array(matched_objects, np.int64)

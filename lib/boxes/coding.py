@@ -31,7 +31,8 @@ def encode(proposals: Boxes, objects: Boxes) -> Deltas:
 
     R may be 0. A side that is not above 0 raises ValueError: its logarithm or its quotient does not exist.
     """
-    (centre, side), (object_centre, object_side) = _centre_form(proposals), _centre_form(objects)
+    centre, side = _centre_form(proposals)
+    object_centre, object_side = _centre_form(objects)
     if len(side) != len(object_side):
         raise ValueError(f"{len(side)} proposals for {len(object_side)} objects; they must pair row by row.")
     flat = np.flatnonzero(~((side > 0) & (object_side > 0)).all(axis=1))
@@ -61,7 +62,7 @@ def decode(proposals: Boxes, deltas: Deltas, largest_log: float = LARGEST_LOG) -
 def decode_tensors(proposals: torch.Tensor, deltas: torch.Tensor, largest_log: float = LARGEST_LOG) -> torch.Tensor:
     """`decode` where the boxes are on the device of a network, in its own precision and in the graph of gradients.
 
-    proposals : float (..., 4)  x1 y1 x2 y2 in pixels, half-open;  deltas : float, the same shape or one it spreads to
+    proposals : float (..., 4)  x1 y1 x2 y2 in pixels, half-open;  deltas : float, the same shape or broadcast to it
     returns   : float (..., 4)  in float32 within 1e-3 pixels of `decode` on boxes of up to 1000 pixels
     """
     side = proposals[..., 2:] - proposals[..., :2]

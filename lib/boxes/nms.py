@@ -1,7 +1,7 @@
 """Greedy non-maximum suppression (R-CNN authors' code), on torchvision with a fixed order.
 
-Boxes are taken by descending score, equal scores by ascending row (the original: the later row first); a box
-goes if its IoU with one taken before is **above** the threshold. R boxes.
+Boxes are visited by descending score, equal scores by ascending row (the original: the later row first); a box is
+dropped if its IoU with one that was kept is **above** the threshold. R boxes.
 """
 
 import numpy as np
@@ -30,8 +30,8 @@ def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray
     if bad.size:
         raise InputError([_broken(int(row), float(scores[row])) for row in bad])
     corners = np.asarray(boxes, np.float32).reshape(-1, 4)
-    solid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    rows = np.flatnonzero(solid)
+    valid = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    rows = np.flatnonzero(valid)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     kept = survivors(torch.from_numpy(corners[rows]), threshold)
     return rows[kept.numpy()].astype(np.int64)
@@ -41,15 +41,15 @@ def survivors(boxes: Tensor, threshold: float, most: int | None = None) -> Tenso
     """Rows that survive among boxes that are sorted already, on their device.
 
     boxes     : float32 (R, 4)  the best first, of finite corners and with area; R may be 0
-    threshold : as in `nms`;  most : survivors wanted, the first; None: all
+    threshold : as in `nms`;  most : only so many survivors, the first ones; None: all
     returns   : int64, ascending
 
-    What survives among the first so many boxes does not depend on the others: so NMS, quadratic in them, sees as few as
-    will do.
+    Which of the first boxes survive does not depend on later ones, and NMS is quadratic: so it runs on as few boxes as
+    are needed.
     """
-    # Ranks instead of scores: no ties are left for the kernel to break its own way.
+    # Ranks instead of scores: no ties are left for the kernel to break in its own way.
     ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32, device=boxes.device)
-    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded alike, 3/10 is above it.
+    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded the same way, 3/10 is above it.
     limit = float(np.float32(threshold))
     wanted = len(boxes) if most is None else most
     seen = 4 * wanted
@@ -79,7 +79,7 @@ def nms_per_class(
     returns : int64  surviving rows, by descending score, then ascending row, over all classes
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    kept = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in members]
+    rows_of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = [rows[nms(boxes[rows], scores[rows], threshold)] for rows in rows_of_class]
     rows = np.sort(np.concatenate([np.empty(0, np.int64), *kept]))
     return rows[np.argsort(-scores[rows], kind="stable")]

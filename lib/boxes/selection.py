@@ -1,6 +1,6 @@
-"""What a detector says of an image, and which of it become detections: shared by all methods.
+"""What a detector returns for an image, and which of its boxes become detections: shared by all methods.
 
-R scored boxes of an image, C classes, K boxes under a class that are kept.
+R scored boxes of an image, C classes, K pairs of a box and a class that are kept.
 """
 
 from collections.abc import Callable

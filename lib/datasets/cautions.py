@@ -12,9 +12,9 @@ _ORIENTATION, _ENCODING = "orientation not told by the size", "class name of uns
 
 
 def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
-    """One sentence or two for each finding, in a fixed order.
+    """One or two sentences for each caution, in a fixed order.
 
-    few_objects : a class with fewer objects in train and val together is named
+    few_objects : a class with fewer objects in train and val together is reported
     """
     return [*_origin(dataset), *_leaks(dataset.images), *_few(dataset, few_objects), *_doubtful(dataset)]
 
@@ -39,15 +39,15 @@ def _origin(dataset: Dataset) -> Iterator[str]:
 
 
 def _leaks(images: pd.DataFrame) -> Iterator[str]:
-    """The same file in several places."""
+    """Images of equal content: in several splits, or several times in one."""
     groups = images.groupby("content")
     across = [group for _, group in groups if group["split"].nunique() > 1]
     within = [group for _, group in groups if len(group) > group["split"].nunique()]
     if across:
-        first = " and ".join(sorted(min(across, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        first = " and ".join(sorted(min(across, key=lambda group: group["image_id"].min())["image_id"])[:2])
         yield f"{len(across)} images stand in two splits as files of equal content, so figures will flatter: {first}."
     if within:
-        first = " and ".join(sorted(min(within, key=lambda g: g["image_id"].min())["image_id"])[:2])
+        first = " and ".join(sorted(min(within, key=lambda group: group["image_id"].min())["image_id"])[:2])
         yield f"{len(within)} images occur several times in one split: {first}."
 
 
@@ -55,6 +55,7 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
     """Splits without images or objects, classes that are missing or rare."""
     split_of = dataset.images.set_index("image_id")["split"]
     object_split = dataset.objects["image_id"].map(split_of)
+    # The word "draws" stays: the data report is an output of the pipeline and keeps its bytes.
     for split in SPLITS:
         classes = dataset.objects.loc[object_split == split, "class"]
         if not (split_of == split).any():
@@ -63,8 +64,8 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
             yield f"Split {split} has no objects."
         elif absent := [name for name in dataset.classes if name not in set(classes)]:
             yield f"Split {split} has no objects of {', '.join(absent)}."
-    usable = dataset.objects.loc[object_split.isin(["train", "val"]) & ~dataset.objects["crowd"], "class"]
-    counts = Counter(usable)
+    for_training = dataset.objects.loc[object_split.isin(["train", "val"]) & ~dataset.objects["crowd"], "class"]
+    counts = Counter(for_training)
     rare = [f"{name} ({counts[name]})" for name in dataset.classes if 0 < counts[name] < few_objects]
     if rare:
         yield f"Few objects for training, fewer than {few_objects}: {', '.join(rare)}."

@@ -3,7 +3,7 @@
 `load` reads, checks every image and every box, and collects all faults. Strict: any fault stops, with all of
 them in the message. Lenient: what `records.LENIENT` lists is repaired or left out, and counted. In both modes
 boxes smaller than `min_box_size` are left out and counted, corners of 0 in 1-based data are clipped and
-counted, and missing sizes are filled.
+counted, and missing sizes are filled in.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def repairs(self) -> dict[str, int]:
-        """Number of faults got over, by kind."""
+        """Number of faults that were repaired or left out, by kind."""
         return dict(sorted(Counter(fault.kind for fault in self.faults).items()))
 
 
@@ -66,7 +66,7 @@ def load(
 
     workers  : threads that decode
     progress : called with (images done, images in all)
-    raises   : InputError with every fault that the mode does not get over
+    raises   : InputError with every fault that the mode does not tolerate
     """
     source = layout.read(root, settings.format, settings.box_origin)
     split_of, list_faults = assign(source, settings)
@@ -79,17 +79,17 @@ def load(
     images: list[tuple[Any, ...]] = []
     objects: list[Fitted] = []
     extremes = Extremes()
-    for done, (record, header, content) in enumerate(_looked_at(root, records, settings, workers), 1):
+    for done, (record, header, content) in enumerate(_inspected(root, records, settings, workers), 1):
         faults += record.faults
         notes += record.notes
         if progress:
             progress(done, len(records))
         if header is None:
             continue
-        transpose, wrong, said = settle(record, header)
-        faults += wrong
-        notes += said
-        if not record.readable or any(fault.kind == "size fits neither orientation" for fault in wrong):
+        transpose, size_faults, size_notes = settle(record, header)
+        faults += size_faults
+        notes += size_notes
+        if not record.readable or any(fault.kind == "size fits neither orientation" for fault in size_faults):
             continue
         if record.annotation is None:
             notes.append(Fault("image without annotation", record.image_id, "counts as an image without objects"))
@@ -99,30 +99,30 @@ def load(
         objects += fit(record, width, height, settings, source.format, faults, notes)
     classes, unknown = _classes(objects, settings.classes)
     faults += unknown
-    objects = [entry for entry in objects if entry[1].name in classes]
+    objects = [fitted for fitted in objects if fitted[1].name in classes]
 
-    stopping = [f for f in faults if settings.faults == "strict" or f.kind not in LENIENT]
-    if not stopping and not objects:
+    fatal = [fault for fault in faults if settings.faults == "strict" or fault.kind not in LENIENT]
+    if not fatal and not objects:
         problem = f"of {len(records)} images in the splits {len(images)} can be used, and none holds an object"
-        stopping = [Fault("no objects", str(root), problem, "", "Check data.root and data.classes"), *faults]
-    if stopping:
-        raise InputError(stopping)
+        fatal = [Fault("no objects", str(root), problem, "", "Check data.root and data.classes"), *faults]
+    if fatal:
+        raise InputError(fatal)
     written = extremes.as_written(settings.box_origin) if source.format == "voc" else {}
     return Dataset(
         source.format, settings, _image_table(images), _object_table(objects), classes, faults, notes, written
     )
 
 
-def _looked_at(
+def _inspected(
     root: str | Path, records: list[Record], settings: DataSettings, workers: int
 ) -> Iterator[tuple[Record, Header | None, str]]:
     """Each record with its image's header and content, in order; no header, and a fault, if unreadable."""
 
-    def look(record: Record) -> tuple[Record, Header | None, str]:
+    def inspect(record: Record) -> tuple[Record, Header | None, str]:
         try:
             data = read_bytes(root, record.image_id)
             header = checked_header(data, record.image_id, settings.max_pixels)
-            # In full, for only that shows a file that was cut off.
+            # In full: only that detects a truncated file.
             decode(data, record.image_id, transpose=False)
         except InputError as error:
             record.faults += error.faults
@@ -130,22 +130,22 @@ def _looked_at(
         return record, header, content_of(data)
 
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(look, records)
+        yield from pool.map(inspect, records)
 
 
 def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str], list[Fault]]:
-    """The class list, and a fault for each name that objects bear but the list lacks."""
+    """The class list, and a fault for each class of an object that is not in it."""
     counts = Counter(item.name for _, item, _ in objects)
     if listed is None:
         return sorted(counts), []
-    idle = [name for name in listed if name not in counts]
-    without = f"; listed but without objects: {', '.join(idle)}" if idle else ""
+    unused = [name for name in listed if name not in counts]
+    unused_text = f"; listed but without objects: {', '.join(unused)}" if unused else ""
     faults = []
     for name in sorted(set(counts) - set(listed)):
         first = next(record.annotation for record, item, _ in objects if item.name == name)
-        problem = f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{without}"
-        same = next((other for other in listed if other.casefold() == name.casefold()), None)
-        hint = f"Did you mean {same}? " if same else f"{suggestion(name, listed)} ".lstrip()
+        problem = f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{unused_text}"
+        same_name = next((other for other in listed if other.casefold() == name.casefold()), None)
+        hint = f"Did you mean {same_name}? " if same_name else f"{suggestion(name, listed)} ".lstrip()
         remedy = f"{hint}Name it as the annotations do, or set data.faults: lenient to leave these objects out"
         faults.append(Fault("class not in the list", "data.classes", problem, f"{listed}", remedy))
     return listed, faults

@@ -1,4 +1,4 @@
-"""COCO's JSON files: which there are, and their content with every number finite."""
+"""COCO's JSON files: which files they are, and their content with every number finite."""
 
 import json
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ _KEYS = (b'"images"', b'"annotations"')
 
 
 class _NotFinite(str):
-    """A bare NaN or Infinity. Kept as text: no arithmetic can take it for a number, and its place can be told."""
+    """A bare NaN or Infinity. Kept as text, so that no arithmetic takes it for a number and its position is known."""
 
 
 def files(listing: Listing) -> list[str]:
-    """The annotation files. COCO's own captions and keypoints repeat the images and are left aside."""
-    found = [path for path in listing.json if _looks_like_coco(listing.read(path))]
-    instances = [path for path in found if PurePosixPath(path).name.startswith("instances")]
-    return instances or found
+    """The annotation files. COCO's own captions and keypoints repeat the images and are left out."""
+    paths = [path for path in listing.json if _looks_like_coco(listing.read(path))]
+    instances = [path for path in paths if PurePosixPath(path).name.startswith("instances")]
+    return instances or paths
 
 
 def _looks_like_coco(data: bytes) -> bool:
@@ -33,10 +33,11 @@ def load(listing: Listing, path: str, faults: list[Fault]) -> dict[str, Any] | N
     except (ValueError, RecursionError) as error:
         faults.append(Fault("unreadable JSON", path, f"it does not parse ({error})", "JSON", "Export it again"))
         return None
-    bad = [(place, value) for place, value in _leaves(data) if isinstance(value, _NotFinite)]
-    for place, value in bad:
-        faults.append(Fault("non-finite number", f"{path}, {place}", f"is {value}", "a finite number", "Fix the file"))
-    if bad:
+    not_finite = [(position, value) for position, value in _leaves(data) if isinstance(value, _NotFinite)]
+    for position, value in not_finite:
+        where = f"{path}, {position}"
+        faults.append(Fault("non-finite number", where, f"is {value}", "a finite number", "Fix the file"))
+    if not_finite:
         return None
     lists = isinstance(data, dict) and all(
         isinstance(rows := data.get(key), list) and all(isinstance(row, dict) for row in rows)
@@ -49,12 +50,12 @@ def load(listing: Listing, path: str, faults: list[Fault]) -> dict[str, Any] | N
     return dict(data)
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, child in value.items():
-            yield from _leaves(child, f"{place}.{key}" if place else key)
+            yield from _leaves(child, f"{position}.{key}" if position else key)
     elif isinstance(value, list):
         for number, child in enumerate(value):
-            yield from _leaves(child, f"{place}[{number}]")
+            yield from _leaves(child, f"{position}[{number}]")
     else:
-        yield place, value
+        yield position, value

@@ -18,7 +18,7 @@ def size(row: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def key_of(row: dict[str, Any], name: str) -> int | str | None:
-    """An id; None where it is missing or can be none."""
+    """An id; None where it is missing or neither a number nor text."""
     value = row.get(name)
     return value if isinstance(value, int | str) else None
 
@@ -27,8 +27,7 @@ def item(
     row: dict[str, Any], number: int, where: str, categories: dict[int | str | None, str], faults: list[Fault]
 ) -> Item | None:
     """The object, or None and a fault. A missing iscrowd is 0; area and segmentation are not used."""
-    key, box = row.get("category_id"), row.get("bbox")
-    crowd = row.get("iscrowd", 0)
+    box, crowd = row.get("bbox"), row.get("iscrowd", 0)
     shown = f"bbox is {box!r}"
 
     def fault(kind: str, problem: str, allowed: str, remedy: str = _LENIENT) -> None:
@@ -36,7 +35,8 @@ def item(
 
     name = categories.get(key_of(row, "category_id"))
     if name is None:
-        fault("undeclared category", f"category_id {key!r} is not declared", f"{dict(list(categories.items())[:20])}")
+        problem = f"category_id {row.get('category_id')!r} is not declared"
+        fault("undeclared category", problem, f"{dict(list(categories.items())[:20])}")
     elif not isinstance(box, list) or len(box) != 4:
         fault("object without box", shown, "[x, y, width, height]")
     elif not all(isinstance(side, int | float) and not isinstance(side, bool) for side in box):

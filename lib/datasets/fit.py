@@ -1,4 +1,4 @@
-"""Boxes against the image they belong to: inside it, over its border, outside it, or too small."""
+"""Boxes checked against their image: inside it, over its border, outside it, or too small."""
 
 from collections.abc import Iterable
 
@@ -29,34 +29,34 @@ def fit(
     """The record's objects, clipped to the image; what is left out or clipped goes to `faults` and `notes`."""
     if not record.items:
         return []
-    given = np.array([item.box for item in record.items], np.float32)
-    inside = boxes.clip(given, width, height)
-    lowest = given.min(axis=1)
-    empty = _any(given[:, 2:] <= given[:, :2])
-    beyond = _any(given[:, 2:] > (width, height))
+    corners = np.array([item.box for item in record.items], np.float32)
+    inside = boxes.clip(corners, width, height)
+    lowest = corners.min(axis=1)
+    empty = _any(corners[:, 2:] <= corners[:, :2])
+    beyond = _any(corners[:, 2:] > (width, height))
     outside = _any(boxes.area(inside)[:, None] == 0)
     small = _any(inside[:, 2:] - inside[:, :2] < settings.min_box_size)
-    # A corner of 0 counted from 1 is the commonest slip of all; the report tells of it once for the data set.
+    # A corner of 0 counted from 1 is the most common slip; the report mentions it once for the data set.
     from_zero = ~beyond & (lowest >= -1) & (format == "voc" and settings.box_origin == 1)
     fitted: list[Fitted] = []
-    for i, item in enumerate(record.items):
+    for row, item in enumerate(record.items):
         where = f"{record.annotation}, object {item.number} ({item.name})"
         problem = f"the box is {_text(item.box)}, the image {width}x{height}"
-        if empty[i]:
+        if empty[row]:
             notes.append(Fault("box under min_box_size", where, f"the box {_text(item.box)} has no area"))
             continue
-        if outside[i]:
+        if outside[row]:
             faults.append(Fault("box outside the image", where, problem, "a box in the image", _REMEDY))
             continue
-        if lowest[i] < 0 and from_zero[i]:
+        if lowest[row] < 0 and from_zero[row]:
             notes.append(Fault("corner 0 under box_origin 1", where, "is clipped to the border"))
-        elif lowest[i] < 0 or beyond[i]:
+        elif lowest[row] < 0 or beyond[row]:
             faults.append(Fault("box over the border", where, problem, "a box in the image", _REMEDY))
-        if small[i]:
-            problem = f"the box is {_text(inside[i])}, min_box_size is {settings.min_box_size:g}"
+        if small[row]:
+            problem = f"the box is {_text(inside[row])}, min_box_size is {settings.min_box_size:g}"
             notes.append(Fault("box under min_box_size", where, problem))
             continue
-        fitted.append((record, item, inside[i]))
+        fitted.append((record, item, inside[row]))
     return fitted
 
 
@@ -67,7 +67,7 @@ class Extremes:
         self.low, self.high = (np.inf, np.inf), (-np.inf, -np.inf)
 
     def see(self, items: Iterable[Item], width: int, height: int) -> None:
-        """Take in the objects of one image."""
+        """Takes the objects of one image into account."""
         for item in items:
             x1, y1, x2, y2 = item.box
             self.low = min(self.low[0], x1), min(self.low[1], y1)

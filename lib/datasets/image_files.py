@@ -1,4 +1,4 @@
-"""A person's own images, by files, folders and patterns, outside any data set."""
+"""A user's own images, named by files, folders and patterns, outside any data set."""
 
 import os
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
     returns : the deepest folder that holds them all, and their paths relative to it in POSIX form, their keys
     raises  : InputError with every word that names no image
     """
-    faults, found = [], set()
+    faults, paths = [], set()
     for word in words:
         files = [file for path in _expand(word) for file in _images(path)]
         if not files:
-            faults.append(
-                Fault("no image", word, "names no image",
-                      f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern",
-                      "Check the path; quote a pattern that holds **")
-            )
-        found |= {Path(os.path.abspath(file)) for file in files}
+            allowed = f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern"
+            remedy = "Check the path; quote a pattern that holds **"
+            faults.append(Fault("no image", word, "names no image", allowed, remedy))
+        paths |= {Path(os.path.abspath(file)) for file in files}
     if faults:
         raise InputError(faults)
-    root = Path(os.path.commonpath([file.parent for file in found]))
-    return root, sorted(file.relative_to(root).as_posix() for file in found)
+    root = Path(os.path.commonpath([file.parent for file in paths]))
+    return root, sorted(file.relative_to(root).as_posix() for file in paths)
 
 
 def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
-    """Raises InputError with all that would stop the work later: files that are no image or one of more than
-    `max_pixels`, by their headers; an `out` that is no folder; several images where a `single` one is asked for.
+    """Raises InputError with everything that would stop the work later.
+
+    By their headers: files that are not images or have more than `max_pixels`. An `out` that is not a folder. Several
+    images where only a `single` one is allowed.
     """
     faults = []
     if single and len(image_ids) != 1:

@@ -1,4 +1,4 @@
-"""From a folder to records: which format it is in, or what is wrong with the folder."""
+"""From a folder to records: which format it has, or what is wrong with it."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from lib.stage.errors import Fault, InputError
 
 Format = Literal["auto", "voc", "coco"]
 
-_LOOKED_FOR = (
+_EXPECTED = (
     "images with VOC annotations (an XML file per image: VOC2007/Annotations and VOC2007/JPEGImages, "
     "or any folders), or images with COCO annotations (JSON with images, annotations and categories)"
 )
@@ -26,20 +26,20 @@ def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Sourc
         raise InputError([Fault("no data", str(root), seen, "an existing folder", remedy)])
     listing = scan(root)
     if not listing.images:
-        raise _nothing(listing, "holds no images")
+        raise _no_data(listing, "holds no images")
     annotated = {"voc": listing.xml, "coco": coco_json.files(listing) if format != "voc" else []}
     if format == "auto":
         # A stray XML file (a project file, say) beside COCO annotations does not make the folder ambiguous.
         xml = [path for path in listing.xml if _is_annotation(listing, path)] if annotated["coco"] else listing.xml
         if xml and annotated["coco"]:
             files = annotated["coco"]
-            found = f"{len(xml)} VOC annotations ({xml[0]}) and {len(files)} COCO files ({files[0]})"
+            holdings = f"{len(xml)} VOC annotations ({xml[0]}) and {len(files)} COCO files ({files[0]})"
             raise InputError(
                 [
                     Fault(
                         "two formats",
                         str(root),
-                        f"holds {found}",
+                        f"holds {holdings}",
                         "one format",
                         "Set data.format to voc or coco",
                     )
@@ -47,7 +47,7 @@ def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Sourc
             )
         format = "coco" if annotated["coco"] else "voc"
     if not annotated[format]:
-        raise _nothing(
+        raise _no_data(
             listing,
             f"holds {len(listing.images)} images but no annotations"
             if not (listing.xml or annotated["coco"])
@@ -60,17 +60,17 @@ def _is_annotation(listing: Listing, path: str) -> bool:
     return b"<annotation" in listing.read(path)[:4096].replace(b"\0", b"")
 
 
-def _nothing(listing: Listing, problem: str) -> InputError:
+def _no_data(listing: Listing, problem: str) -> InputError:
     kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(listing.extensions.items())) or "no files"
     top = ", ".join(sorted(folder for folder in listing.folders if "/" not in folder and folder != ".")[:10])
-    found = f"{problem}; found {kinds}" + (f" in the folders {top}" if top else "")
+    description = f"{problem}; found {kinds}" + (f" in the folders {top}" if top else "")
     return InputError(
         [
             Fault(
                 "no data",
                 str(listing.root),
-                found,
-                _LOOKED_FOR,
+                description,
+                _EXPECTED,
                 "Set data.root to the folder of the data set",
             )
         ]

@@ -1,4 +1,4 @@
-"""Which files lie under a data root, and how files that belong together are found by name and place."""
+"""Which files are under a data root, and how files that belong together are found by name and folder."""
 
 import os
 import re
@@ -39,9 +39,9 @@ def scan(root: str | Path) -> Listing:
     seen: set[str] = set()
     for folder, children, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside
-        # them.
-        children[:] = sorted(c for c in children if not c.startswith((".", "__MACOSX"))) if real not in seen else []
+        # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside them.
+        visible = sorted(child for child in children if not child.startswith((".", "__MACOSX")))
+        children[:] = visible if real not in seen else []  # in place: os.walk goes into what is left in the list
         if real in seen:
             continue
         seen.add(real)
@@ -52,7 +52,7 @@ def scan(root: str | Path) -> Listing:
     for path in sorted(paths):
         by_extension[PurePosixPath(path).suffix.lower()].append(path)
     images = sorted(path for extension in EXTENSIONS for path in by_extension[extension])
-    counts = Counter({extension or "(none)": len(found) for extension, found in by_extension.items() if found})
+    counts = Counter({extension or "(none)": len(members) for extension, members in by_extension.items() if members})
     return Listing(root, images, by_extension[".xml"], by_extension[".json"], folders, counts)
 
 
@@ -63,18 +63,18 @@ def stem(path: str) -> str:
 
 def by_stem(images: Iterable[str]) -> dict[str, list[str]]:
     """Images under each stem."""
-    found: dict[str, list[str]] = defaultdict(list)
+    images_of: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        found[stem(image)].append(image)
-    return found
+        images_of[stem(image)].append(image)
+    return images_of
 
 
 def nearest(path: str, candidates: list[str]) -> list[str]:
-    """Those candidates whose folder fits `path` best: all that tie.
+    """The candidates whose folder fits `path` best: all that tie.
 
     The measure is the number of folders shared at the beginning and at the end of the two paths, so that
     train/labels/a.xml belongs to train/images/a.jpg, and xml/train/a.xml to jpg/train/a.jpg. The same folder
-    wins.
+    fits better than any other.
     """
     if len(candidates) < 2:
         return candidates

@@ -1,8 +1,7 @@
-"""Whether an image's EXIF orientation is to be applied: the size in the annotation tells which way up it was seen.
+"""Whether an image's EXIF orientation is to be applied: the size in the annotation tells how the tool displayed it.
 
-Labelling tools differ: some show a phone's photograph as it is stored, some turn it. So the size in the
-annotation decides. If it is the turned image's size, turn; if it is only the stored size, do not; if neither,
-nobody can tell.
+Labelling tools differ: some show a phone's image as it is stored, some turn it. So the size in the annotation
+decides. If it is the turned image's size, turn; if it is only the stored size, do not; if neither, it is a fault.
 """
 
 from lib.datasets.records import Record

@@ -1,4 +1,4 @@
-"""What the reader of a format hands on: a record per image, in the project's boxes, with its faults.
+"""What the reader of a format returns: a record per image, in the project's boxes, with its faults.
 
 Readers never decide whether a fault stops the run. They name it, leave out what cannot be used, and go on, so
 that one bad file does not hide the others; `check.load` decides.
@@ -31,7 +31,7 @@ LENIENT = {
     "listed image missing": "entry left out",
     "lists disagree": "image put into train",
 }
-"""Kinds of fault that `faults: lenient` gets over, and how. Any other kind stops in both modes: non-finite
+"""Kinds of fault that `faults: lenient` tolerates, and how. Any other kind stops in both modes: non-finite
 numbers (training on one ends without a message), a file that cannot be read as a whole, and whatever could
 put an image into two splits or objects onto the wrong image."""
 
@@ -40,7 +40,7 @@ put an image into two splits or objects onto the wrong image."""
 class Item:
     """One annotated object.
 
-    number : its place in the annotation, from 0 (COCO: among the annotations of the image)
+    number : its position in the annotation, from 0 (COCO: among the annotations of the image)
     name   : class, stripped, Unicode NFC
     box    : x1 y1 x2 y2, pixels, 0-based, half-open, as written: perhaps beyond the image
     """
@@ -61,7 +61,7 @@ class Record:
     size       : (width, height) as the annotation gives it; None where it is missing or 0
     sets       : names of the lists that hold it: train, val, trainval, test
     readable   : False where the annotation is broken, so that nothing is known of the image's objects
-    notes      : legal things that the data report mentions
+    notes      : what is legal but mentioned in the data report
     """
 
     image_id: str
@@ -76,7 +76,7 @@ class Record:
 
 @dataclass
 class Source:
-    """All that a reader found. `sets` are the names of the lists that exist, even those without an image."""
+    """All that a reader returns. `sets` are the names of the lists that exist, even those without an image."""
 
     format: str
     records: list[Record]

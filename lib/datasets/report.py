@@ -21,18 +21,18 @@ QUANTILES = (0, 0.1, 0.5, 0.9, 1)
 def markdown(dataset: Dataset, few_objects: int = 20, examples: int = 3, quantiles: Sequence[float] = QUANTILES) -> str:
     """The whole report.
 
-    few_objects : a class with fewer objects for training is warned about
+    few_objects : a class with fewer objects for training gets a warning
     examples    : places named for each kind of fault or note
     quantiles   : of the box sizes, in [0, 1]
     """
     images, objects = dataset.images, dataset.objects
-    found = cautions(dataset, few_objects)
+    warnings = cautions(dataset, few_objects)
     parts = [
         "# Data report",
         f"{len(images)} images, {len(objects)} objects of {len(dataset.classes)} classes, read as {dataset.format}. "
         f"Boxes are in pixels of the decoded image.",
         "## Warnings",
-        "\n".join(f"- {warning}" for warning in found) or "None.",
+        "\n".join(f"- {warning}" for warning in warnings) or "None.",
         "## Splits",
         _splits(images, objects),
         "## Objects by class",
@@ -54,14 +54,14 @@ def markdown(dataset: Dataset, few_objects: int = 20, examples: int = 3, quantil
 
 def _splits(images: pd.DataFrame, objects: pd.DataFrame) -> str:
     split_of = images.set_index("image_id")["split"]
-    per_object = objects["image_id"].map(split_of)
+    object_split = objects["image_id"].map(split_of)
     with_objects = images["image_id"].isin(objects["image_id"])
     rows = []
     for split in SPLITS:
-        inside = images["split"] == split
-        within = per_object == split
-        flags = [int(objects.loc[within, flag].sum()) for flag in ("difficult", "truncated", "crowd")]
-        rows.append([split, inside.sum(), (inside & ~with_objects).sum(), within.sum(), *flags])
+        images_in = images["split"] == split
+        objects_in = object_split == split
+        flags = [int(objects.loc[objects_in, flag].sum()) for flag in ("difficult", "truncated", "crowd")]
+        rows.append([split, images_in.sum(), (images_in & ~with_objects).sum(), objects_in.sum(), *flags])
     return table(["split", "images", "without objects", "objects", "difficult", "truncated", "crowd"], rows)
 
 
@@ -92,23 +92,23 @@ def _boxes(dataset: Dataset, quantiles: Sequence[float]) -> str:
     measures = {"size": np.sqrt(width * height), "aspect": width / height}
     rows = []
     for name in [*dataset.classes, None]:
-        chosen = objects["class"] == name if name else objects["class"].notna()
-        if chosen.any():
+        selected = objects["class"] == name if name else objects["class"].notna()
+        if selected.any():
             for measure, values in measures.items():
-                points = np.quantile(values[chosen].to_numpy(np.float64), quantiles)
+                points = np.quantile(values[selected].to_numpy(np.float64), quantiles)
                 rows.append([name or "all", measure, *(f"{point:.3g}" for point in points)])
     return table(["class", "measure", *(f"{share:.0%}" for share in quantiles)], rows)
 
 
 def _kinds(faults: Iterable[Fault], examples: int, handled: dict[str, str]) -> str:
     """A line for each kind: how often, what was done, and the first places."""
-    by_kind: dict[str, list[Fault]] = defaultdict(list)
+    faults_of: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
-        by_kind[fault.kind].append(fault)
+        faults_of[fault.kind].append(fault)
     lines = []
-    for kind, group in sorted(by_kind.items()):
-        done = f" ({handled[kind]})" if kind in handled else ""
-        lines.append(f"- **{kind}**{done}: {len(group)}")
+    for kind, group in sorted(faults_of.items()):
+        handling = f" ({handled[kind]})" if kind in handled else ""
+        lines.append(f"- **{kind}**{handling}: {len(group)}")
         lines += [f"  - {fault.where}: {fault.problem}" for fault in group[:examples]]
         lines += [f"  - and {len(group) - examples} more"] if len(group) > examples else []
     return "\n".join(lines) or "Nothing."

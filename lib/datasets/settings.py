@@ -20,10 +20,10 @@ class DataSettings(Settings):
     faults        : strict stops at any fault, lenient repairs or leaves out
     min_box_size  : pixels; objects with a smaller side are left out
     max_pixels    : width x height above which an image is refused before decoding
-    splits        : lists follows the data set's lists or folders if it has any; hash draws all splits
+    splits        : lists follows the data set's lists or folders if it has any; hash makes all splits
     test_from     : where lists have no test: lists (an error), val, or hash
-    val_fraction, test_fraction : shares of the images where splits are drawn
-    seed          : of the draw
+    val_fraction, test_fraction : shares of the images where the hash makes splits
+    seed          : of the hash
     """
 
     format: Format = "auto"

@@ -1,18 +1,18 @@
 """Which image is for training, validation and test.
 
 Lists of the data set are followed: ImageSets/Main (VOC), a JSON file per split (COCO), or else folders called
-train, val (valid) and test that hold every image. Without any, each image is drawn by a hash of its id, so
-that adding images moves none of the others.
+train, val (valid) and test that hold every image. Without any, a hash of its id assigns each image, so that
+adding images moves none of the others.
 
 What lists leave open, never silently:
 
 ===================  ===================================================================================
-trainval, no val     val is trainval without train; without a train list too, the hash draws
-                     `val_fraction` of trainval
+trainval, no val     val is trainval without train; without a train list too, the hash assigns
+                     `val_fraction` of trainval to it
 trainval, no train   train is trainval without val
-train only           the hash draws `val_fraction` of train as val
-no test              an error, unless `test_from` says: "val" (val becomes test, a new val is drawn from
-                     train) or "hash" (`test_fraction` of the listed images, drawn first)
+train only           the hash assigns `val_fraction` of train to val
+no test              an error, unless `test_from` says: "val" (val becomes test, the hash takes a new val from
+                     train) or "hash" (`test_fraction` of the listed images, taken first)
 test only            the whole set is for test
 in no list           left out, and counted in the data report
 ===================  ===================================================================================
@@ -29,10 +29,10 @@ from lib.stage.errors import Fault
 SPLITS = ("train", "val", "test")
 TestFrom = Literal["lists", "val", "hash"]
 
-_HASH = "Fix the lists or folders, or set data.splits: hash to draw all splits"
+_HASH = "Fix the lists or folders, or set data.splits: hash to make all splits by hash"
 
 
-def draw(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
+def hash_split(image_id: str, seed: int, test_fraction: float, val_fraction: float) -> str:
     """Split of an image, from nothing but its id and the seed.
 
     test_fraction, val_fraction : expected shares, in [0, 1], together at most 1; raising one moves images
@@ -48,7 +48,7 @@ def draw(image_id: str, seed: int, test_fraction: float, val_fraction: float) ->
 class Rules(Protocol):
     """What `assign` reads of the data settings.
 
-    splits    : lists follows lists and folders where there are any; hash draws all
+    splits    : lists follows lists and folders where there are any; hash makes all
     test_from : where lists have no test
     """
 
@@ -70,14 +70,14 @@ def assign(source: Source, rules: Rules) -> tuple[dict[str, str], list[Fault]]:
     Images that no list names are not in it.
     """
     faults: list[Fault] = []
-    given, sets = _given(source, faults) if rules.splits == "lists" else ({}, set())
+    sets_of_image, sets = _sets_of_images(source, faults) if rules.splits == "lists" else ({}, set())
     if sets:
-        return _from_lists(given, sets, rules, faults), faults
+        return _from_lists(sets_of_image, sets, rules, faults), faults
     ids = [record.image_id for record in source.records]
-    return {name: draw(name, rules.seed, rules.test_fraction, rules.val_fraction) for name in ids}, faults
+    return {name: hash_split(name, rules.seed, rules.test_fraction, rules.val_fraction) for name in ids}, faults
 
 
-def _given(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], set[str]]:
+def _sets_of_images(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], set[str]]:
     """Sets of each image, and the names of all sets: from lists, or else from folders."""
     if source.sets:
         return {record.image_id: record.sets for record in source.records}, source.sets
@@ -98,30 +98,32 @@ def _given(source: Source, faults: list[Fault]) -> tuple[dict[str, set[str]], se
     return {image_id: {name} for image_id, name in folders.items() if name}, sets
 
 
-def _from_lists(given: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]) -> dict[str, str]:
-    val_given = "val" in sets or {"train", "trainval"} <= sets
+def _from_lists(
+    sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]
+) -> dict[str, str]:
+    has_val = "val" in sets or {"train", "trainval"} <= sets
     test_from = "lists" if "test" in sets else rules.test_from
-    if "test" not in sets and (test_from == "lists" or (test_from == "val" and not val_given)):
+    if "test" not in sets and (test_from == "lists" or (test_from == "val" and not has_val)):
         problem = f"there is {', '.join(sorted(sets))}, but no test (data.test_from is {test_from})"
-        remedy = "Add one, or set data.test_from: hash (drawn from all)"
-        remedy += " or val (val becomes test, a new val is drawn from train)" if val_given else ""
+        remedy = "Add one, or set data.test_from: hash (taken from all)"
+        remedy += " or val (val becomes test, a new val is taken from train)" if has_val else ""
         faults.append(Fault("no test split", "split lists", problem, "a test list", remedy))
     splits: dict[str, str] = {}
-    for image_id, names in given.items():
+    for image_id, names in sets_of_image.items():
         if not names:
             continue
-        split = _one(image_id, names, sets, faults)
-        drawn = draw(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
-        if drawn == "test" or (test_from == "val" and split == "val"):
+        split = _split_of(image_id, names, sets, faults)
+        test_split = hash_split(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
+        if test_split == "test" or (test_from == "val" and split == "val"):
             split = "test"
-        elif split == "train" and (test_from == "val" or not val_given):
-            split = draw(image_id, rules.seed, 0, rules.val_fraction)
+        elif split == "train" and (test_from == "val" or not has_val):
+            split = hash_split(image_id, rules.seed, 0, rules.val_fraction)
         splits[image_id] = split
     return splits
 
 
-def _one(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
-    """The split that the lists give one image; trainval counts where no finer list names it."""
+def _split_of(image_id: str, names: set[str], sets: set[str], faults: list[Fault]) -> str:
+    """The split of one image by the lists; trainval counts only where no finer list names the image."""
     fine = names - {"trainval"}
     if len(fine) > 1 or names == {"test", "trainval"}:
         faults.append(

@@ -1,6 +1,6 @@
-"""Data sets annotated in VOC's XML: the development kit's folders, and what labelling tools leave behind.
+"""Data sets annotated in VOC's XML: the development kit's folders, and the output of labelling tools.
 
-Where folders `Annotations` and `JPEGImages` stand together (once, or once a year: VOC2007, VOC2012), only
+Where folders `Annotations` and `JPEGImages` are side by side (once, or once per year: VOC2007, VOC2012), only
 they are read. Anywhere else every image and every XML file under the root counts: in one folder, in sibling
 folders of any name, nested. The image of an annotation is found by the annotation's own name; `<filename>` is
 often wrong.
@@ -25,8 +25,8 @@ def read(listing: Listing, origin: Origin = 1) -> Source:
     _read_lists(listing, images, records, source)
     images_of = by_stem(images)
     for path in annotations:
-        found = nearest(path, images_of.get(stem(path), []))
-        if not found:
+        matches = nearest(path, images_of.get(stem(path), []))
+        if not matches:
             fault = Fault(
                 "annotation without image",
                 path,
@@ -34,27 +34,27 @@ def read(listing: Listing, origin: Origin = 1) -> Source:
                 f"one of {' '.join(EXTENSIONS)}",
                 "Add the image, or move the annotation away",
             )
-            # An annotation that no list can name does no harm.
+            # With lists it does no harm: no list can name it.
             (source.notes if source.sets else source.faults).append(fault)
-        elif len(found) > 1:
-            for image in found:
+        elif len(matches) > 1:
+            for image in matches:
                 records[image].readable = False
-            blamed = next((records[image] for image in found if records[image].sets), records[found[0]])
+            blamed = next((records[image] for image in matches if records[image].sets), records[matches[0]])
             blamed.faults.append(
                 Fault(
                     "two images for one annotation",
                     path,
-                    f"{' and '.join(found)} both bear its name",
+                    f"{' and '.join(matches)} both bear its name",
                     "one image",
                     "Rename or remove the other",
                 )
             )
-        elif (record := records[found[0]]).annotation:
+        elif (record := records[matches[0]]).annotation:
             record.faults.append(
                 Fault(
                     "two annotations for one image",
                     path,
-                    f"{record.annotation} is for {found[0]} too",
+                    f"{record.annotation} is for {matches[0]} too",
                     "one annotation per image",
                     "Remove one",
                 )
@@ -88,7 +88,7 @@ def _within(path: str, homes: list[str], folder: str) -> bool:
 
 
 def _read_lists(listing: Listing, images: list[str], records: dict[str, Record], source: Source) -> None:
-    """Marks the records that ImageSets/Main/*.txt name; a list holds for the images beside ImageSets."""
+    """Marks the records that ImageSets/Main/*.txt name; a list is for the images beside ImageSets."""
     for folder in map(PurePosixPath, sorted(listing.folders)):
         if folder.parts[-2:] != ("ImageSets", "Main"):
             continue
@@ -102,10 +102,10 @@ def _read_lists(listing: Listing, images: list[str], records: dict[str, Record],
             for number, line in enumerate(listing.read(path).decode("utf-8-sig", "replace").splitlines(), 1):
                 if not (entry := line.strip()):
                     continue
-                found = _listed(entry, images_of)
-                for image in found:
+                matches = _listed(entry, images_of)
+                for image in matches:
                     records[image].sets.add(name)
-                if not found:
+                if not matches:
                     problem = f"{entry} is listed, but no image is called so"
                     remedy = "Add the image, take it off the list, or set data.faults: lenient"
                     source.faults.append(Fault("listed image missing", f"{path}, line {number}", problem, "", remedy))
@@ -115,15 +115,16 @@ def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
     """Images that a line of a list names: a stem, perhaps with folders or the extension."""
     path = PurePosixPath(entry.replace("\\", "/"))
     name = path.name if path.suffix.lower() in EXTENSIONS else f"{path.name}.jpg"
-    found = images_of.get(stem(name), [])
-    wanted = path.parent.parts
-    matching = [f for f in found if PurePosixPath(f).parent.parts[-len(wanted) :] == wanted] if wanted else found
-    return nearest(str(path), matching)
+    same_stem = images_of.get(stem(name), [])
+    folders = path.parent.parts
+    if folders:
+        same_stem = [image for image in same_stem if PurePosixPath(image).parent.parts[-len(folders) :] == folders]
+    return nearest(str(path), same_stem)
 
 
 def _annotate(listing: Listing, path: str, record: Record, origin: Origin) -> None:
     record.annotation = path
-    named = parse(listing.read(path), path, record, origin)
-    if named and PurePosixPath(named.replace("\\", "/")).name != PurePosixPath(record.image_id).name:
-        problem = f"<filename> is {named}, the image {record.image_id} is used"
+    filename = parse(listing.read(path), path, record, origin)
+    if filename and PurePosixPath(filename.replace("\\", "/")).name != PurePosixPath(record.image_id).name:
+        problem = f"<filename> is {filename}, the image {record.image_id} is used"
         record.notes.append(Fault("filename differs from the annotation's name", path, problem))

@@ -1,7 +1,7 @@
-"""One VOC annotation file: its bytes to size and objects, by tag name.
+"""One VOC annotation file: from its bytes to size and objects, by tag name.
 
-Well-formed XML is read, whatever its encoding and the order or case of its tags; everything else is named as
-a fault. The source of the format is the VOC development kit's annotation files.
+Well-formed XML is read, whatever its encoding and the order or case of its tags; everything else is reported as a
+fault. The source of the format is the VOC development kit's annotation files.
 """
 
 import math
@@ -60,20 +60,20 @@ def parse(data: bytes, path: str, record: Record, origin: Origin = 1) -> str | N
 
 
 def _root(data: bytes) -> tuple[ElementTree.Element, bool]:
-    """Root element, and whether the file says which encoding it has.
+    """Root element, and whether the file declares its encoding.
 
     Decoded here because the parser knows no multi-byte encodings (gb2312, shift_jis).
     """
-    head = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']", data)
+    declaration = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']", data)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif data.startswith((b"<\0", b"\0<")):
         encoding = "utf-16-le" if data[:1] == b"<" else "utf-16-be"
-    elif data.startswith(b"\xef\xbb\xbf") or head is None:
+    elif data.startswith(b"\xef\xbb\xbf") or declaration is None:
         encoding = "utf-8-sig"
     else:
-        encoding = head[1].decode()
-    declared = head is not None or encoding != "utf-8-sig" or data.startswith(b"\xef\xbb\xbf")
+        encoding = declaration[1].decode()
+    declared = declaration is not None or encoding != "utf-8-sig" or data.startswith(b"\xef\xbb\xbf")
     return fromstring(data.decode(encoding)), declared
 
 
@@ -98,9 +98,9 @@ def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fau
     if not name:
         fault("object without class", "<name> is missing or empty", "a class name")
         return None
-    frame = _child(element, "bndbox")
+    bndbox = _child(element, "bndbox")
     texts = {
-        tag: child.text or "" for child in (frame if frame is not None else []) if (tag := _tag(child)) in _CORNERS
+        tag: child.text or "" for child in (bndbox if bndbox is not None else []) if (tag := _tag(child)) in _CORNERS
     }
     missing = [tag for tag in _CORNERS if tag not in texts]
     if missing:
@@ -133,7 +133,7 @@ def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fau
 
 
 def _size(element: ElementTree.Element | None) -> tuple[int, int] | None:
-    """(width, height); None where a part is missing, no number, or 0: the image itself knows better."""
+    """(width, height); None where a part is missing, not a number, or 0: the image's own size is used then."""
     sides = [_text(_child(element, tag)) if element is not None else "" for tag in ("width", "height")]
     if not all(_NUMBER.fullmatch(side) and math.isfinite(float(side)) for side in sides):
         return None
@@ -156,7 +156,7 @@ def _text(element: ElementTree.Element | None) -> str:
 
 
 def _as_gbk(name: str) -> str | None:
-    """Chinese that the UTF-8 bytes of a name spell in GBK: such a file parses, to the wrong characters."""
+    """The Chinese name that the UTF-8 bytes of a name spell in GBK: such a file parses, to the wrong characters."""
     if name.isascii():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Pictures of the default data set: handwritten digits painted onto photographs, each with its boxes.
+"""Images of the default data set: handwritten digits painted onto photographs, each with its boxes.
 
 Train, val and test share no sample of scikit-learn's `load_digits`; test backgrounds come from another part
 of the photographs than those of train and val. A digit's ink is where its alpha mask is above 0.5.
@@ -28,7 +28,7 @@ class Recipe:
     test: int
     width: int  # of an image
     height: int
-    digits_min: int  # wanted per image, uniform; fewer where no free place is found, never none
+    digits_min: int  # per image, uniform; fewer where no free position is found, never none
     digits_max: int
     size_min: int  # longer side of the upright digit's ink, log-uniform
     size_max: int
@@ -38,7 +38,7 @@ class Recipe:
     cut: float  # share of digits placed across the border
     overlap: float  # share of digits placed over another one
     visible_min: float  # a digit keeps at least this share of its ink
-    difficult_below: float  # difficult where less than this share is seen, be the rest cut or covered
+    difficult_below: float  # difficult where less than this share of the ink is visible, cut and covered counted alike
     background_split: float  # left share of each photograph for train and val; the rest is for test
     crop_min: float  # smallest background crop, as a share of the largest that fits
     jpeg_quality: int
@@ -64,8 +64,8 @@ class Digit:
 
     sample : index into `load_digits`
     name   : class
-    box    : int x1 y1 x2 y2, 0-based, half-open: tight around the ink that is seen
-    visible : share of the whole ink that is seen;  truncated : some of the ink lies outside the image
+    box    : int x1 y1 x2 y2, 0-based, half-open: tight around the visible ink
+    visible : share of the whole ink that is visible;  truncated : some of the ink lies outside the image
     """
 
     sample: int
@@ -77,14 +77,14 @@ class Digit:
 
 @dataclass(frozen=True)
 class Picture:
-    """uint8 (height, width, 3) RGB, and the digits in it, the lowest first."""
+    """A composed image, uint8 (height, width, 3) RGB, and the digits in it, the first painted first."""
 
     image: np.ndarray
     digits: list[Digit]
 
 
-def pools(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """Per split and class the samples that it may use: disjoint blocks, in proportion to the splits' images.
+def divide_samples(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """The samples of each split and class: disjoint blocks, in proportion to the splits' numbers of images.
 
     labels  : int (S,)  class of each sample, 0 to 9
     returns : split -> ten int arrays of sample numbers
@@ -93,13 +93,13 @@ def pools(recipe: Recipe, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
     """
     counts = np.array([getattr(recipe, split) for split in SPLITS], np.float64)
     edges = np.cumsum(counts) / counts.sum()
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    blocks_of_split: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for digit in range(len(CLASSES)):
         samples = np.flatnonzero(labels == digit)
         blocks = np.split(samples, np.round(edges[:-1] * len(samples)).astype(int))
         for split, block in zip(SPLITS, blocks, strict=True):
-            found[split].append(block)
-    return found
+            blocks_of_split[split].append(block)
+    return blocks_of_split
 
 
 def background(photo: np.ndarray, recipe: Recipe, split: str, rng: np.random.Generator) -> np.ndarray:
@@ -120,20 +120,22 @@ def background(photo: np.ndarray, recipe: Recipe, split: str, rng: np.random.Gen
 
 def compose(
     recipe: Recipe, split: str, index: int,
-    photos: Sequence[np.ndarray], samples: np.ndarray, pool: list[np.ndarray],
+    photos: Sequence[np.ndarray], samples: np.ndarray, samples_of_class: list[np.ndarray],
 ) -> Picture:
-    """Image `index` of a split, a pure function of (seed, split, index) and the pools.
+    """Image `index` of a split, a pure function of (seed, split, index) and the arguments below.
 
-    photos  : uint8 (h, w, 3);  samples : float (S, 8, 8);  pool : the split's samples of each class
+    photos           : uint8 (h, w, 3), the photographs
+    samples          : float (S, 8, 8)
+    samples_of_class : ten int arrays, the numbers of the split's samples
     """
     rng = np.random.Generator(np.random.PCG64([recipe.seed, SPLITS.index(split), index]))
     image = background(photos[int(rng.integers(len(photos)))], recipe, split, rng)
-    chosen: list[tuple[int, int]] = []
+    painted: list[tuple[int, int]] = []
     inks: list[np.ndarray] = []
     whole: list[int] = []
     for _ in range(int(rng.integers(recipe.digits_min, recipe.digits_max + 1))):
         label = int(rng.integers(len(CLASSES)))
-        sample = int(rng.choice(pool[label]))
+        sample = int(rng.choice(samples_of_class[label]))
         size = float(np.exp(rng.uniform(np.log(recipe.size_min), np.log(recipe.size_max))))
         turn = rng.uniform(-recipe.rotation_deg, recipe.rotation_deg)
         mask = render(samples[sample], size, turn, rng.uniform(0, recipe.blur_px))
@@ -142,13 +144,13 @@ def compose(
         if placed is None:
             continue
         image = paint(image, placed, recipe.contrast, rng)
-        chosen.append((sample, label))
+        painted.append((sample, label))
         inks.append(placed > 0.5)
         whole.append(total)
     seen = _visible(inks)
     digits = [
         Digit(sample, CLASSES[label], _bounds(part), float(part.sum() / total), bool(ink.sum() < total))
-        for (sample, label), part, ink, total in zip(chosen, seen, inks, whole, strict=True)
+        for (sample, label), part, ink, total in zip(painted, seen, inks, whole, strict=True)
     ]
     return Picture(image, digits)
 
@@ -156,15 +158,16 @@ def compose(
 def _place(
     mask: np.ndarray, inks: list[np.ndarray], whole: list[int], recipe: Recipe, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The mask on a canvas of the image's size; None where no place leaves every digit enough of its ink."""
-    (height, width), luck = mask.shape, rng.random()
-    cut, over = luck < recipe.cut, bool(inks) and recipe.cut <= luck < recipe.cut + recipe.overlap
+    """The mask on a canvas of the image's size; None where no position leaves every digit enough visible ink."""
+    height, width = mask.shape
+    chance = rng.random()  # one number for both, so that a digit is never cut and over another one
+    cut, over = chance < recipe.cut, bool(inks) and recipe.cut <= chance < recipe.cut + recipe.overlap
     taken = np.zeros((recipe.height, recipe.width), bool)
     for ink in inks:
         x1, y1, x2, y2 = _bounds(ink)
         taken[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = True
     for attempt in range(120):
-        if attempt == 60:  # an ordinary place then, so that no picture stays empty
+        if attempt == 60:  # neither cut nor over another digit from here on, so that no image stays empty
             cut = over = False
         x, y = rng.integers(recipe.width - width + 1), rng.integers(recipe.height - height + 1)
         if cut:
@@ -180,8 +183,8 @@ def _place(
         ink = canvas > 0.5
         if ink.sum() < recipe.visible_min * whole[-1] or (not over and _part(taken, _bounds(ink)).any()):
             continue
-        left = zip(_visible([*inks, ink]), whole, strict=True)
-        if all(part.sum() >= recipe.visible_min * total for part, total in left):
+        visible_parts = zip(_visible([*inks, ink]), whole, strict=True)
+        if all(part.sum() >= recipe.visible_min * total for part, total in visible_parts):
             return canvas
     return None
 
@@ -195,7 +198,7 @@ def _shifted(mask: np.ndarray, x: int, y: int, shape: tuple[int, ...]) -> np.nda
 
 def _visible(inks: list[np.ndarray]) -> list[np.ndarray]:
     """Each digit's ink less that of those painted later."""
-    return [ink & ~np.any([*inks[place + 1 :], np.zeros_like(ink)], axis=0) for place, ink in enumerate(inks)]
+    return [ink & ~np.any([*inks[position + 1 :], np.zeros_like(ink)], axis=0) for position, ink in enumerate(inks)]
 
 
 def _part(canvas: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

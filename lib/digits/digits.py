@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 from sklearn.datasets import load_digits, load_sample_images
 
-from lib.digits.compose import SPLITS, Picture, Recipe, compose, pools
+from lib.digits.compose import SPLITS, Picture, Recipe, compose, divide_samples
 
 FOLDER = "DIGITS"
 
 
 def make_digits(destination: Path | str, recipe: Recipe) -> None:
-    """Writes the whole set to `destination` (the VOCdevkit folder), replacing what stands there at the end.
+    """Writes the whole set to `destination` (the VOCdevkit folder), replacing what is there at the very end.
 
     The same recipe gives the same bytes on one machine. Image i of a split depends on the recipe, the split
     and i alone.
@@ -29,11 +29,11 @@ def make_digits(destination: Path | str, recipe: Recipe) -> None:
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     photos, source = load_sample_images().images, load_digits()
-    pool = pools(recipe, source.target)
+    samples_of_split = divide_samples(recipe, source.target)
     names = {split: [f"{split}_{index:04d}" for index in range(getattr(recipe, split))] for split in SPLITS}
     for split in SPLITS:
         for index, name in enumerate(names[split]):
-            picture = compose(recipe, split, index, photos, source.images, pool[split])
+            picture = compose(recipe, split, index, photos, source.images, samples_of_split[split])
             (root / "JPEGImages" / f"{name}.jpg").write_bytes(_jpeg(picture, recipe.jpeg_quality))
             text = annotation(name, picture, recipe.difficult_below)
             (root / "Annotations" / f"{name}.xml").write_bytes(text)
@@ -46,10 +46,10 @@ def make_digits(destination: Path | str, recipe: Recipe) -> None:
 
 
 def annotation(name: str, picture: Picture, difficult_below: float) -> bytes:
-    """A picture's VOC annotation.
+    """The VOC annotation of a composed image.
 
     truncated : some of the digit's ink lies outside the image
-    difficult : less than `difficult_below` of its ink is seen, cut and covered parts counted together
+    difficult : less than `difficult_below` of its ink is visible, cut and covered parts counted together
     """
     height, width = picture.image.shape[:2]
     root = ET.Element("annotation")

@@ -1,4 +1,4 @@
-"""How one handwritten digit looks in a picture: its mask, enlarged from 8 × 8 pixels, and its colour."""
+"""How one handwritten digit looks in an image: its mask, enlarged from 8 × 8 pixels, and its colour."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ def render(
     sample  : float (8, 8)  0 to 16, ink is high
     size    : longer side of the upright digit's ink
     level   : share of the highest ink at which the outline runs
-    smooth  : sigma that rounds the grid away, in the sample's pixels
+    smooth  : sigma of the blur that removes the grid, in the sample's pixels
     sharpen : weight of what a blur of 1.4 of its pixels removes; opens the holes of 0, 6, 8 and 9
     returns : float32 (h, w), cropped to where it is not zero
     """
@@ -42,7 +42,7 @@ def render(
 
 
 def paint(image: np.ndarray, alpha: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
-    """Mixes in a random colour that stands out from what lies around and under the digit.
+    """Paints the digit in a random colour that contrasts with what is around and under it.
 
     image    : uint8 (H, W, 3) RGB;  alpha : float32 (H, W) in [0, 1]
     contrast : least distance of the colour's luma from the mean luma there, in grey levels, at most 127

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again, and named only once it is verified."""
+"""One file over HTTP: resumed where it broke off, tried again, and renamed to its name only once it is verified."""
 
 import hashlib
 import http.client
@@ -16,49 +16,49 @@ CHUNK = 2**20
 
 
 class Unavailable(Exception):
-    """No address gave the file; the message says for each address why."""
+    """No address delivered the file; the message gives the reason for each address."""
 
 
 def download(
     urls: Sequence[str], target: Path, expected: Mapping[str, int | str],
     attempts: int = 5, pause_s: float = 2.0, timeout_s: float = 60.0,
 ) -> None:
-    """Brings `target` from the first address that gives it.
+    """Downloads `target` from the first address that delivers it.
 
     expected : what `mismatch` checks; may be empty
     attempts : rounds over the addresses, with pauses of pause_s, 2·pause_s, 4·pause_s … between them
     timeout_s : longest silence of a server
 
-    Bytes collect in `target`.part, so that a later call goes on where this one was killed. A whole file that
-    fails the check is set aside as `target`.wrong, and the next address starts afresh. Raises Unavailable.
+    Bytes collect in `target`.part, so that a later call resumes where this one was killed. A whole file that fails the
+    check is set aside as `target`.wrong, and the next address starts from zero. Raises Unavailable.
     """
-    part, refused = target.with_name(f"{target.name}.part"), dict[str, str]()
-    final: set[str] = set()
+    part, reason_of = target.with_name(f"{target.name}.part"), dict[str, str]()
+    hopeless: set[str] = set()
     for attempt in range(attempts):
         for url in urls:
-            if url in final:
+            if url in hopeless:
                 continue
             resumed = part.exists()
             try:
                 _pull(url, part, expected.get("bytes"), timeout_s)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                refused[url] = f"{type(error).__name__}: {error}"
+                reason_of[url] = f"{type(error).__name__}: {error}"
                 if _hopeless(error):
-                    final.add(url)
+                    hopeless.add(url)
                 continue
             problem = mismatch(part, expected)
             if not problem:
                 os.replace(part, target)
                 return
             os.replace(part, target.with_name(f"{target.name}.wrong"))
-            refused[url] = f"{problem}; kept as {target}.wrong"
+            reason_of[url] = f"{problem}; kept as {target}.wrong"
             if not resumed:  # else the old bytes may be the wrong ones
-                final.add(url)
-        if final.issuperset(urls):
+                hopeless.add(url)
+        if hopeless.issuperset(urls):
             break
         if attempt + 1 < attempts:
             time.sleep(pause_s * 2**attempt)
-    reasons = [f"{url}: {reason}" for url, reason in refused.items()]
+    reasons = [f"{url}: {reason}" for url, reason in reason_of.items()]
     raise Unavailable("; ".join(reasons) or "there is no address")
 
 
@@ -77,9 +77,9 @@ def mismatch(path: Path, expected: Mapping[str, int | str]) -> str:
             while block := file.read(CHUNK):
                 for digest in digests.values():
                     digest.update(block)
-    wrong = [f"{name} is {digest.hexdigest()} instead of {expected[name]}"
-             for name, digest in digests.items() if digest.hexdigest() != expected[name]]
-    return ", ".join(wrong)
+    differences = [f"{name} is {digest.hexdigest()} instead of {expected[name]}"
+                   for name, digest in digests.items() if digest.hexdigest() != expected[name]]
+    return ", ".join(differences)
 
 
 def _hopeless(error: Exception) -> bool:
@@ -94,40 +94,40 @@ def _pull(url: str, part: Path, size: int | str | None, timeout_s: float) -> Non
 
     Raises OSError or HTTPException where the server stops early, ValueError where it offers another size.
     """
-    have = part.stat().st_size if part.exists() else 0
-    if have and have == size:
+    received = part.stat().st_size if part.exists() else 0
+    if received and received == size:
         return
-    # Some mirrors refuse the agent that urllib names by itself.
+    # Some mirrors refuse urllib's own user agent.
     headers = {"User-Agent": "Mozilla/5.0 (compatible; rcnn-family)"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    if received:
+        headers["Range"] = f"bytes={received}-"
     request = urllib.request.Request(url, headers=headers)
     try:
         answer = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # Nothing lies behind what we have: the file is whole, or it is not that file.
+        # Nothing follows the bytes received: the file is complete, or it is another file.
         total = re.search(r"\*/(\d+)$", error.headers.get("Content-Range", ""))
-        if total and int(total[1]) == have:
+        if total and int(total[1]) == received:
             return
         part.unlink()
-        raise ConnectionError(f"the server refuses to go on at byte {have}; starting over") from error
+        raise ConnectionError(f"the server refuses to resume at byte {received}; starting over") from error
     with answer:
         start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        resumed = answer.status == 206 and start is not None and int(start[1]) == have
-        have = have if resumed else 0
+        resumed = answer.status == 206 and start is not None and int(start[1]) == received
+        received = received if resumed else 0
         length = answer.headers.get("Content-Length")
-        total_bytes = have + int(length) if length else None
+        total_bytes = received + int(length) if length else None
         if size is not None and total_bytes is not None and total_bytes != size:
             raise ValueError(f"offers {total_bytes} bytes instead of {size}")
         with (
             part.open("ab" if resumed else "wb") as file,
-            tqdm(desc=part.stem, total=total_bytes, initial=have, unit="B", unit_scale=True) as bar,
+            tqdm(desc=part.stem, total=total_bytes, initial=received, unit="B", unit_scale=True) as bar,
         ):
             while block := answer.read(CHUNK):
                 file.write(block)
                 bar.update(len(block))
-                have += len(block)
-    if total_bytes is not None and have < total_bytes:
-        raise http.client.IncompleteRead(b"", total_bytes - have)
+                received += len(block)
+    if total_bytes is not None and received < total_bytes:
+        raise http.client.IncompleteRead(b"", total_bytes - received)

@@ -1,6 +1,6 @@
-"""Brings a public data set into place as a VOCdevkit folder, from what is at hand or by download.
+"""Puts a public data set into place as a VOCdevkit folder, from a local copy at hand or by download.
 
-What to bring and how to check it stands in the data set's `source.yaml`:
+What to fetch and how to check it is in the data set's `source.yaml`:
 
     name      : of the data set, as in data/NAME
     folder    : of the data set inside VOCdevkit, for example VOC2007
@@ -81,15 +81,15 @@ def fetch(
     source: Source, destination: Path | str, downloads: Path | str,
     at_hand: Path | str | None = None, previous: Path | str | None = None, **network: Any,
 ) -> None:
-    """Makes `destination` the VOCdevkit folder of a source, replacing what stands there at the very end.
+    """Makes `destination` the VOCdevkit folder of a source, replacing what is there at the very end.
 
-    downloads : folder for archives and their unfinished parts; keep it, and a killed run is gone on with
+    downloads : folder for archives and their unfinished parts; keep it, and the next run resumes a killed one
     at_hand   : what the environment variable RCNN_DATA names: the data set's folder, a folder that holds it
                 under the source's name or folder name, or one that holds its archives (or one archive file)
-    previous  : an earlier result, taken again where it is still what its own manifest says
+    previous  : an earlier result, reused where it still matches its own manifest
     network   : attempts, pause_s, timeout_s of `download`
 
-    Raises InputError where the data cannot be had or are not what the source says.
+    Raises InputError where the data cannot be obtained or are not what the source says.
     """
     destination, downloads = Path(destination), Path(downloads)
     hand = Path(at_hand) if at_hand else None
@@ -116,21 +116,21 @@ def fetch(
 
 
 def check(source: Source, root: Path, origin: str) -> None:
-    """Holds a data set's folder against its source: counts of files and lines, and the manifest where known.
+    """Compares a data set's folder with its source: counts of files and lines, and the manifest where known.
 
     root : the folder to check;  origin : what it was made from, for the message
     Raises InputError with every difference.
     """
     problems = []
     for part, count in source.files.items():
-        found = len(kept_files(root, [part]))
-        if found != count:
-            problems.append((part, f"holds {found} files", f"{count} files"))
+        counted = len(kept_files(root, [part]))
+        if counted != count:
+            problems.append((part, f"holds {counted} files", f"{count} files"))
     for name, count in source.lists.items():
         path = root / "ImageSets" / "Main" / name
-        found = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-        if found != count:
-            problems.append((f"ImageSets/Main/{name}", f"has {found} lines", f"{count} lines"))
+        counted = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+        if counted != count:
+            problems.append((f"ImageSets/Main/{name}", f"has {counted} lines", f"{count} lines"))
     if not problems and source.manifest:
         digest = manifest(root, source.keep)
         if digest != source.manifest:
@@ -181,38 +181,38 @@ def _from_archives(source: Source, root: Path, archives: list[Path], downloads: 
         check(source, root, ", ".join(map(str, archives)))
     except InputError:
         # Without a digest only the content shows that a download went wrong: the next run tries again.
-        for path, known in zip(archives, source.archives, strict=True):
-            if path.parent == downloads and not (known.sha256 or known.md5):
+        for path, archive_of_source in zip(archives, source.archives, strict=True):
+            if path.parent == downloads and not (archive_of_source.sha256 or archive_of_source.md5):
                 os.replace(path, path.with_name(f"{path.name}.wrong"))
         raise
 
 
 def _archives(source: Source, hand: Path | None, downloads: Path, network: dict[str, Any]) -> list[Path]:
-    """Every archive, verified: at hand, else downloaded. Raises InputError that names all that lack."""
-    found: list[Path] = []
+    """Every archive, verified: at hand, else downloaded. Raises InputError that names all that are missing."""
+    paths: list[Path] = []
     faults: list[Fault] = []
     for archive in source.archives:
-        places = [downloads / archive.file]
+        candidates = [downloads / archive.file]
         if hand is not None:
-            places += [hand / archive.file, hand / source.name / archive.file]
-            places += [hand] * (hand.name == archive.file)
-        path = next((place for place in places if place.is_file()), None)
+            candidates += [hand / archive.file, hand / source.name / archive.file]
+            candidates += [hand] * (hand.name == archive.file)
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             path = downloads / archive.file
-            try:  # not again with all its pauses where the one before it could not be had
+            try:  # once only, without pauses, where one before it could not be downloaded
                 download(archive.urls, path, archive.expected, **(network | {"attempts": 1} if faults else network))
             except Unavailable as error:
-                faults.append(_lacking(source, archive, str(error)))
+                faults.append(_missing(source, archive, str(error)))
         elif problem := mismatch(path, archive.expected):
             faults.append(Fault("wrong archive", str(path), problem, f"{archive.expected}",
                                 "Download it again, or remove it to have it downloaded"))
-        found.append(path)
+        paths.append(path)
     if faults:
         raise InputError(faults)
-    return found
+    return paths
 
 
-def _lacking(source: Source, archive: Archive, problem: str) -> Fault:
+def _missing(source: Source, archive: Archive, problem: str) -> Fault:
     checks = ", ".join(f"{name} {value}" for name, value in archive.expected.items())
     return Fault(
         "no download", f"{source.name}: {archive.file}", f"could not be downloaded ({problem})",

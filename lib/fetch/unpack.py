@@ -1,4 +1,4 @@
-"""Takes the wanted files out of a tar or zip archive, or a folder, and nothing that could land elsewhere."""
+"""Takes the wanted files out of a tar or zip archive, or a folder, and nothing that would be written elsewhere."""
 
 import shutil
 import tarfile
@@ -19,8 +19,8 @@ def unpack(archive: Path, folder: str, keep: Sequence[str], destination: Path) -
 
     folder : name of the data set's folder, at any depth;  keep : POSIX paths below it
 
-    Hidden files are left out. Raises InputError for a file that is no whole archive, and for one with a name
-    that leads outside or with a kept member that is a link or a device; then nothing of it may be used.
+    Hidden files are left out. Raises InputError for a file that is not a whole archive, and for one with a name that
+    leads outside or with a kept member that is a link or a device; then nothing of it may be used.
     """
     try:
         with _members(archive) as members:
@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: str, keep: Sequence[str], destination: Path) -
 
 
 def copy(source: Path, keep: Sequence[str], destination: Path) -> None:
-    """The same from a folder that is the data set's own (links in it are followed: they are its owner's)."""
+    """The same from the data set's own folder (links in it are followed: they are its owner's)."""
     for path in kept_files(source, keep):
         target = destination / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)

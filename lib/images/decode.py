@@ -33,8 +33,7 @@ def read_image(root: str | Path, image_id: str, transpose: bool, max_pixels: int
 def decode(data: bytes, where: str, transpose: bool, max_pixels: int | None = None) -> Image:
     """`read_image` for bytes already in memory; `where` names them in messages."""
     header = checked_header(data, where, max_pixels)
-    # From a buffer, not a path: OpenCV cannot open every path that the system can, and says nothing when it
-    # fails.
+    # From a buffer, not a path: OpenCV cannot open every path that the system can, and fails without a message.
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None or image.shape[:2] != (header.height, header.width):
         raise _unreadable(where, f"the header says {header.width}x{header.height} but the pixels cannot be decoded")
@@ -43,7 +42,7 @@ def decode(data: bytes, where: str, transpose: bool, max_pixels: int | None = No
 
 
 def upright(image: Image, orientation: int) -> Image:
-    """The image as EXIF says it is to be seen: orientations 1 to 8 of the EXIF standard, tag 274."""
+    """The image as EXIF says it is to be viewed: orientations 1 to 8 of the EXIF standard, tag 274."""
     turned = image.swapaxes(0, 1) if orientation >= 5 else image
     if orientation in (3, 4, 7, 8):
         turned = turned[::-1]

@@ -1,8 +1,8 @@
 """Size and orientation of an image file from its first bytes, without decoding a pixel.
 
-A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the
-decoder runs. Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81, the PNG, WebP container, and
-TIFF 6.0 specifications.
+A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the decoder runs.
+Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81 and the specifications of PNG, the WebP container and
+TIFF 6.0.
 """
 
 import struct
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_ORIENTATION, _WIDTH = 274, 256
-_HEIGHT = 257
+# TIFF tags; EXIF uses the same.
+_WIDTH, _HEIGHT = 256, 257
+_ORIENTATION = 274
 
 
 @dataclass(frozen=True)
 class Header:
     """Size in pixels as stored in the file, and the EXIF orientation.
 
-    orientation : 1 to 8; 1 where the file names none. From 5 on, turning swaps width and height.
-                  Always 1 for TIFF, whose decoder turns the image whatever it is told; its size is the turned
-                  one.
+    orientation : 1 to 8; 1 where the file names none. From 5 on, applying it swaps width and height. Always 1 for TIFF,
+                  whose decoder applies it whatever it is told; the size is that of the turned image.
     """
 
     width: int
@@ -51,42 +51,42 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _jpeg(data: bytes) -> Header | None:
-    at, orientation = 2, 1
-    while data[at] == 0xFF:
-        marker = data[at + 1]
+    position, orientation = 2, 1
+    while data[position] == 0xFF:
+        marker = data[position + 1]
         if marker == 0xFF:
-            at += 1
+            position += 1
             continue
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 2
+            position += 2
             continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _orientation(data[at + 10 : at + 2 + length])
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            orientation = _orientation(data[position + 10 : position + 2 + length])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
+            height, width = struct.unpack_from(">HH", data, position + 5)
             return Header(width, height, orientation)
-        at += 2 + length
+        position += 2 + length
     return None
 
 
 def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
-    at = 8
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
+    position = 8
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
-            return Header(width, height, _orientation(data[at + 8 : at + 8 + length]))
-        at += 12 + length
+            return Header(width, height, _orientation(data[position + 8 : position + 8 + length]))
+        position += 12 + length
     return Header(width, height)
 
 
 def _webp(data: bytes) -> Header | None:
-    size, orientation = None, 1
-    at = 12
-    while data[8:12] == b"WEBP" and at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        body = data[at + 8 : at + 8 + length]
+    size = None
+    orientation, position = 1, 12
+    while data[8:12] == b"WEBP" and position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        body = data[position + 8 : position + 8 + length]
         if kind == b"VP8X":
             size = tuple(int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
         elif kind == b"VP8 " and size is None:
@@ -96,7 +96,7 @@ def _webp(data: bytes) -> Header | None:
             size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         elif kind == b"EXIF":
             orientation = _orientation(body.removeprefix(b"Exif\0\0"))
-        at += 8 + length + length % 2
+        position += 8 + length + length % 2
     return Header(size[0], size[1], orientation) if size else None
 
 
@@ -115,7 +115,7 @@ def _tiff(data: bytes) -> Header | None:
 
 
 def _orientation(exif: bytes) -> int:
-    """An EXIF block is a small TIFF file. A damaged one says nothing: the image counts as upright."""
+    """The orientation in an EXIF block, which is a small TIFF file; with a damaged one the image counts as upright."""
     try:
         return _valid(_first_directory(exif).get(_ORIENTATION))
     except (struct.error, IndexError):
@@ -129,10 +129,10 @@ def _valid(orientation: int | None) -> int:
 def _first_directory(data: bytes) -> dict[int, int]:
     """Tag to value, for the tags of the first directory that hold one 16- or 32-bit number."""
     order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
     tags = {}
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
         if kind in (3, 4) and values == 1:
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)

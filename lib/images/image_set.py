@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 
 
 class Splits(Settings):
-    """Which splits are for learning and which for the final figures, never both.
+    """Which splits are for training and which for the final figures, never both.
 
     train : VOC's trainval is [train, val]; hold val out to choose params on it: train [train], test [val]
     """
@@ -43,7 +43,7 @@ def open_image(root: str, image_id: str, content: str, transpose: bool) -> Image
 
 
 class ImageSet:
-    """Images and objects of the splits asked for.
+    """Images and objects of some splits.
 
     root        : the data root, under which image_id is a path
     folder      : with images.parquet, objects.parquet, classes.json
@@ -61,10 +61,10 @@ class ImageSet:
         if splits:
             images = images[images["split"].isin(splits)]
         if images.empty:
+            remedy = "Change splits in params.yaml, or the split lists of the data"
             raise InputError(
                 [Fault("empty split", str(folder / "images.parquet"), f"has no images in {list(splits)}",
-                       f"splits with images, of {SPLITS}",
-                       "Change splits in params.yaml, or the split lists of the data")]
+                       f"splits with images, of {SPLITS}", remedy)]
             )
         self.root = Path(root)
         self.table = images.reset_index(drop=True)

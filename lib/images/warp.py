@@ -87,7 +87,7 @@ class Crops:
     @staticmethod
     def concatenate(parts: list["Crops"]) -> "Crops":
         """Several batches as one."""
-        return Crops(np.concatenate([p.pixels for p in parts]), np.concatenate([p.covered for p in parts]))
+        return Crops(np.concatenate([part.pixels for part in parts]), np.concatenate([part.covered for part in parts]))
 
     def gaps(self) -> list[tuple[int, int, int, int, int]]:
         """The rectangles (crop, y1, y2, x1, x2) without image pixels, which normalisation fills with the mean."""

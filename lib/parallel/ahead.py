@@ -14,14 +14,14 @@ def ahead(
 ) -> Iterator[R]:
     """`function` of each item, in order, computed in threads ahead of its use.
 
-    threads : how many work at once; at most one result more than that waits
+    threads : how many work at once; at most one result more than that is pending
     start   : called once in each thread before its work
     """
     with ThreadPoolExecutor(threads, initializer=start) as pool:
-        coming: deque[Future[R]] = deque()
+        pending: deque[Future[R]] = deque()
         for item in items:
-            coming.append(pool.submit(function, item))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,4 +1,4 @@
-"""Seconds by part of a loop."""
+"""Seconds spent in each part of a loop."""
 
 import threading
 import time

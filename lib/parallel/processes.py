@@ -29,13 +29,13 @@ def in_order(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]],
         count = -1
     elif count == 1:
         backend = "sequential"
-    pool = Parallel(n_jobs=count, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    yield from pool(delayed(_call)(os.getpid(), function, given) for given in arguments)
+    parallel = Parallel(n_jobs=count, backend=backend, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    yield from parallel(delayed(_call)(os.getpid(), function, values) for values in arguments)
 
 
-def _call(starter: int, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+def _call(starter: int, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
     follow_starter(starter)
-    return function(*given)
+    return function(*values)
 
 
 def _connect() -> None:

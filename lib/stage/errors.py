@@ -1,4 +1,4 @@
-"""Faults in what a user gives us, and the one exception that reports them all at once.
+"""Faults in the user's input, and the one exception that reports them all at once.
 
 A message has four parts: the value seen, where it stands (file, object, key), what is allowed, what to do.
 """

@@ -1,10 +1,10 @@
-"""Overlays: what a preset or a row of an experiment changes in the params, in one language read by one function.
+"""Overlays: what a preset or a row of an experiment changes in the params, in one format read by one function.
 
-    base: OTHER                         a preset may build on another one; without it, on the default, the full file
+    base: OTHER                         the preset that this one builds on; without it, the default, the full file
     set:
       faster.anchors.ratios: [1.0]      dotted keys of params.yaml, each with its whole new value
       rcnn.finetune.schedule: {name: step, every: 20000, gamma: 0.1}      a shape changes as a whole,
-      spp.finetune.schedule.warmup: 0.2                                   a key of it where the shape has that key
+      spp.finetune.schedule.warmup: 0.2                                   or in one key that it has
 """
 
 import copy
@@ -36,15 +36,15 @@ Kind = TypeVar("Kind", bound=Overlay)
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
-    """An overlay file. Raises InputError for what is no YAML, unknown or doubled keys, and keys inside one another."""
-    found: Kind = params.validate(params.load(path), {"": kind}, str(path))[""]
+    """An overlay file. Raises InputError where it is not YAML, and for unknown, duplicate or nested keys."""
+    overlay: Kind = params.validate(params.load(path), {"": kind}, str(path))[""]
     faults = [
         Fault("set twice", f"{path}: {key}", f"is set by {above} too", "", "Keep one of the two")
-        for key in found.set for above in found.set if key.startswith(f"{above}.")
+        for key in overlay.set for above in overlay.set if key.startswith(f"{above}.")
     ]
     if faults:
         raise InputError(faults)
-    return found
+    return overlay
 
 
 def apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -57,14 +57,14 @@ def apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> 
     result = copy.deepcopy(dict(values))
     known, faults = set(params.leaves(values)), []
     for key, value in changes.items():
-        *path, last = key.split(".")
+        *parents, last = key.split(".")
         block: Any = result
-        for part in path:
+        for part in parents:
             block = block.get(part) if isinstance(block, dict) else None
         if isinstance(block, dict) and last in block:
             block[last] = copy.deepcopy(value)
         elif isinstance(block, dict) and "name" in block:
-            shape = ".".join(path)
+            shape = ".".join(parents)
             problem = f"is not in params.yaml: {shape} is {_shown(block)}"
             faults.append(Fault("unknown setting", f"{where}: {key}", problem, "", f"Set {shape} as a whole"))
         else:
@@ -85,13 +85,13 @@ def preset(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
     Raises InputError for an unknown name, bases in a circle, and unknown keys.
     """
-    whole = params.load(folder / f"{DEFAULT}.yaml")
+    full = params.load(folder / f"{DEFAULT}.yaml")
     keys: dict[str, None] = {}
     for path, overlay in reversed(_chain(name, folder)):
-        whole = apply(whole, overlay.set, str(path))
+        full = apply(full, overlay.set, str(path))
         keys |= dict.fromkeys(overlay.set)
-    # Of a shape that one overlay sets and a key in it that a later one does, the shape has both.
-    return {key: at(whole, key) for key in keys if not any(key.startswith(f"{other}.") for other in keys)}
+    # Where one overlay sets a shape and a later one a key in it, the shape alone is listed: its value holds both.
+    return {key: at(full, key) for key in keys if not any(key.startswith(f"{other}.") for other in keys)}
 
 
 def values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def _chain(name: str, folder: Path) -> list[tuple[Path, Preset]]:
-    """A preset and those it builds on, the default left out, the last one nearest to it."""
+    """A preset and those it builds on, without the default; the last one builds on the default itself."""
     chain: list[tuple[Path, Preset]] = []
     seen: list[str] = []
     while name != DEFAULT:

@@ -18,7 +18,7 @@ from lib.stage.errors import Fault, InputError
 
 FILE = "params.yaml"
 Split = Literal["train", "val", "test"]
-Seed = Annotated[int, Field(ge=0)]  # numpy takes no other
+Seed = Annotated[int, Field(ge=0)]  # numpy takes no negative seed
 
 
 class Settings(BaseModel):
@@ -83,8 +83,8 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
     faults: list[Fault] = []
     checked: dict[str, Any] = {}
     for key, kind in schema.items():
-        found, value = _lookup(values, key)
-        if not found:
+        present, value = _lookup(values, key)
+        if not present:
             near = suggestion(key, _all_keys(values))
             faults.append(Fault("missing setting", f"{path}: {key}", "is missing", "", near or "Add it; see presets/"))
             continue
@@ -98,7 +98,7 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
 
 
 def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> list[Fault]:
-    """A fault for each setting that no stage declares: a misspelled block, or one left behind."""
+    """A fault for each setting that no stage declares: a misspelled or an obsolete block."""
     faults = []
     for key in leaves(values):
         if not any(key == name or key.startswith(f"{name}.") for name in declared):
@@ -110,7 +110,7 @@ def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> l
 
 
 def suggestion(word: str, known: set[str] | list[str]) -> str:
-    """`Did you mean X?`, or nothing where no known word is near."""
+    """`Did you mean X?`, or "" where no known word is similar."""
     lower = {name.lower(): name for name in sorted(known)}
     near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
     return f"Did you mean {lower[near[0]]}?" if near else ""
@@ -135,7 +135,7 @@ def _all_keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
-    location, owner, tag = _place(kind, detail["loc"])
+    location, owner, tag = _locate(kind, detail["loc"])
     where = f"{path}: {'.'.join(part for part in [key, *location] if part)}"
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
@@ -154,20 +154,21 @@ def _fault(path: str, key: str, kind: Any, detail: Any) -> Fault:
             number = int(number) if "integer" in detail["msg"] and number.is_integer() else number
             remedy = f"Write {number!r} without quotes"
         except ValueError:
-            allowed = detail.get("ctx", {}).get("expected", "")
-            remedy = suggestion(value, [word.strip(" '") for word in allowed.replace(" or ", ",").split(",")]) or remedy
+            expected = detail.get("ctx", {}).get("expected", "")
+            words = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+            remedy = suggestion(value, words) or remedy
     allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return Fault("bad setting", where, shown, allowed, remedy)
 
 
-def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
-    """The keys of the file that lead to a fault, the class that the last one belongs to, and the shape that class is.
+def _locate(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
+    """The keys of the file that lead to a fault, the class that holds the last one, and the name of that class's shape.
 
-    pydantic also puts there the name of a shape (`step` of `schedule: {name: step}`) and those of types it has tried.
+    pydantic's location also has the name of a shape (`step` of `schedule: {name: step}`) and of types it has tried.
     """
     keys: list[str] = []
-    owner, tag = kind, ""
     parts = list(loc)
+    owner, tag = kind, ""
     while parts:
         part = parts.pop(0)
         if not (isinstance(part, int) or _is_key(part)):
@@ -184,17 +185,17 @@ def _place(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
 
 
 def _shapes(kind: Any, key: int | str) -> dict[str, Any]:
-    """Name -> class of each shape that a setting may have, where it is told by the key `name`; else nothing."""
+    """Name -> class of each shape that a setting may have, where its key `name` selects one; else empty."""
     field = getattr(kind, "model_fields", {}).get(key)
     if field is None or not field.discriminator:
         return {}
-    return {get_args(one.model_fields["name"].annotation)[0]: one for one in get_args(field.annotation)}
+    return {get_args(shape.model_fields["name"].annotation)[0]: shape for shape in get_args(field.annotation)}
 
 
 def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -> Fault:
-    """No shape can be told: the name is missing or unknown, or there is a plain value, not {name: ...}."""
+    """No shape is selected: the name is missing or unknown, or there is a plain value, not {name: ...}."""
     value = detail["input"]
-    texts = {name: f"{{{', '.join([f'name: {name}', *(one for one in kind.model_fields if one != 'name')])}}}"
+    texts = {name: f"{{{', '.join([f'name: {name}', *(field for field in kind.model_fields if field != 'name')])}}}"
              for name, kind in shapes.items()}
     allowed = " or ".join(texts.values())
     if not isinstance(value, Mapping):
@@ -207,5 +208,5 @@ def _shape_fault(where: str, key: str, shapes: Mapping[str, Any], detail: Any) -
 
 
 def _is_key(part: Any) -> bool:
-    """pydantic puts the names of tried types among the keys of a union; those are no keys of the file."""
+    """Of a union, pydantic reports the names of the types it has tried too; those are no keys of the file."""
     return isinstance(part, str) and part.isidentifier() and part not in {"int", "float", "str", "bool"}

@@ -42,15 +42,15 @@ def _entry(stage: Any, root: str) -> Entry:
     from dvc.dependency.param import ParamsDependency
 
     command = str(stage.cmd).split()
-    at = command.index("-m") + 1
-    script, given = command[at], command[at + 1 :]
+    start = command.index("-m") + 1
+    script, arguments = command[start], command[start + 1 :]
     params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
     deps = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
     return Entry(
         name=stage.addressing,
         script=script,
-        words=tuple(word for word in given if "=" not in word),
-        roles=dict(word.split("=", 1) for word in given if "=" in word),
+        words=tuple(word for word in arguments if "=" not in word),
+        roles=dict(word.split("=", 1) for word in arguments if "=" in word),
         params=tuple(key for dep in params for key in dep.params),
         deps=tuple(dict.fromkeys(_relative(dep.fs_path, root) for dep in deps)),
         outs=tuple(_relative(out.fs_path, root) for out in stage.outs),

@@ -1,4 +1,4 @@
-"""The process of a stage: its lock, the dvc that it must not outlive, its peak memory."""
+"""The process of a stage: its lock, the dvc process that it must not outlive, its peak memory."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from lib.stage.errors import Fault, InputError
 
 
 class Lock:
-    """Held while the process lives; the system drops it with the process, however that ends.
+    """Held while the process lives; the system releases it when the process ends, however it ends.
 
     A POSIX record lock, since a forked worker does not inherit it. Raises InputError if another run holds it.
     """
@@ -39,27 +39,27 @@ class Lock:
 def follow_parent(period_s: float = 0.5) -> None:
     """Ends this process and its workers soon after the dvc that started it has died.
 
-    Between the two may stand a shell that survives, so dvc itself is watched, not the direct parent.
+    A shell between the two may survive, so dvc itself is watched, not the direct parent.
     """
-    leader = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-    if leader is not None:
-        _follow(leader, period_s, "dvc has ended: so does this stage. The next dvc repro goes on from here.")
+    watched = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+    if watched is not None:
+        _follow(watched, period_s, "dvc has ended, so this stage ends too. The next dvc repro resumes it.")
 
 
 @cache
 def follow_starter(starter: int, period_s: float = 0.5) -> None:
     """In a worker: ends it soon after the process `starter` that forked or spawned it has died.
 
-    Left alone it would wait for work for minutes, and hold the pipes that it inherited. Does nothing where `starter`
-    is not the direct parent: in that process itself, or on another machine of a cluster.
+    Otherwise it would wait for work for minutes, and keep open the pipes that it inherited. Does nothing where
+    `starter` is not the direct parent: in that process itself, or on another machine of a cluster.
     """
     if os.getppid() == starter:
         _follow(psutil.Process(starter), period_s, "")
 
 
-def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
+def _follow(watched: psutil.Process, period_s: float, message: str) -> None:
     def watch() -> None:
-        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
+        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
             time.sleep(period_s)
         if message:
             print(message, file=sys.stderr, flush=True)
@@ -67,7 +67,7 @@ def _follow(leader: psutil.Process, period_s: float, message: str) -> None:
             child.kill()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name=f"follow-{leader.pid}").start()
+    threading.Thread(target=watch, daemon=True, name=f"follow-{watched.pid}").start()
 
 
 def _is_dvc(candidate: psutil.Process) -> bool:

@@ -1,7 +1,7 @@
 """A stage's life: what it may see, where it works, how it ends.
 
 A stage sees only what dvc.yaml declares for it. It works in a scratch folder keyed by stage, params, inputs and code,
-so that after a kill the next run goes on from there, and moves its outs into place at the very end.
+so that the run after a kill resumes there, and moves its outs into place at the very end.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Life:
-    """What a stage's `main` gets.
+    """What a stage's `main` receives.
 
     name, item : address of the stage; the first word after the module in its command, or ""
     params     : dotted key -> checked value, exactly the keys that dvc.yaml declares
@@ -66,9 +66,9 @@ class Life:
         return Path(path)
 
     def role(self, name: str) -> str:
-        """What stands in a role of the stage's command. Raises LookupError where the command does not give it."""
+        """The value of a role in the stage's command. Raises LookupError where the command does not set it."""
         if name not in self.entry.roles:
-            raise LookupError(f"{self.name} reads the word {name}=, which its command in dvc.yaml does not have")
+            raise LookupError(f"{self.name} reads the role {name}=, which its command in dvc.yaml does not set")
         return self.entry.roles[name]
 
     def input(self, role: str) -> Path:
@@ -90,19 +90,17 @@ class Life:
         return Path(path) if Path(path).exists() else None
 
     def announce(self, work: str, disk: int = 0, memory: int = 0) -> None:
-        """Says what the stage will cost before it starts, and refuses if the disk cannot hold it.
+        """Prints what the stage will need before it starts. Raises InputError if the disk is too small.
 
         disk, memory : bytes
         """
-        need = [f"disk {disk / 2**20:,.0f} MiB"] * bool(disk) + [f"memory {memory / 2**20:,.0f} MiB"] * bool(memory)
-        print(f"{self.name}: {', '.join([work, *need])}{' (going on from an earlier run)' * self.resumed}", flush=True)
+        costs = [f"disk {disk / 2**20:,.0f} MiB"] * bool(disk) + [f"memory {memory / 2**20:,.0f} MiB"] * bool(memory)
+        print(f"{self.name}: {', '.join([work, *costs])}{' (resuming an earlier run)' * self.resumed}", flush=True)
         free = shutil.disk_usage(SCRATCH).free
         if disk > free:
-            raise InputError(
-                [Fault("disk full", self.name,
-                       f"needs {disk / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB are free", "",
-                       "Free some space, or lower proposals.max_boxes or the size of what is stored")]
-            )
+            problem = f"needs {disk / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB are free"
+            remedy = "Free some space, or lower proposals.max_boxes or the size of what is stored"
+            raise InputError([Fault("disk full", self.name, problem, "", remedy)])
 
     def progress(self, items: Iterable[T], total: int, unit: str, done: int = 0) -> Iterator[T]:
         """The items under a progress bar with the time left; counts them for the cost record."""
@@ -154,7 +152,7 @@ class Life:
 
 
 class _Declared(dict[str, Any]):
-    """The params of one stage; asking for another is an error that says which line is missing."""
+    """The params of one stage; reading another one is an error that says which line is missing."""
 
     def __init__(self, entry: pipeline.Entry, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -200,18 +198,17 @@ def _entry() -> pipeline.Entry:
 def fingerprint(entry: pipeline.Entry, params: Mapping[str, Any]) -> str:
     """Key of the scratch folder: stage, params, inputs and code.
 
-    Small files count by content; large ones by size and time of change, which a plain rerun leaves alone.
+    Small files count by content; large ones by size and modification time, which a plain rerun does not change.
     """
     digest = hashlib.sha256(repr((entry, sorted((key, repr(value)) for key, value in params.items()))).encode())
     for dep in entry.deps:
         root = Path(dep)
         for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
             if path.is_file() and "__pycache__" not in path.parts:
-                state = path.stat()
-                small = state.st_size < 2**20 and path.suffix in {".py", ".json", ".yaml", ".parquet"}
-                content = hashlib.sha256(path.read_bytes()).hexdigest() if small else None
-                mark = content or f"{state.st_size} {state.st_mtime_ns}"
-                digest.update(f"{path} {mark}\n".encode())
+                stat = path.stat()
+                small = stat.st_size < 2**20 and path.suffix in {".py", ".json", ".yaml", ".parquet"}
+                state = hashlib.sha256(path.read_bytes()).hexdigest() if small else f"{stat.st_size} {stat.st_mtime_ns}"
+                digest.update(f"{path} {state}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -18,8 +18,10 @@ Word = Annotated[str, Field(pattern=r"^[^\s'\"]+$")]  # a word of a command: wit
 
 
 def keys(schema: Schema, entry: pipeline.Entry) -> dict[str, Any]:
-    """The schema of one row: of a function, what it returns for the words and roles of the row's command; in the keys
-    of a mapping `{item}` stands for the first word.
+    """The schema of one row of dvc.yaml.
+
+    schema : a function of the words and roles of the row's command, or a mapping, in whose keys `{item}` stands for the
+             first word
     """
     if callable(schema):
         return dict(schema(*entry.words, **entry.roles))
@@ -43,17 +45,17 @@ def faults(values: Mapping[str, Any], schemas: Mapping[str, Schema], path: str =
         params_file.validate(values, read, path)
     except InputError as error:
         return error.faults  # the commands themselves are broken: what they would say of the others is no help
-    found: dict[Fault, None] = {}
+    distinct: dict[Fault, None] = {}
     entries = pipeline.entries()
     for name, entry in entries.items():
         schema = keys(schemas[name], entry)
-        found |= dict.fromkeys(_undeclared(entry, schema))
+        distinct |= dict.fromkeys(_undeclared(entry, schema))
         try:
             params_file.validate(values, {**schema, **read}, path)
         except InputError as error:
-            found |= dict.fromkeys(error.faults)
+            distinct |= dict.fromkeys(error.faults)
     declared = {key for entry in entries.values() for key in entry.params} | set(read)
-    return list(found | dict.fromkeys(params_file.unread(values, declared, path)))
+    return list(distinct | dict.fromkeys(params_file.unread(values, declared, path)))
 
 
 def _undeclared(entry: pipeline.Entry, schema: Mapping[str, Any]) -> list[Fault]:
@@ -70,16 +72,17 @@ def _undeclared(entry: pipeline.Entry, schema: Mapping[str, Any]) -> list[Fault]
 
 
 def check_once(values: Mapping[str, Any], schemas: Callable[[], Mapping[str, Schema]], scratch: Path) -> None:
-    """Raises InputError with all `faults`, so that a slip in a late block stops the first stage, not the tenth. A stamp
-    in the scratch folder keeps later stages of the same `dvc repro` from doing it again.
+    """Raises InputError with all `faults`, so that a typo in a late block stops the first stage, not the tenth.
+
+    A stamp in the scratch folder spares the later stages of the same `dvc repro` the check.
     """
     code = sorted(path for folder in ("stages", "lib") for path in Path(folder).rglob("*.py"))
     files = [Path("dvc.yaml"), Path(params_file.FILE), *code]
     stamp = scratch / f"params-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:16]}"
     if stamp.exists():
         return
-    if found := faults(values, schemas()):
-        raise InputError(found)
+    if problems := faults(values, schemas()):
+        raise InputError(problems)
     scratch.mkdir(exist_ok=True)
     for stale in scratch.glob("params-*"):
         stale.unlink(missing_ok=True)

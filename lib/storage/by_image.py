@@ -1,4 +1,4 @@
-"""A table read image by image in bounded memory."""
+"""Reading a table image by image."""
 
 import threading
 from collections import OrderedDict
@@ -17,14 +17,14 @@ from lib.storage.tables import open_parquet, to_arrow
 class ByImage:
     """A table read image by image in bounded memory: an index of row groups, and the last few of them.
 
-    path   : Parquet file in which the rows of an image stand together
+    path   : Parquet file in which the rows of an image are contiguous
     schema : what its columns must be
 
     Memory is a few row groups plus one entry per image, whatever the number of rows. Threads may share one: neither the
-    Parquet reader nor the cache of groups bears two readers at once, so a lock lets in one at a time.
+    Parquet reader nor the cache of groups is safe for two threads at once, so a lock admits one at a time.
     """
 
-    kept_groups = 4
+    cached_groups = 4
 
     def __init__(self, path: Path | str, schema: pa.Schema) -> None:
         self.path, self.schema = Path(path), schema
@@ -50,8 +50,8 @@ class ByImage:
         frames = []
         for group in self._groups.get(image_id, []):
             with self._lock:
-                frame, where = self._group(group)
-            frames.append(frame.iloc[where[image_id]])
+                frame, slices = self._group(group)
+            frames.append(frame.iloc[slices[image_id]])
         if len(frames) == 1:
             return frames[0].reset_index(drop=True)
         return pd.concat(frames, ignore_index=True) if frames else self.schema.empty_table().to_pandas()
@@ -62,20 +62,20 @@ class ByImage:
             return self._cache[group]
         frame = self._file.read_row_group(group).to_pandas()
         frame = to_arrow(frame, self.schema, f"{self.path}, row group {group}").to_pandas()
-        where = _runs(frame["image_id"].to_numpy(), str(self.path))
-        self._cache[group] = frame, where
-        while len(self._cache) > self.kept_groups:
+        slices = _runs(frame["image_id"].to_numpy(), str(self.path))
+        self._cache[group] = frame, slices
+        while len(self._cache) > self.cached_groups:
             self._cache.popitem(last=False)
-        return frame, where
+        return frame, slices
 
     def require(self, image_ids: Iterable[str], remedy: str) -> None:
         """Raises InputError if one of the images has no rows (joins are by key, never by position)."""
-        wanted = list(image_ids)
-        missing = [key for key in wanted if key not in self._groups]
+        ids = list(image_ids)
+        missing = [key for key in ids if key not in self._groups]
         if missing:
             raise InputError(
                 [Fault("missing rows", str(self.path),
-                       f"has no rows for {missing[0]} ({len(missing)} of {len(wanted)} images are missing; "
+                       f"has no rows for {missing[0]} ({len(missing)} of {len(ids)} images are missing; "
                        f"the table holds {len(self._groups)} images)", "rows for every image", remedy)]
             )
 
@@ -87,7 +87,7 @@ def _runs(keys: Sequence[str], where: str) -> dict[str, slice]:
     for start, end in zip(starts, ends, strict=True):
         if keys[start] in runs:
             raise InputError(
-                [Fault("scattered rows", where, f"the rows of {keys[start]} do not stand together", "",
+                [Fault("scattered rows", where, f"the rows of {keys[start]} are not contiguous", "",
                        "Sort the table by image_id, keeping the order within an image")]
             )
         runs[keys[start]] = slice(int(start), int(end))

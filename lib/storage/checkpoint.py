@@ -13,9 +13,9 @@ from lib.storage.tables import write_atomic
 
 
 def _canonical(value: Any) -> Any:
-    """A fresh copy in which equal strings are one object and no tensor shares storage.
+    """A fresh copy in which equal strings are one object and no tensors share storage.
 
-    torch.save writes by object identity, so a resumed run would differ from an uninterrupted one otherwise.
+    torch.save writes by object identity, so otherwise a resumed run would differ from an uninterrupted one.
     """
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,8 +1,8 @@
 """Large arrays by image in a few large files: written image by image, resumed shard by shard.
 
 A store is a folder: `index.parquet` (image_id, shard, first row, rows) and, for each named array and shard, one
-`NAME-00000.npy` of fixed row length. A store of regions' features says in the column `regions` which regions, in which
-order: whoever reads rows by the number of a region makes sure with `Reader.check`.
+`NAME-00000.npy` of fixed row length. The index of a store of features has a column `regions`, a digest of the regions
+and their order: who reads rows by the number of a region verifies it first with `Reader.check`.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ INDEX = pa.schema([("image_id", pa.string()), ("shard", pa.int32()), ("start", p
 def plan(image_ids: Sequence[str], rows: Sequence[int], row_bytes: int, shard_bytes: int) -> pd.DataFrame:
     """Which rows of which shard belong to which image.
 
-    rows      : rows of each image;  row_bytes : bytes of one row, all arrays together
-    shard_bytes : size at which a shard is closed; an image never straddles two
-    returns   : a frame of schema `INDEX`
+    rows        : rows of each image;  row_bytes : bytes of one row, all arrays together
+    shard_bytes : size at which a shard is closed; an image is never split between two
+    returns     : a frame of schema `INDEX`
     """
     shard, start = 0, 0
     records = []
@@ -49,7 +49,8 @@ class Writer:
     """Fills a store in the order of its plan.
 
     folder : of the store;  index : from `plan`;  widths : array name -> row length;  dtype : of all arrays
-    Whole shards found in the folder are kept: `todo` lists the images still to write.
+
+    Complete shards in the folder are kept: `todo` lists the images still to write.
     """
 
     def __init__(self, folder: Path, index: pd.DataFrame, widths: Mapping[str, int], dtype: str = "float16") -> None:
@@ -78,7 +79,7 @@ class Writer:
             self._finish(shard)
 
     def close(self) -> None:
-        """Writes the index; the store is whole."""
+        """Writes the index, which completes the store."""
         tables.write(self.folder / "index.parquet", self.index, INDEX)
 
     def _path(self, name: str, shard: int, suffix: str = ".npy") -> Path:
@@ -102,7 +103,7 @@ class Writer:
 
 
 class Reader:
-    """Reads a store image by image; memory is that of the rows asked for.
+    """Reads a store image by image; memory is that of the rows read.
 
     Raises InputError where a file is missing or shorter than the index says.
     """
@@ -110,36 +111,37 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         index = tables.read(folder / "index.parquet", INDEX)
-        self._where = {row[0]: row[1:4] for row in index.itertuples(index=False, name=None)}
+        self._ranges = {row[0]: row[1:4] for row in index.itertuples(index=False, name=None)}
         self._digests = dict(zip(index["image_id"], index["regions"], strict=True)) if "regions" in index else {}
-        self._heads: dict[Path, tuple[int, int, np.dtype]] = {}
+        self._headers: dict[Path, tuple[int, int, np.dtype]] = {}
         self._mapped: dict[Path, np.ndarray] = {}
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._where
+        return image_id in self._ranges
 
     def rows(self, image_id: str) -> int:
         """Number of rows of an image."""
-        return int(self._where[image_id][2])
+        return int(self._ranges[image_id][2])
 
     def check(self, image_id: str, regions: np.ndarray) -> None:
-        """Raises InputError where the rows of an image are not those of these regions, float32 (R, 4), in order."""
-        if image_id not in self._where or self._digests.get(image_id) != count(regions)[1]:
-            raise InputError(
-                [Fault("other regions", str(self.folder),
-                       f"holds other rows of {image_id} than its objects and proposals now",
-                       "the same objects, proposals and `difficult` in extract and after it", "Run: dvc repro")]
-            )
+        """Raises InputError where the rows of an image are not those of these regions in this order.
+
+        regions : float32 (R, 4)
+        """
+        if image_id not in self._ranges or self._digests.get(image_id) != count(regions)[1]:
+            problem = f"holds other rows of {image_id} than its objects and proposals now"
+            allowed = "the same objects, proposals and `difficult` in extract and after it"
+            raise InputError([Fault("other regions", str(self.folder), problem, allowed, "Run: dvc repro")])
 
     def width(self, name: str) -> int:
         """Row length of an array."""
-        return self._head(self.folder / f"{name}-00000.npy")[1]
+        return self._header(self.folder / f"{name}-00000.npy")[1]
 
     def read(self, name: str, image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """float32 (rows, width): an image's rows of one array, or those of them that `rows` selects."""
-        shard, start, count = self._where[image_id]
+        shard, start, count = self._ranges[image_id]
         path = self.folder / f"{name}-{shard:05d}.npy"
-        offset, width, dtype = self._head(path)
+        offset, width, dtype = self._header(path)
         block = np.fromfile(path, dtype, count * width, offset=offset + start * width * dtype.itemsize)
         if block.size != count * width:
             raise self._broken(path, image_id)
@@ -147,32 +149,30 @@ class Reader:
 
     def view(self, name: str, image_id: str) -> np.ndarray:
         """(rows, width) in the store's dtype, memory-mapped: what is not touched is not read."""
-        shard, start, count = self._where[image_id]
+        shard, start, count = self._ranges[image_id]
         path = self.folder / f"{name}-{shard:05d}.npy"
         if path not in self._mapped:
-            self._head(path)
+            self._header(path)
             try:
                 self._mapped[path] = np.load(path, mmap_mode="r")
             except ValueError:
                 raise self._broken(path, image_id) from None
         return self._mapped[path][start : start + count]
 
-    def _head(self, path: Path) -> tuple[int, int, np.dtype]:
-        if path not in self._heads:
+    def _header(self, path: Path) -> tuple[int, int, np.dtype]:
+        if path not in self._headers:
             try:
                 with open(path, "rb") as file:
                     np.lib.format.read_magic(file)
                     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-                    self._heads[path] = file.tell(), shape[1], dtype
+                    self._headers[path] = file.tell(), shape[1], dtype
             except (FileNotFoundError, ValueError) as error:
                 raise InputError(
                     [Fault("broken store", str(path), f"cannot be read ({error})", "", "Run: dvc repro")]
                 ) from None
-        return self._heads[path]
+        return self._headers[path]
 
     @staticmethod
     def _broken(path: Path, image_id: str) -> InputError:
-        return InputError(
-            [Fault("broken store", str(path), f"ends before the rows of {image_id}", "",
-                   "Delete it and run: dvc repro")]
-        )
+        problem = f"ends before the rows of {image_id}"
+        return InputError([Fault("broken store", str(path), problem, "", "Delete it and run: dvc repro")])

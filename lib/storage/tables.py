@@ -1,7 +1,7 @@
 """The tables between stages: their schemas, validated reading and writing, always whole files by rename.
 
-Flat Parquet columns, boxes as four float32 columns, every row keyed by ``image_id``. Rows of one image stand
-together, so that a consumer can stream a table of any length image by image (`by_image.ByImage`).
+Flat Parquet columns, boxes as four float32 columns, every row keyed by ``image_id``. The rows of one image are
+contiguous, so that a consumer can stream a table of any length image by image (`by_image.ByImage`).
 """
 
 import json
@@ -68,7 +68,7 @@ def write_atomic(path: Path | str, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """JSON with sorted keys left in their order, indented; NaN and infinity are refused (write None)."""
+    """Indented JSON, keys in the order of the dict; NaN and infinity are refused (write None)."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
 
@@ -84,7 +84,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
-    """The frame as an Arrow table of exactly this schema; extra columns are kept behind it.
+    """The frame as an Arrow table of exactly this schema; extra columns follow it.
 
     Raises InputError for a missing column, a value that does not fit, a missing or non-finite number.
     """

@@ -27,7 +27,7 @@ def ssd300():
         (8, 30, 60, [2]), (16, 60, 111, [2, 3]), (32, 111, 162, [2, 3]), (64, 162, 213, [2, 3]), (100, 213, 264, [2]),
         (300, 264, 315, [2]),
     ):
-        flips = [one for ratio in ratios for one in (ratio, 1 / ratio)]
+        flips = [aspect for ratio in ratios for aspect in (ratio, 1 / ratio)]
         sides = [(low, low), (np.sqrt(low * high),) * 2, *((low * np.sqrt(r), low / np.sqrt(r)) for r in flips)]
         levels.append(Level(step, centred(sides, step / 2)))
     return AnchorGrid(levels)
@@ -64,9 +64,9 @@ def test_cells_row_by_row_and_anchors_innermost_level_after_level():
 @pytest.mark.parametrize("size", [(1, 1), (0, 7), (23, 38), (37, 62)])
 def test_one_level_has_the_bytes_of_the_old_formula(size):
     first = np.random.default_rng(0).normal(0, 90, (9, 4)).astype(np.float32)
-    found, expected = AnchorGrid([Level(16, first)])([size]), old_on_map(first, *size, 16)
-    assert found.shape == expected.shape
-    assert found.tobytes() == expected.tobytes()
+    anchors, expected = AnchorGrid([Level(16, first)])([size]), old_on_map(first, *size, 16)
+    assert anchors.shape == expected.shape
+    assert anchors.tobytes() == expected.tobytes()
 
 
 def test_ssd_priors_as_the_authors_code_makes_them():
@@ -89,11 +89,11 @@ def test_ssd_priors_as_the_authors_code_makes_them():
 def test_ssd_matching_of_the_facts():
     """Facts of SSD, §13: one object, its best prior and the 13 from 0.5 on."""
     anchors, thing = ssd300()(SSD_MAPS), np.float32([[60, 90, 180, 240]])
-    found = assign(anchors, thing, 0.5, 0.5, best="one")
-    rows = np.flatnonzero(found.label == POSITIVE)
+    assignment = assign(anchors, thing, 0.5, 0.5, best="one")
+    rows = np.flatnonzero(assignment.label == POSITIVE)
     assert rows.tolist() == [8200, 8201, 8203, 8207, 8260, 8261, 8263, 8266, 8267, 8269, 8608, 8609, 8614]
-    assert found.overlap.argmax() == 8261
-    assert found.overlap[8261] == pytest.approx(0.765479, abs=1e-6)
+    assert assignment.overlap.argmax() == 8261
+    assert assignment.overlap[8261] == pytest.approx(0.765479, abs=1e-6)
     np.testing.assert_allclose(
         encode(anchors[[8261]], thing)[0] / [0.1, 0.1, 0.2, 0.2], [0.596583, -0.820302, -0.555358, 0.560360], atol=1e-4)
     # Below 21 pixels an object keeps its own prior alone (§4).
@@ -137,7 +137,7 @@ def test_grids_are_kept_by_size_and_protected():
     assert grid([(4, 3), (2, 2)]) is not first
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
-    for height in range(5, 5 + grid.kept):
+    for height in range(5, 5 + grid.cached_grids):
         grid([(height, 1), (1, 1)])
     np.testing.assert_array_equal(grid([(3, 4), (2, 2)]), first)
     assert iou(first, first).shape == (16, 16)

@@ -21,26 +21,26 @@ def slow_iou(a, b):
 
 def slow_assign(boxes, objects, positive, negative, best, strict):
     """Box by box, as the papers word it: (label, object, overlap) of each."""
-    table = [[slow_iou(box, one) for one in objects] for box in boxes]
+    table = [[slow_iou(box, thing) for thing in objects] for box in boxes]
     if not objects:
         return [(NEGATIVE, 0, 0.0)] * len(boxes)
     most = [max((row[k] for row in table), default=0) for k in range(len(objects))]
-    found = []
+    rows = []
     for row in table:
         top = max(row)
         above = top > positive if strict else top >= positive
         below = top <= negative if strict else top < negative
         tied = best == "ties" and any(row[k] == most[k] > 0 for k in range(len(objects)))
-        found.append((POSITIVE if above or tied else NEGATIVE if below else IGNORED, row.index(top), top))
+        rows.append((POSITIVE if above or tied else NEGATIVE if below else IGNORED, row.index(top), top))
     free, owed = set(range(len(boxes))), set(range(len(objects)))
     while best == "one" and free and owed:
         overlap, row, k = max((table[row][k], -row, -k) for row in free for k in owed)
         if overlap == 0:
             break
-        found[-row] = (POSITIVE, -k, overlap)
+        rows[-row] = (POSITIVE, -k, overlap)
         free.remove(-row)
         owed.remove(-k)
-    return found
+    return rows
 
 
 def crowd(seed, boxes, objects):
@@ -57,10 +57,10 @@ def crowd(seed, boxes, objects):
 )
 def test_equals_the_slow_twin(seed, count, objects, thresholds, best, strict):
     boxes, things = crowd(seed, count, objects)
-    found = assign(boxes, things, *thresholds, best, strict)
-    assert (found.label.dtype, found.object.dtype, found.overlap.dtype) == (np.int8, np.int64, np.float64)
+    result = assign(boxes, things, *thresholds, best, strict)
+    assert (result.label.dtype, result.object.dtype, result.overlap.dtype) == (np.int8, np.int64, np.float64)
     expected = slow_assign(boxes.astype(float).tolist(), things.astype(float).tolist(), *thresholds, best, strict)
-    assert list(zip(found.label.tolist(), found.object.tolist(), found.overlap.tolist(), strict=True)) == expected
+    assert list(zip(result.label.tolist(), result.object.tolist(), result.overlap.tolist(), strict=True)) == expected
 
 
 def old_rpn(anchors, objects, positive, negative):
@@ -82,20 +82,20 @@ def test_same_bytes_as_the_formulas_that_it_replaced(seed, count, objects, fine)
     boxes, things = crowd(seed, count, objects)
     if fine:
         random = np.random.default_rng(seed)
-        boxes, things = (one + random.normal(0, 1, one.shape).astype(np.float32) for one in (boxes, things))
-    found = assign(boxes, things, 0.7, 0.3, best="ties")
-    for one, other in zip((found.label, found.object), old_rpn(boxes, things, 0.7, 0.3), strict=True):
-        assert one.dtype == other.dtype
-        assert one.tobytes() == other.tobytes()
+        boxes, things = (array + random.normal(0, 1, array.shape).astype(np.float32) for array in (boxes, things))
+    result = assign(boxes, things, 0.7, 0.3, best="ties")
+    for array, other in zip((result.label, result.object), old_rpn(boxes, things, 0.7, 0.3), strict=True):
+        assert array.dtype == other.dtype
+        assert array.tobytes() == other.tobytes()
     if not objects:
         return
     pairs = iou(boxes, things)  # fast/targets.py, linear/box_ridge.py, evaluation/matching.py
     best = pairs.argmax(axis=1)
     overlap = pairs[np.arange(len(boxes)), best]
-    found = assign(boxes, things, 0.5, 0.5, best="none")
-    assert found.object.tobytes() == best.tobytes()
-    assert found.overlap.tobytes() == overlap.tobytes()
-    np.testing.assert_array_equal(found.label == POSITIVE, overlap >= 0.5)
+    result = assign(boxes, things, 0.5, 0.5, best="none")
+    assert result.object.tobytes() == best.tobytes()
+    assert result.overlap.tobytes() == overlap.tobytes()
+    np.testing.assert_array_equal(result.label == POSITIVE, overlap >= 0.5)
     strict = assign(boxes, things, 0.5, 0.5, best="none", strict=True)
     rows = np.flatnonzero(pairs.max(axis=1) > 0.5)
     assert np.flatnonzero(strict.label == POSITIVE).tobytes() == rows.tobytes()
@@ -119,22 +119,23 @@ def test_rpn_exact_thresholds():
 def test_an_object_that_no_box_touches_has_no_best(best):
     """Facts of RetinaNet §13.4, of SSD §12.2: public codes make every anchor positive, or give it prior 0."""
     boxes = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
-    found = assign(boxes, np.float32([[80, 80, 90, 90], [20, 0, 30, 10]]), 0.7, 0.3, best)
-    assert found.label.tolist() == [NEGATIVE, POSITIVE, NEGATIVE]
-    assert found.object.tolist() == [0, 1, 0]
+    result = assign(boxes, np.float32([[80, 80, 90, 90], [20, 0, 30, 10]]), 0.7, 0.3, best)
+    assert result.label.tolist() == [NEGATIVE, POSITIVE, NEGATIVE]
+    assert result.object.tolist() == [0, 1, 0]
 
 
 def test_rpn_object_is_the_nearest_even_where_another_made_the_anchor_positive():
-    found = assign(np.float32([[0, 0, 10, 10]]), np.float32([[0, 0, 10, 14], [9, 0, 30, 10]]), 0.7, 0.3, "ties")
-    assert (found.label.tolist(), found.object.tolist()) == ([POSITIVE], [0])  # IoU 0.714 and 0.033, both at their most
+    result = assign(np.float32([[0, 0, 10, 10]]), np.float32([[0, 0, 10, 14], [9, 0, 30, 10]]), 0.7, 0.3, "ties")
+    # IoU 0.714 and 0.033, each the largest of its object.
+    assert (result.label.tolist(), result.object.tolist()) == ([POSITIVE], [0])
 
 
 def test_fast_takes_one_half_itself_and_the_first_of_equal_objects():
     objects = np.float32([[0, 0, 10, 10], [0, 0, 10, 10], [0, 10, 10, 20]])
-    found = assign(np.float32([[0, 0, 10, 5], [0, 0, 10, 4], [0, 5, 10, 15]]), objects, 0.5, 0.5, "none")
-    assert found.label.tolist() == [POSITIVE, NEGATIVE, NEGATIVE]
-    assert found.object.tolist() == [0, 0, 0]
-    assert found.overlap.tolist() == [0.5, 0.4, 50 / 150]
+    result = assign(np.float32([[0, 0, 10, 5], [0, 0, 10, 4], [0, 5, 10, 15]]), objects, 0.5, 0.5, "none")
+    assert result.label.tolist() == [POSITIVE, NEGATIVE, NEGATIVE]
+    assert result.object.tolist() == [0, 0, 0]
+    assert result.overlap.tolist() == [0.5, 0.4, 50 / 150]
 
 
 def test_ssd_paper_takes_only_more_than_one_half():
@@ -148,43 +149,43 @@ def test_ssd_an_object_that_loses_its_favourite_takes_the_next_box():
     """Facts of SSD §12.1: A has 0.8 with prior 0, B 0.7 with it. Matching by argmax leaves one of them nothing."""
     boxes = np.float32([[0, 0, 10, 10], [0, 8, 10, 30], [50, 0, 60, 10]])
     a, b = [0, 0, 10, 8], [0, 3, 10, 10]
-    found = assign(boxes, np.float32([a, b]), 0.5, 0.5, "one")
-    assert found.label.tolist() == [POSITIVE, POSITIVE, NEGATIVE]
-    assert found.object.tolist() == [0, 1, 0]
-    assert found.overlap.tolist() == [0.8, 20 / (220 + 70 - 20), 0]
+    result = assign(boxes, np.float32([a, b]), 0.5, 0.5, "one")
+    assert result.label.tolist() == [POSITIVE, POSITIVE, NEGATIVE]
+    assert result.object.tolist() == [0, 1, 0]
+    assert result.overlap.tolist() == [0.8, 20 / (220 + 70 - 20), 0]
     ties = assign(boxes, np.float32([a, b]), 0.5, 0.5, "ties")
     assert ties.label.tolist() == [POSITIVE, NEGATIVE, NEGATIVE]  # B has no box of its own
 
 
 def test_ssd_ties_go_to_the_first_box_then_to_the_first_object():
     same = np.float32([[0, 0, 10, 10]] * 3)
-    found = assign(same, same[:2], 1.0, 0.5, "one")
-    assert found.object.tolist() == [0, 1, 0]
-    found = assign(same[:1], same[:2], 0.5, 0.5, "one")  # two objects, one box
-    assert (found.label.tolist(), found.object.tolist()) == ([POSITIVE], [0])
+    result = assign(same, same[:2], 1.0, 0.5, "one")
+    assert result.object.tolist() == [0, 1, 0]
+    result = assign(same[:1], same[:2], 0.5, 0.5, "one")  # two objects, one box
+    assert (result.label.tolist(), result.object.tolist()) == ([POSITIVE], [0])
 
 
 def test_ssd_own_box_belongs_to_its_object_and_not_to_the_nearest():
     # Box 1 is nearer to object 0 (0.8 against 0.2), which prefers box 0; object 1 has no other box.
     boxes, objects = np.float32([[0, 0, 10, 10], [0, 0, 10, 8]]), np.float32([[0, 0, 10, 10], [0, 6, 10, 10]])
-    found = assign(boxes, objects, 0.5, 0.5, "one")
-    assert (found.object.tolist(), found.label.tolist()) == ([0, 1], [POSITIVE, POSITIVE])
-    assert found.overlap.tolist() == [1.0, 20 / (80 + 40 - 20)]
+    result = assign(boxes, objects, 0.5, 0.5, "one")
+    assert (result.object.tolist(), result.label.tolist()) == ([0, 1], [POSITIVE, POSITIVE])
+    assert result.overlap.tolist() == [1.0, 20 / (80 + 40 - 20)]
 
 
 def test_retinanet_ignores_between_its_thresholds():
     """Paper §4: foreground from 0.5, background in [0, 0.4), ignored in [0.4, 0.5); a small object has no box."""
     objects = np.float32([[0, 0, 10, 10], [50, 50, 52, 52]])
     boxes = np.float32([[0, 0, 10, 5], [0, 0, 10, 4.5], [0, 0, 10, 4], [0, 0, 10, 3.9], [45, 45, 55, 55]])
-    found = assign(boxes, objects, 0.5, 0.4, "none")
-    assert found.label.tolist() == [POSITIVE, IGNORED, IGNORED, NEGATIVE, NEGATIVE]
-    assert found.object.tolist() == [0, 0, 0, 0, 1]
+    result = assign(boxes, objects, 0.5, 0.4, "none")
+    assert result.label.tolist() == [POSITIVE, IGNORED, IGNORED, NEGATIVE, NEGATIVE]
+    assert result.object.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_no_boxes_and_no_objects():
     box = np.float32([[0, 0, 10, 10]])
     for best in ("none", "ties", "one"):
-        found = assign(NONE, box, 0.5, 0.5, best)
-        assert len(found.label) == len(found.object) == len(found.overlap) == 0
-        found = assign(box, NONE, 0.5, 0.5, best, strict=True)
-        assert (found.label.tolist(), found.object.tolist(), found.overlap.tolist()) == ([NEGATIVE], [0], [0])
+        result = assign(NONE, box, 0.5, 0.5, best)
+        assert len(result.label) == len(result.object) == len(result.overlap) == 0
+        result = assign(box, NONE, 0.5, 0.5, best, strict=True)
+        assert (result.label.tolist(), result.object.tolist(), result.overlap.tolist()) == ([NEGATIVE], [0], [0])

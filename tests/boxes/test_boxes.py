@@ -47,8 +47,8 @@ def test_empty():
 
 def test_class_overlaps_takes_the_best_of_each_class():
     objects = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [5, 0, 10, 10]], np.float32)
-    found = boxes.class_overlaps(np.array([[0, 0, 10, 10]], np.float32), objects, np.array([1, 1, 0]), 3)
-    assert found.tolist() == [[0.5, 1.0, 0.0]]
+    overlaps = boxes.class_overlaps(np.array([[0, 0, 10, 10]], np.float32), objects, np.array([1, 1, 0]), 3)
+    assert overlaps.tolist() == [[0.5, 1.0, 0.0]]
 
 
 corner = st.floats(0, 100, width=32)
@@ -56,7 +56,7 @@ corner = st.floats(0, 100, width=32)
 
 @given(st.lists(st.tuples(corner, corner, corner, corner), min_size=1, max_size=5))
 def test_iou_equals_torchvision(rows):
-    one = np.array([[min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1] for a, b, c, d in rows], np.float32)
-    expected = box_iou(torch.from_numpy(one).double(), torch.from_numpy(one).double()).numpy()
-    np.testing.assert_allclose(boxes.iou(one, one), expected, atol=1e-9)
-    np.testing.assert_array_equal(boxes.flip(boxes.flip(one, 128), 128)[:, 1::2], one[:, 1::2])
+    corners = np.array([[min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1] for a, b, c, d in rows], np.float32)
+    expected = box_iou(torch.from_numpy(corners).double(), torch.from_numpy(corners).double()).numpy()
+    np.testing.assert_allclose(boxes.iou(corners, corners), expected, atol=1e-9)
+    np.testing.assert_array_equal(boxes.flip(boxes.flip(corners, 128), 128)[:, 1::2], corners[:, 1::2])

@@ -101,10 +101,11 @@ def test_tensors_decode_alike() -> None:
     proposals = some_boxes(300, 5)
     deltas = np.random.default_rng(6).normal(0, 1, (300, 3, 4)).astype(np.float32)
     deltas[0, 0, 2:] = 89, 1e30
-    found = decode_tensors(torch.from_numpy(proposals)[:, None], torch.from_numpy(deltas))
-    assert found.shape == (300, 3, 4)
+    decoded = decode_tensors(torch.from_numpy(proposals)[:, None], torch.from_numpy(deltas))
+    assert decoded.shape == (300, 3, 4)
     for column in range(3):
-        np.testing.assert_allclose(found[:, column].numpy(), decode(proposals, deltas[:, column]), atol=2e-3, rtol=1e-5)
+        expected = decode(proposals, deltas[:, column])
+        np.testing.assert_allclose(decoded[:, column].numpy(), expected, atol=2e-3, rtol=1e-5)
     assert decode_tensors(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
 
 

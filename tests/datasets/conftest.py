@@ -11,7 +11,7 @@ import pytest
 
 
 def write_image(path: Path, width: int = 100, height: int = 80, seed: int = 0) -> Path:
-    """A picture of noise in the format that the name tells."""
+    """An image of noise in the format that the name tells."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed + width * height).integers(0, 255, (height, width, 3), np.uint8)
     data = cv2.imencode(path.suffix, pixels)[1].tobytes()
@@ -31,10 +31,11 @@ def annotation_xml(*objects: str, size: tuple[int, int] | None = (100, 80), file
 
 
 class Voc:
-    """A VOC data set under `root`: images and annotations in folders of a choice, split lists where asked for."""
+    """A VOC data set under `root`: images and annotations in folders of any name, split lists where wanted."""
 
     def __init__(self, root: Path, annotations: str = "Annotations", images: str = "JPEGImages") -> None:
-        self.root, self.annotations, self.images = root, root / annotations, root / images
+        self.root = root
+        self.annotations, self.images = root / annotations, root / images
         self.count = 0
 
     def add(
@@ -115,7 +116,7 @@ class Coco:
 
 
 def hash_of(text: str) -> int:
-    return sum(ord(letter) * (place + 1) for place, letter in enumerate(text)) * 100
+    return sum(ord(letter) * (position + 1) for position, letter in enumerate(text)) * 100
 
 
 @pytest.fixture

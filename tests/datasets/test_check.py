@@ -188,11 +188,11 @@ def test_threads_change_nothing(voc, obj):
     for number in range(12):
         voc.add(str(number), obj())
     calls = []
-    one = load(voc.root, DataSettings(), workers=1, progress=lambda *seen: calls.append(seen))
+    single = load(voc.root, DataSettings(), workers=1, progress=lambda *seen: calls.append(seen))
     four = load(voc.root, DataSettings(), workers=4)
-    pd.testing.assert_frame_equal(one.images, four.images)
+    pd.testing.assert_frame_equal(single.images, four.images)
     assert calls == [(n, 12) for n in range(1, 13)]
-    assert one.images["content"].nunique() == 12
+    assert single.images["content"].nunique() == 12
 
 
 def test_object_without_box(voc, obj):

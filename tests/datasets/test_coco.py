@@ -23,12 +23,12 @@ def kinds(source):
     return [fault.kind for fault in faults(source)]
 
 
-def image(number, name=None, **more):
-    return {"id": number, "file_name": name or f"{number}.png", "width": 100, "height": 80, **more}
+def image(number, name=None, **extra):
+    return {"id": number, "file_name": name or f"{number}.png", "width": 100, "height": 80, **extra}
 
 
-def annotation(number, image_id=1, category=1, bbox=(10, 20, 30, 40), **more):
-    return {"id": number, "image_id": image_id, "category_id": category, "bbox": list(bbox), **more}
+def annotation(number, image_id=1, category=1, bbox=(10, 20, 30, 40), **extra):
+    return {"id": number, "image_id": image_id, "category_id": category, "bbox": list(bbox), **extra}
 
 
 def test_boxes_names_and_negatives(coco):

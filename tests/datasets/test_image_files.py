@@ -1,4 +1,4 @@
-"""A person's own images by file, folder and pattern."""
+"""A user's own images by file, folder and pattern."""
 
 import cv2
 import numpy as np
@@ -44,11 +44,8 @@ def test_everything_that_would_stop_the_work_is_said_before_it(folder):
     text = str(error.value)
     assert len(error.value.faults) == 5
     for part in (
-        f"{folder}/c/3.jpeg: the file is empty",
-        f"{folder}/c/[x].jpg",
-        f"{folder}/c/good.png: 40x30 = 1,200 pixels",
-        "is a file",
-        "was given 3 images",
+        f"{folder}/c/3.jpeg: the file is empty", f"{folder}/c/[x].jpg",
+        f"{folder}/c/good.png: 40x30 = 1,200 pixels", "is a file", "was given 3 images",
     ):
         assert part in text
     check(root, ["good.png"], 1200, folder / "new", single=True)

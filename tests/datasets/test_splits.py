@@ -1,4 +1,4 @@
-"""Splits: a draw that adding images cannot disturb, and lists followed without a silent choice."""
+"""Splits: a hash that adding images cannot disturb, and lists followed without a silent choice."""
 
 import hypothesis.strategies as st
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 
 from lib.datasets.records import Record, Source
 from lib.datasets.settings import DataSettings
-from lib.datasets.splits import assign, draw
+from lib.datasets.splits import assign, hash_split
 
 IDS = st.lists(st.text(min_size=1), min_size=1, unique=True)
 
@@ -24,38 +24,38 @@ def assigned(data, **settings):
 
 
 @given(IDS, IDS, st.integers())
-def test_adding_images_moves_none(before, more, seed):
+def test_adding_images_moves_none(before, added, seed):
     first, _ = assigned(source(none=before), seed=seed)
-    second, _ = assigned(source(none=before + more), seed=seed)
+    second, _ = assigned(source(none=before + added), seed=seed)
     assert first == {image: second[image] for image in before}
 
 
 @given(st.text(), st.integers(), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_larger_val_fraction_only_takes_from_train(image, seed, test, small, large):
     small, large = sorted((small, large))
-    before, after = draw(image, seed, test, small), draw(image, seed, test, large)
+    before, after = hash_split(image, seed, test, small), hash_split(image, seed, test, large)
     assert before == after or (before, after) == ("train", "val")
 
 
 @pytest.mark.parametrize(("test", "val", "split"), [(1, 0, "test"), (0, 1, "val"), (0, 0, "train")])
 def test_whole_fractions(test, val, split):
-    assert {draw(f"{i}.jpg", 0, test, val) for i in range(100)} == {split}
+    assert {hash_split(f"{i}.jpg", 0, test, val) for i in range(100)} == {split}
 
 
 def test_shares_are_as_asked():
-    drawn = [draw(f"images/{i:06}.jpg", 3, 0.2, 0.1) for i in range(10_000)]
+    splits = [hash_split(f"images/{i:06}.jpg", 3, 0.2, 0.1) for i in range(10_000)]
     # Five standard deviations of a binomial are 0.02 and 0.015.
-    assert drawn.count("test") / 10_000 == pytest.approx(0.2, abs=0.02)
-    assert drawn.count("val") / 10_000 == pytest.approx(0.1, abs=0.015)
+    assert splits.count("test") / 10_000 == pytest.approx(0.2, abs=0.02)
+    assert splits.count("val") / 10_000 == pytest.approx(0.1, abs=0.015)
 
 
 def test_draw_is_the_published_hash():
     import hashlib
 
     share = int(hashlib.blake2b(b"7 a/b.jpg", digest_size=8).hexdigest(), 16) / 2**64
-    assert draw("a/b.jpg", 7, share + 1e-9, 0) == "test"
-    assert draw("a/b.jpg", 7, share - 1e-9, 0) == "train"
-    assert draw("a/b.jpg", 7, 0, 1 - share + 1e-9) == "val"
+    assert hash_split("a/b.jpg", 7, share + 1e-9, 0) == "test"
+    assert hash_split("a/b.jpg", 7, share - 1e-9, 0) == "train"
+    assert hash_split("a/b.jpg", 7, 0, 1 - share + 1e-9) == "val"
 
 
 def test_complete_lists_are_followed():
@@ -87,7 +87,7 @@ def test_val_is_drawn_where_no_list_tells_it(name):
     images = [f"{i}.jpg" for i in range(200)]
     splits, faults = assigned(source(**{name: images}, test=["t"]), val_fraction=0.25, test_fraction=0.5)
     assert splits.pop("t") == "test"
-    assert splits == {image: draw(image, 0, 0, 0.25) for image in images}
+    assert splits == {image: hash_split(image, 0, 0, 0.25) for image in images}
     assert {"train", "val"} == set(splits.values())
     assert not faults
 
@@ -100,7 +100,8 @@ def test_no_test_list_is_no_silent_choice():
     assert set(splits.values()) == {"train", "val"}
     assert not faults
     splits, faults = assigned(data, test_from="hash", test_fraction=0.5)
-    assert splits == {i: "test" if draw(i, 0, 0.5, 0) == "test" else ("val" if i == "v" else "train") for i in splits}
+    listed = {image: "val" if image == "v" else "train" for image in splits}
+    assert splits == {i: "test" if hash_split(i, 0, 0.5, 0) == "test" else listed[i] for i in splits}
     assert set(splits.values()) >= {"train", "test"}
     assert not faults
     assert assigned(source(train="ab"), test_from="val")[1] == ["no test split"]

@@ -24,7 +24,8 @@ def kinds(source):
 )
 def test_layouts(tmp_path, voc_at, obj, annotations, images):
     data = voc_at(tmp_path, annotations, images)
-    first, second, negative = data.add("000001", obj()), data.add("b", obj("cat")), data.add("c", text="")
+    first, second = data.add("000001", obj()), data.add("b", obj("cat"))
+    negative = data.add("c", text="")
     records = by_id(read(tmp_path))
     assert [item.name for item in records[first].items] == ["dog"]
     assert [item.name for item in records[second].items] == ["cat"]

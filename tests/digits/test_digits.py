@@ -1,4 +1,4 @@
-"""The default data set: what its pictures, boxes and lists promise."""
+"""The default data set: what its images, boxes and lists promise."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
 from lib.digits import digits
-from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, pools
+from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, divide_samples
 from lib.digits.ink import LUMA, paint, render
 from lib.stage.errors import InputError
 
@@ -54,9 +54,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, list[Picture]]:
     source, photos = load_digits(), load_sample_images().images
-    pool = pools(RECIPE, source.target)
+    samples_of_split = divide_samples(RECIPE, source.target)
     return {
-        split: [compose(RECIPE, split, i, photos, source.images, pool[split]) for i in range(getattr(RECIPE, split))]
+        split: [
+            compose(RECIPE, split, index, photos, source.images, samples_of_split[split])
+            for index in range(getattr(RECIPE, split))
+        ]
         for split in SPLITS
     }
 
@@ -122,8 +125,8 @@ def test_annotation_by_hand() -> None:
 
 def test_no_sample_is_shared_between_splits(pictures: dict[str, list[Picture]]) -> None:
     source = load_digits()
-    pool = pools(RECIPE, source.target)
-    members = {split: np.concatenate(pool[split]) for split in SPLITS}
+    samples_of_split = divide_samples(RECIPE, source.target)
+    members = {split: np.concatenate(samples_of_split[split]) for split in SPLITS}
     assert sorted(np.concatenate(list(members.values()))) == list(range(1797))
     for split in SPLITS:
         used = [digit for picture in pictures[split] for digit in picture.digits]
@@ -150,10 +153,10 @@ def test_boxes_are_tight_around_what_was_painted(monkeypatch: pytest.MonkeyPatch
     """Brute force: black background, all ink white; alone, a digit's box bounds the pixels brighter than half."""
     recipe = dataclasses.replace(RECIPE, digits_min=1, digits_max=1, cut=0.4, overlap=0)
     source = load_digits()
-    pool = pools(recipe, source.target)
+    samples, black = divide_samples(recipe, source.target)["train"], np.zeros((427, 640, 3), np.uint8)
     cut = 0
     for index in range(40):
-        picture = compose(recipe, "train", index, [np.zeros((427, 640, 3), np.uint8)], source.images, pool["train"])
+        picture = compose(recipe, "train", index, [black], source.images, samples)
         grey = picture.image.max(axis=2)
         rows, columns = np.nonzero(grey > grey.max() * 0.5)
         (digit,) = picture.digits
@@ -180,9 +183,9 @@ def test_marks_follow_what_is_seen(pictures: dict[str, list[Picture]]) -> None:
 def test_uncovered_digits_stand_apart() -> None:
     recipe = dataclasses.replace(RECIPE, overlap=0, digits_min=5)
     source = load_digits()
-    photos, pool = load_sample_images().images, pools(recipe, source.target)["train"]
+    photos, samples_of_class = load_sample_images().images, divide_samples(recipe, source.target)["train"]
     for index in range(10):
-        picture = compose(recipe, "train", index, photos, source.images, pool)
+        picture = compose(recipe, "train", index, photos, source.images, samples_of_class)
         for i, a in enumerate(picture.digits):
             for b in picture.digits[:i]:
                 left, top, right, bottom = np.subtract(a.box[:2] + b.box[:2], b.box[2:] + a.box[2:])
@@ -192,18 +195,18 @@ def test_uncovered_digits_stand_apart() -> None:
 def test_a_rendered_digit_has_its_size_its_holes_and_sharp_edges() -> None:
     images, labels = load_digits(return_X_y=True)
     for number, holes in ((0, 1), (1, 0), (6, 1), (7, 0)):
-        found = []
+        hole_counts = []
         for sample in images[labels == number][:40]:
             mask = render(sample.reshape(8, 8), 60, 0, 0)
             ink = (mask > 0.5).astype(np.uint8)
             rows, columns = np.nonzero(ink)
             assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(60, abs=2)
             _, tree = cv2.findContours(np.pad(ink, 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            found.append(int((tree[0][:, 3] >= 0).sum()))
+            hole_counts.append(int((tree[0][:, 3] >= 0).sum()))
             edge = ((mask > 0.02) & (mask < 0.98)).sum()
             outline = cv2.morphologyEx(ink, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).sum()
             assert edge < outline  # the gradient is two pixels wide, a soft edge would be wider
-        assert np.mean(np.array(found) == holes) > 0.7
+        assert np.mean(np.array(hole_counts) == holes) > 0.7
 
 
 def test_contrast_is_kept_against_every_background() -> None:

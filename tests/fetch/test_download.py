@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.ranges = files, ranges
         self.cuts: list[int] = []
-        self.asked: list[str | None] = []
+        self.requested: list[str | None] = []
         self.stall_at: int | None = None
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
+        self.server.requested.append(wanted)
         body = self.server.files.get(self.path[1:])
         if body is None:
             self.send_error(404)
@@ -95,7 +95,7 @@ def test_a_server_that_breaks_off_is_resumed(serve: Callable[..., Server], tmp_p
     server.cuts = [100_000, 50_000]
     download([f"{server.url}/x.tar"], tmp_path / "x.tar", known(BODY), pause_s=0.01)
     assert (tmp_path / "x.tar").read_bytes() == BODY
-    assert server.asked == [None, "bytes=100000-", "bytes=150000-"]
+    assert server.requested == [None, "bytes=100000-", "bytes=150000-"]
 
 
 def test_what_a_killed_run_left_is_resumed(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_a_killed_run_left_is_resumed(serve: Callable[..., Server], tmp_pat
     (tmp_path / "x.tar.part").write_bytes(BODY[:1234])
     download([f"{server.url}/x.tar"], tmp_path / "x.tar", known(BODY))
     assert (tmp_path / "x.tar").read_bytes() == BODY
-    assert server.asked == ["bytes=1234-"]
+    assert server.requested == ["bytes=1234-"]
 
 
 def test_kill_9_in_the_middle_of_a_download(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -119,12 +119,12 @@ def test_kill_9_in_the_middle_of_a_download(serve: Callable[..., Server], tmp_pa
         time.sleep(0.02)
     child.kill()
     child.wait()
-    have = part.stat().st_size
-    assert 0 < have < len(body)
+    received = part.stat().st_size
+    assert 0 < received < len(body)
     server.stall_at = None
     download([f"{server.url}/x.tar"], tmp_path / "x.tar", known(body))
     assert (tmp_path / "x.tar").read_bytes() == body
-    assert server.asked == [None, f"bytes={have}-"]
+    assert server.requested == [None, f"bytes={received}-"]
 
 
 def test_a_part_that_is_whole_needs_no_server(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_part_of_unknown_size_at_or_past_the_end(serve: Callable[..., Server],
     (tmp_path / "x.zip.part").write_bytes((BODY + b"extra")[:left])
     download([f"{server.url}/x.zip"], tmp_path / "x.zip", {}, pause_s=0.01)
     assert (tmp_path / "x.zip").read_bytes() == BODY
-    assert len(server.asked) == (1 if left == len(BODY) else 2)
+    assert len(server.requested) == (1 if left == len(BODY) else 2)
 
 
 def test_a_server_without_ranges_starts_over(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_wrong_file_is_refused_and_set_aside(serve: Callable[..., Server], tmp
     with pytest.raises(Unavailable, match=r"sha256 is \w+ instead of .*x\.tar\.wrong"):
         download([f"{server.url}/x.tar"], tmp_path / "x.tar", known(BODY), pause_s=0.01)
     assert os.listdir(tmp_path) == ["x.tar.wrong"]
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_the_next_address_is_taken_after_a_wrong_a_short_and_a_missing_file(
@@ -165,7 +165,7 @@ def test_the_next_address_is_taken_after_a_wrong_a_short_and_a_missing_file(
     urls = [f"{server.url}/{name}" for name in ("missing", "short", "wrong", "good")]
     download(urls, tmp_path / "x.tar", known(BODY))
     assert (tmp_path / "x.tar").read_bytes() == BODY
-    assert len(server.asked) == 4
+    assert len(server.requested) == 4
 
 
 def test_a_damaged_part_costs_one_more_download(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_damaged_part_costs_one_more_download(serve: Callable[..., Server], tm
     server = serve({"x.tar": BODY})
     (tmp_path / "x.tar.part").write_bytes(b"z" * 1234)
     download([f"{server.url}/x.tar"], tmp_path / "x.tar", known(BODY), pause_s=0.01)
-    assert server.asked == ["bytes=1234-", None]
+    assert server.requested == ["bytes=1234-", None]
     assert (tmp_path / "x.tar").read_bytes() == BODY
 
 

@@ -15,7 +15,8 @@ from lib.images.header import Header, read_header
 from lib.stage.errors import InputError
 
 QUARTERS = np.zeros((40, 60, 3), np.uint8)
-QUARTERS[:20, :30], QUARTERS[:20, 30:], QUARTERS[20:, :30] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+QUARTERS[:20, :30], QUARTERS[:20, 30:] = (255, 0, 0), (0, 255, 0)
+QUARTERS[20:, :30] = (0, 0, 255)
 
 
 def encoded(

@@ -20,7 +20,7 @@ CLASSES = ["cat", "dog", "person"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures of one grey each; a has two objects, b a difficult one, c a crowd, d nothing."""
+    """Four images of one grey each; a has two objects, b a difficult one, c a crowd, d nothing."""
     rows = []
     for grey, (name, split) in enumerate(SPLITS.items()):
         data = cv2.imencode(".png", np.full((6, 8, 3), 10 * grey, np.uint8))[1].tobytes()
@@ -82,11 +82,11 @@ def test_case_56c_a_changed_image_is_refused(folder: Path) -> None:
 
 
 def test_the_cache_of_images_is_bounded_and_changes_nothing(folder: Path) -> None:
-    one = 6 * 8 * 3
-    cached, plain = open_set(folder, cache_bytes=2 * one), open_set(folder)
+    image_bytes = 6 * 8 * 3
+    cached, plain = open_set(folder, cache_bytes=2 * image_bytes), open_set(folder)
     for name in [*SPLITS, *SPLITS, "d.png"]:
         np.testing.assert_array_equal(cached.image(name), plain.image(name))
-        assert cached._cached == one * len(cached._cache) <= 2 * one
+        assert cached._cached == image_bytes * len(cached._cache) <= 2 * image_bytes
     (folder / "d.png").unlink()
     cached.image("d.png")
     with pytest.raises(InputError, match=r"d\.png"):
@@ -102,16 +102,15 @@ def test_case_70_objects_and_proposals_are_joined_by_key(folder: Path) -> None:
     image_set, proposals = open_set(folder), ByImage(folder / "proposals.parquet", tables.PROPOSALS)
     np.testing.assert_array_equal(image_set.regions("a.png", proposals)[:, 2], [4, 5, 2])
     np.testing.assert_array_equal(image_set.regions("d.png", proposals), [[0, 0, 1, 1]])
-    proposals.require(["d.png", "a.png"], "Run: dvc repro propose")
-    with pytest.raises(
-        InputError, match=r"no rows for c.png \(1 of 4 images.*holds 3 images\).*Run: dvc repro propose"
-    ):
-        proposals.require(image_set.ids, "Run: dvc repro propose")
+    remedy = "Run: dvc repro propose"
+    proposals.require(["d.png", "a.png"], remedy)
+    with pytest.raises(InputError, match=rf"no rows for c.png \(1 of 4 images.*holds 3 images\).*{remedy}"):
+        proposals.require(image_set.ids, remedy)
 
 
 def test_learning_on_the_test_images_is_refused() -> None:
-    given = {"splits": {"train": ["train", "test"], "test": ["test"]}}
+    overlapping = {"splits": {"train": ["train", "test"], "test": ["test"]}}
     with pytest.raises(InputError, match="without a common split; test is in both"):
-        params.validate(given, {"splits": Splits})
+        params.validate(overlapping, {"splits": Splits})
     with pytest.raises(InputError, match="Did you mean train"):
         params.validate({"splits": {"train": ["trian"], "test": ["test"]}}, {"splits": Splits})

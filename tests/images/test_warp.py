@@ -20,15 +20,15 @@ VECTORS = [
 
 @pytest.mark.parametrize(("box", "image", "source", "size", "pad"), VECTORS)
 def test_published_vectors(box, image, source, size, pad):
-    found = place(from_voc([box]), *image, side=227, context=16)
-    assert found.source.tolist() == [[source[0] - 1, source[1] - 1, source[2], source[3]]]
-    assert found.covered.tolist() == [[*pad, pad[0] + size[0], pad[1] + size[1]]]
+    placement = place(from_voc([box]), *image, side=227, context=16)
+    assert placement.source.tolist() == [[source[0] - 1, source[1] - 1, source[2], source[3]]]
+    assert placement.covered.tolist() == [[*pad, pad[0] + size[0], pad[1] + size[1]]]
 
 
 def test_published_square_vector():
-    found = place(from_voc([(48, 240, 195, 371)]), 500, 375, 227, 16, "square")
-    assert found.source.tolist() == [[35, 219, 208, 375]]
-    assert found.covered.tolist() == [[0, 0, 227, 205]]
+    placement = place(from_voc([(48, 240, 195, 371)]), 500, 375, 227, 16, "square")
+    assert placement.source.tolist() == [[35, 219, 208, 375]]
+    assert placement.covered.tolist() == [[0, 0, 227, 205]]
 
 
 @pytest.mark.parametrize("side", [64, 96, 224])
@@ -38,21 +38,21 @@ def test_context_scales_with_the_side(side):
 
 
 def test_without_context_it_is_a_plain_crop():
-    found = place(np.array([[10, 20, 30, 50]], np.float32), 100, 100, 64, 0)
-    assert found.source.tolist() == [[10, 20, 30, 50]]
-    assert found.covered.tolist() == [[0, 0, 64, 64]]
+    placement = place(np.array([[10, 20, 30, 50]], np.float32), 100, 100, 64, 0)
+    assert placement.source.tolist() == [[10, 20, 30, 50]]
+    assert placement.covered.tolist() == [[0, 0, 64, 64]]
 
 
 def test_tiny_and_border_boxes_stay_inside():
     corners = np.array([[0, 0, 1, 1], [99, 79, 100, 80], [0, 0, 100, 80], [50, 0, 51, 80]], np.float32)
     for shape in ("warp", "square"):
-        found = place(corners, 100, 80, 64, 16, shape)
-        assert (found.source[:, :2] >= 0).all()
-        assert (found.source[:, 2:] <= (100, 80)).all()
-        assert (found.source[:, 2:] > found.source[:, :2]).all()
-        assert (found.covered[:, 2:] > found.covered[:, :2]).all()
-        assert (found.covered >= 0).all()
-        assert (found.covered <= 64).all()
+        placement = place(corners, 100, 80, 64, 16, shape)
+        assert (placement.source[:, :2] >= 0).all()
+        assert (placement.source[:, 2:] <= (100, 80)).all()
+        assert (placement.source[:, 2:] > placement.source[:, :2]).all()
+        assert (placement.covered[:, 2:] > placement.covered[:, :2]).all()
+        assert (placement.covered >= 0).all()
+        assert (placement.covered <= 64).all()
 
 
 def test_pixels_are_opencv_bilinear_and_gaps_are_what_is_not_covered():
@@ -88,6 +88,5 @@ def test_recipe_of_a_red_image():
     red = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     red[:, 0] = 255
     assert IMAGENET(red)[0, 0, 0, 0].item() == pytest.approx(2.2489, abs=1e-4)
-    assert IMAGENET(torch.full((1, 3, 1, 1), 116, dtype=torch.uint8))[0, 1].item() == pytest.approx(
-        -0.28 / 57.12, abs=1e-5
-    )
+    grey = torch.full((1, 3, 1, 1), 116, dtype=torch.uint8)
+    assert IMAGENET(grey)[0, 1].item() == pytest.approx(-0.28 / 57.12, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Overlays: the language of presets and experiments, and the presets' own values, equal to the full files of before."""
+"""Overlays: the format of presets and experiments, and the presets' own values, equal to the full files of before."""
 
 import hashlib
 import json
@@ -46,8 +46,9 @@ def write(folder, **files):
 
 
 def before(values):
-    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup; those without effect left
-    out, as is `most`, which came later.
+    """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup.
+
+    Those without effect are left out, as is `most`, which came later.
     """
     if not isinstance(values, dict):
         return values
@@ -55,7 +56,7 @@ def before(values):
     for key in {"optimiser", "schedule"} & set(kept):
         shape = kept.pop(key)
         kept[key] = shape["name"]
-        kept |= {"step" if one == "every" else one: value for one, value in shape.items() if one != "name"}
+        kept |= {"step" if part == "every" else part: value for part, value in shape.items() if part != "name"}
     return kept
 
 

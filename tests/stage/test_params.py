@@ -78,9 +78,8 @@ def test_good_values_are_typed():
 
 
 def test_an_integer_is_a_number_and_text_is_not():
-    assert (
-        params.validate({"block": {**GOOD["block"], "learning_rate": 1}}, {"block": Block})["block"].learning_rate == 1
-    )
+    whole = {"block": {**GOOD["block"], "learning_rate": 1}}
+    assert params.validate(whole, {"block": Block})["block"].learning_rate == 1
     text = message({"block": {**GOOD["block"], "learning_rate": "1e-3"}})
     assert "block.learning_rate: is '1e-3' (text)" in text
     assert "Write 0.001 without quotes" in text

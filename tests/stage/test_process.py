@@ -21,10 +21,9 @@ def wait_for(path, seconds=30):
 
 
 def test_second_run_is_refused_with_the_process_id(tmp_path):
-    lock = str(tmp_path / "lock")
     code = (
-        "from lib.stage.process import Lock; from pathlib import Path; import time; "
-        f"a = Lock(Path({lock!r}), 'm1'); time.sleep(60)"
+        "from lib.stage.process import Lock; from pathlib import Path; import time\n"
+        f"a = Lock(Path({str(tmp_path / 'lock')!r}), 'm1'); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_for(tmp_path / "lock")
@@ -41,10 +40,9 @@ def test_a_stage_ends_soon_after_its_dvc_is_killed(tmp_path):
         "from lib.stage.process import follow_parent; import os, time; follow_parent(0.1); "
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
+    command = f'{sys.executable} -c "{stage}"; true'
     (tmp_path / "dvc").write_text(
-        "import subprocess\n"
-        f"subprocess.run({sys.executable + ' -c ' + chr(34) + stage + chr(34)!r} + '; true', "
-        f"shell=True, cwd={str(ROOT)!r})\n"
+        f"import subprocess\nsubprocess.run({command!r}, shell=True, cwd={str(ROOT)!r})\n"
     )
     dvc = subprocess.Popen([sys.executable, str(tmp_path / "dvc"), "repro"])
     child = psutil.Process(int(wait_for(tmp_path / "pid")))

@@ -95,7 +95,7 @@ def test_the_same_work_goes_on_and_other_work_starts_afresh(folder, monkeypatch,
     assert again.resumed
     assert (again.scratch / "piece").exists()
     again.announce("x")
-    assert "going on from an earlier run" in capsys.readouterr().out
+    assert "resuming an earlier run" in capsys.readouterr().out
     other = life(monkeypatch, {"seed": 4})
     assert not other.resumed
     assert not again.scratch.exists(), "pieces of other settings are gone"

@@ -4,7 +4,8 @@ import pytest
 from lib.stage.errors import InputError
 from lib.storage import shards
 
-IDS, ROWS, WIDTHS = ["a", "b", "c", "d"], [3, 0, 4, 2], {"pool5": 5, "fc7": 2}
+IDS, ROWS = ["a", "b", "c", "d"], [3, 0, 4, 2]
+WIDTHS = {"pool5": 5, "fc7": 2}
 
 
 def arrays(seed, rows):

@@ -90,7 +90,7 @@ def test_by_image_streams_row_groups(tmp_path):
 def test_scattered_rows_are_refused(tmp_path):
     frame = proposals(2, 2).iloc[[0, 2, 1, 3]]
     tables.write(tmp_path / "t", frame, tables.PROPOSALS)
-    with pytest.raises(InputError, match="do not stand together"):
+    with pytest.raises(InputError, match="are not contiguous"):
         ByImage(tmp_path / "t", tables.PROPOSALS)["0.jpg"]
 
 
@@ -110,5 +110,5 @@ def test_threads_may_share_a_table(tmp_path):
     table = ByImage(tmp_path / "t", tables.PROPOSALS)
     wanted = np.random.default_rng(0).integers(len(counts), size=2000).tolist()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
-    assert found == [counts[image] for image in wanted]
+        lengths = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
+    assert lengths == [counts[image] for image in wanted]
