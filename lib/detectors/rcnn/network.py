@@ -1,4 +1,4 @@
-"""R-CNN (Girshick et al. 2014): the network, run on one warped crop per proposal, and its features (paper §2.1, §2.3).
+"""R-CNN (Girshick et al. 2014): a network on one warped crop per proposal, and its features (paper §2.1, §2.3).
 
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """

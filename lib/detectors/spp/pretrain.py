@@ -75,8 +75,8 @@ def task(given: Given) -> Task:
     return Task(
         network, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
         lambda: describe(network),
-        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} pixels, "
-        f"{len(crops.classes)} classes",
+        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} "
+        f"pixels, {len(crops.classes)} classes",
         memory=2 * given.memory,
     )
 
@@ -100,8 +100,8 @@ class PretrainingBatches:
     Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
 
     sizes  : pixels;  batch : crops in a batch;  mirror : probability of mirroring;  parts : number of parts of a batch
-    frozen : the trunk is not trained. Then the batch holds pooled rows, computed crop by crop so that they do not depend
-             on the batch, and the rows of crops that never change are cached
+    frozen : the trunk is not trained. Then the batch holds pooled rows, computed crop by crop so that they do not
+             depend on the batch, and the rows of crops that never change are cached
     budget : bytes of rows that may be cached
     """
 
