@@ -14,7 +14,9 @@ from lib.boxes.nms import nms, nms_per_class
 from lib.boxes.selection import Scored, Selection
 from lib.detection.shortlist import Shortlist
 
-KEPT, UNUSED, SURPLUS = -1, -2, -3
+KEPT = -1
+UNUSED = -2
+SURPLUS = -3
 
 
 @dataclass(frozen=True)

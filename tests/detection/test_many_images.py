@@ -19,7 +19,8 @@ CPU = Device(torch.device("cpu"), torch.float32)
 class Slow:
     """A detector whose first image takes long, as where kernels are compiled."""
 
-    classes, wants_proposals, seen = ["a"], True, 0
+    classes, wants_proposals = ("a",), True
+    seen = 0
 
     def __init__(self, clock):
         self._clock = clock

@@ -82,7 +82,8 @@ class FastNetwork(FrozenNorm):
     def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
-        self.stride, self.grid, self.recipe = backbone.stride, backbone.grid, backbone.recipe
+        self.stride, self.grid = backbone.stride, backbone.grid
+        self.recipe = backbone.recipe
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""

@@ -32,7 +32,8 @@ class ProposalNetwork(FrozenNorm):
 
     def __init__(self, backbone: Backbone, rpn: RPN) -> None:
         super().__init__()
-        self.trunk, self.rpn, self.recipe = backbone.trunk, rpn, backbone.recipe
+        self.trunk, self.rpn = backbone.trunk, rpn
+        self.recipe = backbone.recipe
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""

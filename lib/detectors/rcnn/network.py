@@ -45,7 +45,8 @@ class RcnnNetwork(nn.Module):
 
     def __init__(self, backbone: backbones.Backbone, classes: list[str], crop: Crop) -> None:
         super().__init__()
-        self.backbone, self.classes, self.crop = backbone, classes, crop
+        self.backbone = backbone
+        self.classes, self.crop = classes, crop
         self.reduce = nn.AdaptiveAvgPool2d(crop.pool5_grid)
         self.classifier = nn.Linear(backbone.fc7_features, len(classes) + 1)
         nn.init.normal_(self.classifier.weight, std=0.01)

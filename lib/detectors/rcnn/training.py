@@ -50,7 +50,8 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 def task(given: Given) -> Task:
     """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
-    settings, images, proposals = given.settings, given.images, given.proposals()
+    settings, images = given.settings, given.images
+    proposals = given.proposals()
     window_sets = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)

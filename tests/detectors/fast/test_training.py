@@ -46,7 +46,8 @@ def settings_with(**changes):
 def folder(tmp_path_factory):
     """Four noisy images of 64 x 48, one of them without objects, with 40 proposals each; M0 of random weights."""
     folder, random = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
-    images, objects, proposals = [], [], []
+    images, objects = [], []
+    proposals = []
     for image_id, things in OBJECTS.items():
         cv2.imwrite(str(folder / image_id), random.integers(0, 256, (48, 64, 3), np.uint8))
         content = content_of((folder / image_id).read_bytes())
