@@ -76,7 +76,7 @@ def make_batches(folder):
 
 @pytest.fixture
 def started(folder, make_batches):
-    """Settings -> a network, its make_batches and its trunk at the first step."""
+    """Settings -> a network, its batches and its trunk at the first step."""
 
     def start(settings, files=("m0.pt",)):
         torch.manual_seed(1)
@@ -194,8 +194,8 @@ def test_first_proposals_only(make_batches):
 def test_nothing_to_learn_from_is_an_error_and_empty_images_are_left_out(folder, make_batches, tmp_path):
     proposals = tables.read(folder / "proposals.parquet", tables.PROPOSALS)
     tables.write(tmp_path / "p.parquet", proposals[proposals["image_id"] != "none.png"], tables.PROPOSALS)
-    image_set, three = ImageSet(folder, folder, ["train"]), ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
-    assert ft.FastBatches(image_set, three, settings_with(), 3, "fast").left_out == ["none.png"]
+    image_set, without_one = ImageSet(folder, folder, ["train"]), ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
+    assert ft.FastBatches(image_set, without_one, settings_with(), 3, "fast").left_out == ["none.png"]
     none = settings_with(foreground=1.0, foreground_share=0.0, background=[0.0, 1e-9], proposals_max=1)
     tables.write(tmp_path / "q.parquet", proposals[:0], tables.PROPOSALS)
     with pytest.raises(InputError, match="none of 4 images has a region"):
