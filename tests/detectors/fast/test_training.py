@@ -328,7 +328,7 @@ def test_stage_wise(started, tmp_path):
 
 
 def test_heads_that_do_not_fit(folder, started):
-    with pytest.raises(InputError, match="no model with one"):
+    with pytest.raises(InputError, match="no file has one"):
         started(settings_with(head="previous"))
     model = model_file.read(folder / "m0.pt")
     network, _, _ = started(settings_with())
