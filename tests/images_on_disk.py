@@ -16,7 +16,7 @@ SIZE = (160, 120)
 def write(root: Path, objects: list[list[tuple[int, int, int, int]]], test: int = 0) -> None:
     """One image for each list of objects, of classes cat and dog in turn; `root/tables` and `root/images`.
 
-    test : so many of the last are the test split, the others the split train
+    test : so many of the last images are the split test, the others the split train
     """
     (root / "images").mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A stage's life in a temporary folder, without DVC's run: words, roles and params are those of dvc.yaml."""
+"""A stage's life in a temporary folder, without `dvc repro`: words, roles and params are those of dvc.yaml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,8 @@ from stages import schemas as stage_schemas
 class FakeLife(SimpleNamespace):
     """The part of `run.Life` that scripts use. Paths below `data/` lie in the folder itself, all others in it too.
 
-    name   : address of the stage;  values : nested params, or the checked ones by dotted key
-    said   : what was announced;  memory : its bytes
+    name : address of the stage;  values : nested params, or the checked ones by dotted key
+    said : the work that was announced;  memory : bytes that were announced
     """
 
     def __init__(self, folder: Path, name: str, values: Mapping[str, Any], memory_gib: float = 1.0) -> None:

@@ -69,7 +69,7 @@ class Candidates:
         return self._scratch / f"candidates-{start:07d}.parquet"
 
     def write(self, path: Path) -> int:
-        """Drops what is below the final thresholds, applies NMS and `most`, writes the rest; returns their number."""
+        """Drops boxes below the final thresholds, applies NMS and `most`, writes what is left; returns its count."""
         total = 0
         with tables.Writer(path, tables.DETECTIONS) as writer:
             for start in range(0, self._images, PIECE):

@@ -14,7 +14,8 @@ from lib.boxes.nms import nms, nms_per_class
 from lib.boxes.selection import Scored, Selection
 from lib.detection.shortlist import Shortlist
 
-KEPT, UNUSED = -1, -2
+KEPT = -1
+UNUSED = -2
 SURPLUS = -3
 
 

@@ -20,17 +20,17 @@ def regions(seed, count=30):
 
 def fill(folder, selection=R_CNN, images=20, stop=None, refine=unmoved):
     folder.mkdir(exist_ok=True)
-    found = Candidates(folder, ["a", "b"], images, selection)
-    for i in range(found.done, images if stop is None else stop):
-        found.add(f"{i}.jpg", (100, 100), Scored(*regions(i), refine))
+    collected = Candidates(folder, ["a", "b"], images, selection)
+    for i in range(collected.done, images if stop is None else stop):
+        collected.add(f"{i}.jpg", (100, 100), Scored(*regions(i), refine))
     if stop is None:
-        found.write(folder / "detections.parquet")
+        collected.write(folder / "detections.parquet")
         return tables.read(folder / "detections.parquet", tables.DETECTIONS)
     return None
 
 
 def by_the_book(selection, images):
-    """rcnn_test.m as the facts tell it, with plain loops, then greedy NMS."""
+    """rcnn_test.m with plain loops, then greedy NMS."""
     kept = {label: [] for label in range(2)}
     threshold, best = [-np.inf] * 2, [[], []]
     for i in range(images):
@@ -46,12 +46,12 @@ def by_the_book(selection, images):
     rows = set()
     for label, entries in kept.items():
         for i in range(images):
-            mine = sorted((e for e in entries if e[0] == i and e[1] >= threshold[label]), key=lambda e: -e[1])
-            chosen = []
-            for _, score, box in mine:
-                if all(overlap(box, other) <= selection.nms for _, other in chosen):
-                    chosen.append((score, box))
-            rows |= {(f"{i}.jpg", "ab"[label], float(score), *map(float, box)) for score, box in chosen}
+            of_image = sorted((e for e in entries if e[0] == i and e[1] >= threshold[label]), key=lambda e: -e[1])
+            detected = []
+            for _, score, box in of_image:
+                if all(overlap(box, other) <= selection.nms for _, other in detected):
+                    detected.append((score, box))
+            rows |= {(f"{i}.jpg", "ab"[label], float(score), *map(float, box)) for score, box in detected}
     return rows
 
 
@@ -63,9 +63,9 @@ def overlap(a, b):
 @pytest.mark.parametrize("limits", [(100, 40), (5, 40), (100, 4), (10, None)])
 def test_equals_the_authors_bookkeeping(tmp_path, limits):
     selection = R_CNN.model_copy(update={"per_image": limits[0], "per_set": limits[1]})
-    found = fill(tmp_path, selection)
+    detections = fill(tmp_path, selection)
     names = ["image_id", "class", "score", *tables.BOX]
-    rows = {tuple(row[name] for name in names) for row in found.to_dict("records")}
+    rows = {tuple(row[name] for name in names) for row in detections.to_dict("records")}
     assert rows == by_the_book(selection, 20)
 
 
@@ -88,23 +88,23 @@ def test_moved_boxes_are_clipped_and_suppress_after_the_move(tmp_path):
     def together(rows, labels, boxes):
         return np.tile(np.float32([0, 0, 200, 200]), (len(boxes), 1))
 
-    found = fill(tmp_path / "together", refine=together)
-    assert len(found) == 40  # one a class and image
-    assert found[tables.BOX].to_numpy().max() == 100
+    detections = fill(tmp_path / "together", refine=together)
+    assert len(detections) == 40  # one per class and image
+    assert detections[tables.BOX].to_numpy().max() == 100
 
 
 def test_nms_before_the_move_and_floor(tmp_path):
     strict = R_CNN.model_copy(update={"nms_before": 0.0, "floor": 0.5})
-    found = fill(tmp_path / "before", strict)
-    assert found["score"].min() > 0.5
-    assert len(found) < len(fill(tmp_path / "plain"))
+    detections = fill(tmp_path / "before", strict)
+    assert detections["score"].min() > 0.5
+    assert len(detections) < len(fill(tmp_path / "plain"))
 
 
 def test_no_scores_no_detections(tmp_path):
-    found = Candidates(tmp_path, ["a", "b"], 1, R_CNN)
+    collected = Candidates(tmp_path, ["a", "b"], 1, R_CNN)
     boxes, _ = regions(0)
-    found.add("0.jpg", (100, 100), Scored(boxes, np.full((30, 2), -np.inf, np.float32)))
-    assert found.write(tmp_path / "d.parquet") == 0
+    collected.add("0.jpg", (100, 100), Scored(boxes, np.full((30, 2), -np.inf, np.float32)))
+    assert collected.write(tmp_path / "d.parquet") == 0
     assert isinstance(tables.read(tmp_path / "d.parquet", tables.DETECTIONS), pd.DataFrame)
     assert candidates.PIECE > 1
 
@@ -116,8 +116,8 @@ def test_most_keeps_the_best_of_an_image_over_all_classes_after_nms(tmp_path):
     for image_id, rows in every.groupby("image_id", sort=False):
         assert len(rows) > 7
         expected = rows.sort_values("score", ascending=False, kind="stable").head(7)
-        found = few[few["image_id"] == image_id]
-        pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+        detections = few[few["image_id"] == image_id]
+        pd.testing.assert_frame_equal(detections.reset_index(drop=True), expected.reset_index(drop=True))
     same = fill(tmp_path / "same", R_CNN.model_copy(update={"most": 60}))
     pd.testing.assert_frame_equal(same, every)
 
@@ -126,9 +126,9 @@ def test_ties_of_most_go_to_the_first_class_and_in_it_to_the_first_box(tmp_path)
     boxes = np.float32([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]])
     scores = np.float32([[0.5, 0.5], [0.5, 0.5], [0.5, 0.9], [0.5, 0.5]])
     assert not iou(boxes, boxes)[~np.eye(4, dtype=bool)].any()
-    found = Candidates(tmp_path, ["a", "b"], 1, R_CNN.model_copy(update={"most": 6}))
-    found.add("0.jpg", (100, 100), Scored(boxes, scores))
-    assert found.write(tmp_path / "d.parquet") == 6
+    collected = Candidates(tmp_path, ["a", "b"], 1, R_CNN.model_copy(update={"most": 6}))
+    collected.add("0.jpg", (100, 100), Scored(boxes, scores))
+    assert collected.write(tmp_path / "d.parquet") == 6
     rows = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
     assert rows["class"].tolist() == ["b", "a", "a", "a", "a", "b"]
     assert rows["x1"].tolist() == [40, 0, 20, 40, 60, 0]

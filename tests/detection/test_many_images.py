@@ -3,19 +3,24 @@ import pytest
 import torch
 
 from lib.backbones.device import Device
-from lib.boxes.selection import Scored
+from lib.boxes.selection import Scored, Selection
 from lib.detection import many_images as running
+from lib.detection.candidates import Candidates
 from lib.detectors.fast import detector as fast
 from lib.detectors.faster import detector as faster
 from lib.detectors.rcnn import detector as rcnn
 from lib.detectors.spp import detector as spp
 from lib.parallel.clock import Clock
+from lib.storage import tables
+
+CPU = Device(torch.device("cpu"), torch.float32)
 
 
 class Slow:
     """A detector whose first image takes long, as where kernels are compiled."""
 
-    classes, wants_proposals, seen = ["a"], True, 0
+    classes, wants_proposals = ("a",), True
+    seen = 0
 
     def __init__(self, clock):
         self._clock = clock
@@ -48,8 +53,7 @@ def run(todo):
     def regions(image_id, image):
         return np.zeros((int(image_id), 4), np.float32)
 
-    place = Device(torch.device("cpu"), torch.float32)
-    assert list(running.detect(detector, todo, read, regions, kept, clock, place, 1)) == todo
+    assert list(running.detect(detector, todo, read, regions, kept, clock, CPU, 1)) == todo
     return clock, kept, detector
 
 
@@ -69,10 +73,10 @@ def test_nothing_to_do():
 
 
 def test_a_detector_that_wants_proposals_is_not_run_without():
-    place = Device(torch.device("cpu"), torch.float32)
-    done = running.detect(
-        Slow(Clock()), ["1"], lambda _: np.zeros((4, 6, 3), np.uint8), None, Kept(), Clock(), place, 1
-    )
+    def read(image_id):
+        return np.zeros((4, 6, 3), np.uint8)
+
+    done = running.detect(Slow(Clock()), ["1"], read, None, Kept(), Clock(), CPU, 1)
     with pytest.raises(ValueError, match="wants proposals"):
         list(done)
 
@@ -85,3 +89,46 @@ def test_every_method_says_whether_it_wants_proposals():
         faster.Detector: False,
     }
     assert all(detector.wants_proposals is expected for detector, expected in wants.items())
+
+
+class Constant:
+    """A detector whose scores are the image's mean."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, wants_proposals):
+        self.wants_proposals = wants_proposals
+
+    def prepare(self, image, boxes):
+        return image, boxes
+
+    def __call__(self, prepared):
+        image, boxes = prepared
+        boxes = np.float32([[0, 0, 5, 5]]) if boxes is None else boxes
+        return Scored(boxes, np.full((len(boxes), 3), image.mean(), np.float32))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("wants_proposals", [False, True])
+def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
+    def regions(image_id, image):
+        assert wants_proposals
+        return np.float32([[0, 0, 6, 6], [1, 1, 400, 400]])
+
+    selection = Selection(per_image=15, per_set=None, floor=-0.5, nms=0.3, nms_before=0.5, most=None)
+    images = {f"{k}.jpg": np.full((20 + k, 30, 3), k, np.uint8) for k in range(7)}
+    candidates = Candidates(tmp_path, Constant.classes, len(images), selection)
+    clock = Clock()
+    detector = Constant(wants_proposals)
+    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, CPU, workers))
+    assert done == list(images)
+    candidates.write(tmp_path / "d.parquet")
+    detections = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
+    scores = detections.groupby("image_id")["score"].first().to_dict()
+    assert scores == {name: float(k) for k, name in enumerate(images)}
+    if not wants_proposals:
+        assert set(detections["x2"]) == {5.0}
+    else:
+        assert detections["x2"].max() == 30  # cut to the image's own width
+        assert detections.groupby("image_id")["y2"].max().tolist() == [20 + k for k in range(7)]
+    assert set(clock.seconds) == {"decode", "select"}

@@ -1,5 +1,3 @@
-"""The rows of `detect` in dvc.yaml: what they read, and which models they need."""
-
 import pytest
 
 from lib.detection import rows
@@ -9,38 +7,27 @@ from lib.stage.pipeline import Entry
 
 def test_the_row_of_a_method(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    roles = {
-        "detector": "rcnn",
-        "settings": "rcnn.detect",
-        "proposing": "rcnn.detect",
-        "model": "models/cnn.pt",
-        "scores": "models/svm.pt",
-        "boxes": "models/cnn.pt",
-        "regions": "proposals.parquet",
-    }
-    entries = {
-        name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in ("detect@rcnn", "evaluate@spp")
-    }
+    roles = {"detector": "rcnn", "settings": "rcnn.detect", "proposing": "rcnn.detect", "model": "models/cnn.pt",
+             "scores": "models/svm.pt", "boxes": "models/cnn.pt", "regions": "proposals.parquet"}
+    names = ("detect@rcnn", "evaluate@spp")
+    entries = {name: Entry(name, "stages.detect", (), (), (), (), (), roles) for name in names}
     with pytest.raises(InputError, match="Did you mean rcnn"):
         rows.row("rcn", entries)
     with pytest.raises(InputError) as caught:
         rows.row("rcnn", entries)
-    places = [fault.where for fault in caught.value.faults]
-    assert places == ["models/cnn.pt", "models/svm.pt"], "each file once; own images need no table of proposals"
+    paths = [fault.where for fault in caught.value.faults]
+    assert paths == ["models/cnn.pt", "models/svm.pt"], "each file once; own images need no table of proposals"
     assert "is not there. Run: dvc repro detect@rcnn" in str(caught.value)
     (tmp_path / "models").mkdir()
     for name in ("cnn.pt", "svm.pt"):
         (tmp_path / "models" / name).touch()
-    found, files = rows.row("rcnn", entries)
-    assert found.reads() == {"rcnn.detect": found.module.Detect}
-    assert found.module.__name__ == "lib.detectors.rcnn.detector"
+    row, files = rows.row("rcnn", entries)
+    assert row.reads() == {"rcnn.detect": row.module.Detect}
+    assert row.module.__name__ == "lib.detectors.rcnn.detector"
     assert {role: str(path) for role, path in files.items()} == {
-        "model": "models/cnn.pt",
-        "scores": "models/svm.pt",
-        "boxes": "models/cnn.pt",
-    }
+        "model": "models/cnn.pt", "scores": "models/svm.pt", "boxes": "models/cnn.pt"}
 
 
 def test_a_row_that_makes_its_own_regions_reads_how():
-    found = rows.Row({"detector": "faster", "settings": "faster.detect", "proposing": "faster.propose.test"})
-    assert found.reads() == {"faster.detect": found.module.Detect, "faster.propose.test": found.module.Proposing}
+    row = rows.Row({"detector": "faster", "settings": "faster.detect", "proposing": "faster.propose.test"})
+    assert row.reads() == {"faster.detect": row.module.Detect, "faster.propose.test": row.module.Proposing}

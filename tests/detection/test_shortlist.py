@@ -10,7 +10,7 @@ from lib.detection.shortlist import Shortlist
 
 
 class Twin:
-    """One class of the authors' bookkeeping as it is told: a list, a count that never falls, a cut."""
+    """One class of the authors' bookkeeping, literally: a list, a count that never falls, a cut."""
 
     def __init__(self, per_image: int, per_set: int) -> None:
         self.per_image, self.per_set = per_image, per_set
@@ -69,7 +69,7 @@ def test_equal_scores_keep_the_earlier_rows() -> None:
 
 
 def test_final_count_is_near_the_set_limit() -> None:
-    """40 an image: after the last cut as many boxes survive as the limit says, but for ties."""
+    """40 per image: after the last cut as many boxes survive as the limit says, except for ties."""
     rng = np.random.default_rng(1)
     images = [rng.normal(size=577).astype(np.float32) for _ in range(50)]
     shortlist = Shortlist(1, per_image=100, per_set=40 * len(images))

@@ -1,6 +1,6 @@
-"""Every trained parameter is in every part's graph: what a part has nothing of has a loss of 0 that hangs on them all.
+"""Every trained parameter is in the graph of every part of a batch: a loss without examples is 0, but depends on them.
 
-The loop asks for all gradients of each part; one that is missing ends the training.
+The loop takes all gradients of each part; a missing one ends the training.
 """
 
 import numpy as np
@@ -24,14 +24,8 @@ ANCHORS = Anchors(scales=[32.0], ratios=[0.5, 1.0], base=16.0, centre=8.0)
 NONE, SIZE = np.zeros((0, 4), np.float32), (96, 80)
 IMAGE = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
 OPTIMISATION = dict(
-    iterations=1,
-    optimiser=dict(name="sgd", momentum=0.9),
-    learning_rate=0.01,
-    weight_decay=0.0005,
-    bias_multiplier=2.0,
-    head_multiplier=1.0,
-    schedule=dict(name="step", every=3, gamma=0.1),
-    parts=2,
+    iterations=1, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005,
+    bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
     checkpoint_every=2,
 )
 RPN_SETTINGS = dict(
@@ -75,10 +69,10 @@ def gradients(network, losses):
     """Gradients of all trained parameters, as the training loop asks for them; and the total."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = torch.stack(list(losses.values())).sum()
-    found = torch.autograd.grad(total, trained)
+    grads = torch.autograd.grad(total, trained)
     assert trained
-    assert all(torch.isfinite(one).all() for one in found)
-    return total.item(), found
+    assert all(torch.isfinite(grad).all() for grad in grads)
+    return total.item(), grads
 
 
 def parts_of(name):
@@ -88,7 +82,7 @@ def parts_of(name):
     return backbone, rpn, DetectionHead(*region_layers(backbone, 8, 0.0), 2)
 
 
-def draw(rpn, size, objects, settings):
+def sample_anchors(rpn, size, objects, settings):
     """The proposer's anchors of an image of this size."""
     random = np.random.default_rng(0)
     return rpn_targets.sample(rpn.anchors.of_image(*size), size, objects, ANCHORS.count, settings.targets, random)
@@ -100,15 +94,15 @@ def test_rpn(name, case):
     backbone, rpn, _ = parts_of(name)
     settings, network = train_rpn.RpnTraining(**RPN_SETTINGS), ProposalNetwork(backbone, rpn).train()
     size = SIZE if case == "no objects" else (20, 20)
-    drawn = draw(rpn, size, NONE, settings)
-    by = rpn_targets.divisors([drawn], settings.loss, settings.targets)
-    item = train_rpn.RpnExample(IMAGE[: size[1], : size[0]], (0, False), "a", drawn, by)
+    anchors = sample_anchors(rpn, size, NONE, settings)
+    divide_by = rpn_targets.divisors([anchors], settings.loss, settings.targets)
+    item = train_rpn.RpnExample(IMAGE[: size[1], : size[0]], (0, False), "a", anchors, divide_by)
     part = train_rpn.item_losses(network, TrainedTrunk(network.trunk, 1, CPU.torch_device), item, settings, CPU)
-    total, found = gradients(network, part.losses)
+    total, grads = gradients(network, part.losses)
     assert part.losses["rpn_boxes"].item() == 0
     if case == "no anchor inside":
         assert total == 0
-        assert not any(one.any() for one in found)
+        assert not any(grad.any() for grad in grads)
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -119,10 +113,8 @@ def test_fast_without_foreground_and_without_regions(name, box_loss, boxes_only,
     if boxes_only and box_loss == "none":
         pytest.skip("phases() refuses it")
     backbone, _, head = parts_of(name)
-    settings, network = (
-        fast_training.FastTraining(**FAST_SETTINGS, box_loss=box_loss),
-        FastNetwork(backbone, head).train(),
-    )
+    settings = fast_training.FastTraining(**FAST_SETTINGS, box_loss=box_loss)
+    network = FastNetwork(backbone, head).train()
     fast_training.freeze(network, settings, boxes_only)
     rois = np.float32([[0, 0, 0, 40, 40]] * regions).reshape(-1, 5)
     label, target = np.zeros(regions, np.int64), np.zeros((regions, 4), np.float32)
@@ -138,15 +130,15 @@ def test_fast_without_foreground_and_without_regions(name, box_loss, boxes_only,
 @pytest.mark.parametrize("case", ["no objects", "no proposals", "neither, no anchor inside"])
 def test_joint(name, box_loss, case):
     backbone, rpn, head = parts_of(name)
-    least = 0.0 if case == "no objects" else 1000.0  # pixels of a proposal
-    proposing = Proposing(pre_nms=None, post_nms=20, nms=0.7, min_size=least)
+    min_size = 0.0 if case == "no objects" else 1000.0
+    proposing = Proposing(pre_nms=None, post_nms=20, nms=0.7, min_size=min_size)
     settings = train_joint.JointTraining(**RPN_SETTINGS, **REGIONS, box_loss=box_loss, proposing=proposing)
     network = train_joint.JointNetwork(backbone, rpn, head).train()
     size = (20, 20) if "neither" in case else SIZE
     objects = np.float32([[10, 10, 50, 60]]) if case == "no proposals" else NONE
     labels = np.zeros(len(objects), np.int64)
-    drawn = draw(rpn, size, objects, settings)
-    item = train_joint.JointExample(IMAGE[: size[1], : size[0]], (0, False), "a", 1.0, objects, labels, drawn, 3)
+    anchors = sample_anchors(rpn, size, objects, settings)
+    item = train_joint.JointExample(IMAGE[: size[1], : size[0]], (0, False), "a", 1.0, objects, labels, anchors, 3)
     trunk = TrainedTrunk(network.detector.trunk, 1, CPU.torch_device)
     part = train_joint.item_losses(network, trunk, item, settings, CPU)
     total, _ = gradients(network, part.losses)

@@ -71,7 +71,7 @@ def test_killed_under_dvc_and_run_again_has_the_same_bytes(copied, tmp_path, sta
     assert unfinished(copied, file)
     resumed = copied.run("dvc", "repro", "-s", "--no-run-cache", stage)
     assert stages_run(resumed.stdout) == {stage}
-    assert "going on from an earlier run" in resumed.stdout
+    assert "resuming an earlier run" in resumed.stdout
     compared = {path: md5 for path, md5 in copied.hashes().items() if not path.startswith(TIMED)}
     assert compared == {path: expected[path] for path in compared}
     assert not unfinished(copied, file)
@@ -97,7 +97,7 @@ def test_killed_in_the_middle_and_run_again_has_the_same_bytes(copied, starter, 
     assert not copied.contents(entry.outs), "nothing half made lies in an output"
     resumed = starter.run(words, {"DVC_STAGE": stage})
     assert resumed.returncode == 0, resumed.stdout
-    assert "going on from an earlier run" in resumed.stdout
+    assert "resuming an earlier run" in resumed.stdout
     assert copied.contents(entry.outs) == expected
     assert not unfinished(copied, file)
 

@@ -1,4 +1,4 @@
-"""Fast R-CNN (Girshick 2015): one pass of the trunk per image, RoI pooling, a head of class scores and boxes.
+"""Fast R-CNN (Girshick 2015, §2): one pass of the trunk per image, RoI pooling, a head with class scores and boxes.
 
 Faster R-CNN's detector is this network on other proposals. R regions of an image, C classes without background,
 D features.
@@ -33,11 +33,11 @@ from lib.stage.errors import Fault, InputError
 class DetectionHead(nn.Module):
     """Class scores and box deltas of pooled regions.
 
-    layers : from `region_layers`, and D, the length of its rows;  classes : C
-    score, box : linear layers on fc7 to C + 1 and 4 (C + 1) outputs; Gaussian weights of deviation 0.01 and 0.001,
+    layers, features : from `region_layers`: the layers up to fc7, and D;  classes : C
+    score, box : linear layers on fc7 with C + 1 and 4 (C + 1) outputs; Gaussian weights of deviation 0.01 and 0.001,
                  biases 0 (paper §2.3; the authors' prototxts)
-    mean, std  : buffers float32 (C + 1, 4), statistics of the targets. The weights stay in the space of normalised
-                 targets, in memory and in files; `deltas` alone goes back, so it happens exactly once
+    mean, std  : buffers float32 (C + 1, 4), statistics of the targets. The weights predict normalised targets, in
+                 memory and in files; only `deltas` undoes the normalisation, so that it happens exactly once
     """
 
     mean: Tensor
@@ -59,13 +59,13 @@ class DetectionHead(nn.Module):
         return self.outputs(self.layers(regions))
 
     def outputs(self, fc7: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` from fc7 rows (R, D) on. R may be 0."""
-        # In half precision scores would tie, and deltas keep 8 bits.
+        """`forward` from the fc7 rows (R, D). R may be 0."""
+        # In half precision scores would tie, and deltas would keep 8 bits.
         with torch.autocast(fc7.device.type, enabled=False):
             return self.score(fc7.float()), self.box(fc7.float()).unflatten(1, (-1, 4))
 
     def deltas(self, normalised: Tensor) -> Tensor:
-        """Normalised deltas (R, C+1, 4) as the network gives them -> dx dy dw dh (R, C+1, 4), for `coding.decode`."""
+        """The network's normalised deltas (R, C+1, 4) -> dx dy dw dh (R, C+1, 4), for `coding.decode`."""
         return normalised * self.std + self.mean
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -75,9 +75,9 @@ class DetectionHead(nn.Module):
 
 
 class FastNetwork(FrozenNorm):
-    """A trunk with a detection head; it holds what is run and nothing else of the backbone.
+    """A trunk with a detection head, without the other layers of the backbone.
 
-    trunk, head : the backbone's own trunk, and the head;  stride, grid, recipe : the backbone's
+    trunk, stride, grid, recipe : the backbone's;  head : of `DetectionHead`
     """
 
     def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
@@ -107,18 +107,21 @@ def describe_head(head: DetectionHead, fc: int, dropout: float, ranks: Sequence[
 def restore_head(
     backbone: Backbone, section: Mapping[str, Any], classes: int, dropout: float | None = None
 ) -> DetectionHead:
-    """What `describe_head` described, on a backbone of the same name. `dropout` replaces the file's in training."""
+    """The head of a section from `describe_head`, on a backbone of the same name.
+
+    dropout : instead of the file's, for further training
+    """
     layers, features = region_layers(backbone, section["fc"], section["dropout"] if dropout is None else dropout)
     if section["ranks"]:
         restore_ranks(layers, section["ranks"])
     head = DetectionHead(layers, features, classes)
-    # Dropout has no tensors, but it counts among the layers: their numbers change with it.
+    # By order, not by name: a dropout layer has no tensors, but the numbers in the names of later layers count it.
     head.load_state_dict(dict(zip(head.state_dict(), section["tensors"].values(), strict=True)))
     return head
 
 
 def load(path: Path) -> tuple[FastNetwork, model_file.Model]:
-    """The network of a model file with a head, ready to be run, and what else the file holds."""
+    """The network of a model file with a head, in evaluation mode, and the whole contents of the file."""
     model = model_file.read(path, "head")
     head = restore_head(model.backbone, model.sections["head"], len(model.classes))
     return FastNetwork(model.backbone, head).eval(), model
@@ -128,22 +131,22 @@ def load(path: Path) -> tuple[FastNetwork, model_file.Model]:
 class RegionInput:
     """An image with its regions, ready for the network.
 
-    images  : uint8 (H, W, 3) at each size that a region needs
-    rois    : for each of these, float32 (r, 5) as `roi_pool` takes them, no two with the same cells
-    rows    : for each of these, int64 (r,) the place of those regions in the order of `back`
-    back    : int64 (R,) which of all these each region shares;  boxes : float32 (R, 4) of the regions, in the image
+    images : uint8 (H, W, 3), the image at each size that a region needs
+    rois   : for each of these sizes, float32 (r, 5) as `roi_pool` takes them, no two with the same cells
+    row_of : int64 (R,) the row of each region in all `rois` joined; regions with the same cells share one
+    boxes  : float32 (R, 4) of the regions, in pixels of the image
     """
 
     images: list[NDArray[np.uint8]]
     rois: list[NDArray[np.float32]]
-    back: NDArray[np.int64]
+    row_of: NDArray[np.int64]
     boxes: Boxes
 
 
 class RegionScorer:
     """The network run on the regions of one image after another; reads only, so threads may share it.
 
-    model : a file with a head;  batch : regions that go through the head at once, which bounds its memory
+    model : a file with a head;  batch : regions in one pass of the head, which bounds its memory
     """
 
     def __init__(self, model: Path, device: Device, batch: int, clock: Clock) -> None:
@@ -154,80 +157,83 @@ class RegionScorer:
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch = device, batch
         self._clock = clock
-        folded: Any = backbones.fold_batch_norm(network)
-        self.network: FastNetwork = folded.to(device.torch_device, memory_format=torch.channels_last)
+        folded = backbones.fold_batch_norm(network)
+        placed = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: FastNetwork = placed
 
     def prepare(self, image: Image, boxes: Boxes) -> RegionInput:
-        """Sizes the image and its regions (float32 (R, 4), R may be 0). Regions are cut to the image."""
+        """Resizes the image and scales its regions, float32 (R, 4), which are clipped to it. R may be 0."""
         with self._clock("resize"):
             height, width = image.shape[:2]
             boxes = clip(boxes, width, height)
             factors = self.scale.factors(width, height)
             levels = choose_level(boxes, factors)
             images, rois = [], []
-            back, count = np.zeros(len(boxes), np.int64), 0
+            row_of, count = np.zeros(len(boxes), np.int64), 0
             for level in np.unique(levels):
                 rows = np.flatnonzero(levels == level)
                 scaled = boxes[rows] * np.float32(factors[level])
-                first, shared = distinct(scaled, self.network.stride)
+                first, group = distinct(scaled, self.network.stride)
                 images.append(resize(image, factors[level]))
                 rois.append(np.hstack([np.zeros((len(first), 1), np.float32), scaled[first]]))
-                back[rows] = shared + count
+                row_of[rows] = group + count
                 count += len(first)
-            return RegionInput(images, rois, back, boxes)
+            return RegionInput(images, rois, row_of, boxes)
 
     def __call__(self, prepared: RegionInput, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """float32 rows of every region by name: `logits` (R, C+1) and `deltas` (R, C+1, 4), no longer normalised, and
-        `fc7` (R, D) where `layers` names it.
+        """float32 rows of every region by name: `logits` (R, C+1), `deltas` (R, C+1, 4), no longer normalised.
+
+        layers : further rows to return: `fc7` (R, D), or none
         """
         names = [*layers, "logits", "deltas"]
         head = self.network.head
-        found: dict[str, list[Tensor]] = {name: [self._nothing(name)] for name in names}
+        parts: dict[str, list[Tensor]] = {name: [self._no_rows(name)] for name in names}
         with torch.inference_mode(), self._device.autocast():
             for image, rois in zip(prepared.images, prepared.rois, strict=True):
                 with self._clock("trunk"):
                     maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
                 with self._clock("regions"):
-                    for part in torch.from_numpy(rois).to(self._device.torch_device).split(self._batch):
-                        fc7 = head.layers(self.network.pool(maps, part))
+                    for batch in torch.from_numpy(rois).to(self._device.torch_device).split(self._batch):
+                        fc7 = head.layers(self.network.pool(maps, batch))
                         logits, deltas = head.outputs(fc7)
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
-                            found[name].append(values[name].float().cpu())
-        return {name: torch.cat(parts).numpy()[prepared.back] for name, parts in found.items()}
+                            parts[name].append(values[name].float().cpu())
+        return {name: torch.cat(values).numpy()[prepared.row_of] for name, values in parts.items()}
 
-    def _nothing(self, name: str) -> Tensor:
+    def _no_rows(self, name: str) -> Tensor:
         labels = len(self.classes) + 1
         shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
         return torch.zeros(0, *shapes[name])
 
 
 def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Regions that RoI pooling rounds to the same cells have the same features: one of each is enough (test.py).
+    """Which regions differ: those that RoI pooling rounds to the same cells have the same features (authors' test.py).
 
     boxes   : float32 (R, 4) in the scaled image, not negative
     returns : int64 rows of the first region of each group, ascending; int64 (R,) the group of each region
     """
+    # Inclusive corners, rounded as `roi_pool` does; the four numbers of a region are packed into one of 64 bits.
     corners = (boxes - np.array([0, 0, 1, 1], np.float32)) * np.float32(1 / stride)
     cells = np.floor(corners.astype(np.float64) + 0.5).astype(np.int64).clip(0)
     _, first, group = np.unique(cells @ (np.int64(1) << np.arange(0, 64, 16)), return_index=True, return_inverse=True)
     order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return first[order], place[group.reshape(-1)]
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return first[order], position[group.reshape(-1)]
 
 
 class Extractor:
-    """Features of the regions of one image after another, for SVMs on a trained Fast R-CNN (§5.4; train_svms.py)."""
+    """Features of the regions of one image after another, for SVMs on Fast R-CNN (paper §5.4; train_svms.py)."""
 
     def __init__(self, model: Path, device: Device, batch: int) -> None:
-        self._run = RegionScorer(model, device, batch, Clock())
-        self.classes, self.prepare = self._run.classes, self._run.prepare
-        self.widths = {"fc7": self._run.network.head.features}
+        self._score_regions = RegionScorer(model, device, batch, Clock())
+        self.classes, self.prepare = self._score_regions.classes, self._score_regions.prepare
+        self.widths = {"fc7": self._score_regions.network.head.features}
 
     def features(self, prepared: RegionInput) -> dict[str, NDArray[np.float32]]:
         """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
-        rows = self._run(prepared, ("fc7",))
+        rows = self._score_regions(prepared, ("fc7",))
         return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
 
 
@@ -237,5 +243,5 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def refine(deltas: NDArray[np.float32]) -> Refine:
-    """The function (rows, labels from 0, boxes) -> boxes moved by their row's deltas (R, C+1, 4) of their class."""
+    """The function (rows, labels from 0, boxes) -> boxes, each moved by the deltas (R, C+1, 4) of its row and class."""
     return lambda rows, labels, boxes: decode(boxes, deltas[rows, labels + 1])

@@ -1,7 +1,7 @@
-"""Which regions of an image a detection head learns from, where to move them, and its multi-task loss.
+"""Which regions of an image a detection head learns from, their box targets, and the multi-task loss.
 
-Fast R-CNN §2.3, equations 1 to 3; the authors' roidb.py, minibatch.py, smooth_L1_loss_layer.cu. R regions, C classes
-without background; labels are 0 for background and 1 to C.
+Fast R-CNN §2.3, equations 1 to 3; the authors' roidb.py, minibatch.py, smooth_L1_loss_layer.cu. R regions of an image,
+C classes without background; labels are 0 for background and 1 to C.
 """
 
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # py-faster-rcnn's config.py, for every class
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions of one image with what they are.
+    """Regions of one image with their labels and targets.
 
     boxes   : float32 (R, 4), the image's objects first
     overlap : float32 (R,)  largest IoU with an object, 1 for the objects, 0 in an image without
-    label   : int64 (R,)    class of that object (ties go to the first) where `overlap` reaches `foreground`, else 0
+    label   : int64 (R,)    class of that object (ties go to the first) where `overlap` is at least `foreground`, else 0
     target  : float32 (R, 4)  deltas onto that object, not normalised; 0 where the label is 0
     """
 
@@ -54,49 +54,50 @@ def label_regions(
     """The objects and the proposals of an image as training regions.
 
     objects    : float32 (S, 4); S may be 0;  labels : int64 (S,) from 0
-    proposals  : float32 (P, 4); they are cut to the image, and those left without area are dropped
+    proposals  : float32 (P, 4); clipped to the image; those without area left are dropped
     size       : width and height of the image
     foreground : IoU from which a region takes its object's class (paper: 0.5)
     """
     proposals = clip(proposals, *size)
     boxes = np.concatenate([objects, proposals[(proposals[:, 2:] > proposals[:, :2]).all(axis=1)]]).astype(np.float32)
-    found = assign(boxes, objects, foreground, foreground, best="none")
-    good = found.label == POSITIVE
+    assigned = assign(boxes, objects, foreground, foreground, best="none")
+    positive = assigned.label == POSITIVE
     label, target = np.zeros(len(boxes), np.int64), np.zeros((len(boxes), 4), np.float32)
-    label[good] = labels[found.object[good]] + 1
-    target[good] = encode(boxes[good], objects[found.object[good]])
-    return Regions(boxes, found.overlap.astype(np.float32), label, target)
+    label[positive] = labels[assigned.object[positive]] + 1
+    target[positive] = encode(boxes[positive], objects[assigned.object[positive]])
+    return Regions(boxes, assigned.overlap.astype(np.float32), label, target)
 
 
 def sample(
     regions: Regions, count: int, foreground_share: float, background: tuple[float, float], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Rows of one image's share of a batch, foreground first, each uniform without replacement.
+    """Rows of one image's share of a batch, foreground first, each part sampled uniformly without replacement.
 
-    count            : regions wanted (paper: 64, half of 128)
-    foreground_share : at most round(count * share) of them are foreground (paper: 0.25); background fills up
+    count            : regions to sample (paper: 64, half of 128)
+    foreground_share : at most round(count * share) of them are foreground (paper: 0.25); the rest is background
     background       : IoU from which and below which a region is background (paper: 0.1 and 0.5). Where no region lies
                        between, the lower limit is 0: an image without objects is all background
-    returns          : int64, fewer than `count` where there are not enough; nothing is repeated
+    returns          : int64, fewer than `count` where there are not enough; no region is repeated
     """
-    good = np.flatnonzero(regions.label > 0)
+    positives = np.flatnonzero(regions.label > 0)
     lower, upper = background
-    rest = (regions.label == 0) & (regions.overlap < upper)
-    hard = np.flatnonzero(rest & (regions.overlap >= lower))
-    bad = hard if len(hard) else np.flatnonzero(rest)
-    foreground = min(round(count * foreground_share), len(good))
-    chosen = random.choice(good, foreground, replace=False)
-    filling = random.choice(bad, min(count - foreground, len(bad)), replace=False)
-    return np.concatenate([chosen, filling]).astype(np.int64)
+    below_upper = (regions.label == 0) & (regions.overlap < upper)
+    hard = np.flatnonzero(below_upper & (regions.overlap >= lower))
+    negatives = hard if len(hard) else np.flatnonzero(below_upper)
+    foreground_count = min(round(count * foreground_share), len(positives))
+    foreground_rows = random.choice(positives, foreground_count, replace=False)
+    background_rows = random.choice(negatives, min(count - foreground_count, len(negatives)), replace=False)
+    return np.concatenate([foreground_rows, background_rows]).astype(np.int64)
 
 
 class Statistics:
-    """Mean and deviation of the targets of each class, over all foreground regions of all images (paper §2.3: "zero
-    mean and unit variance"; roidb.py: not over the sampled ones, the objects themselves included).
+    """Mean and standard deviation of the targets of each class, over all foreground regions of all images.
+
+    Paper §2.3: "zero mean and unit variance"; roidb.py: over all, not the sampled ones, the objects included.
 
     classes : C
-    mirror  : probability with which images are mirrored, which turns dx round: at 0.5 the figures are those of the
-              authors' set with every image in it twice
+    mirror  : probability of mirroring an image, which negates dx: at 0.5 the statistics are those of the authors' set,
+              which holds every image twice
     """
 
     def __init__(self, classes: int, mirror: float) -> None:
@@ -105,9 +106,9 @@ class Statistics:
         self._mirror = mirror
 
     def add(self, regions: Regions) -> None:
-        """The regions of one more image."""
-        rows = regions.label > 0
-        label, target = regions.label[rows], regions.target[rows].astype(np.float64)
+        """Adds the regions of one image."""
+        foreground = regions.label > 0
+        label, target = regions.label[foreground], regions.target[foreground].astype(np.float64)
         np.add.at(self._count, label, 1)
         np.add.at(self._sum, label, target)
         np.add.at(self._squares, label, target**2)
@@ -115,8 +116,9 @@ class Statistics:
     def result(self, floor: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation, each float32 (C+1, 4).
 
-        floor : least deviation; a class with one region would have 0, and its targets no finite value. Classes without
-        regions get 0 and `FIXED_STD`, the background 0 and 1: neither is ever trained.
+        floor : smallest deviation: a class with one region would have 0, and its targets would be infinite
+
+        Classes without regions get 0 and `FIXED_STD`, background 0 and 1: neither is ever trained.
         """
         count = np.maximum(self._count, 1)[:, None]
         mean = self._sum / count
@@ -135,14 +137,14 @@ def fixed_statistics(classes: int) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 class HeadTraining(Optimisation):
-    """What every training of a detection head is told: the optimisation, and
+    """The settings of every training of a detection head: the optimisation, and
 
-    scale            : of the images; with several sizes each image gets one of them at random
+    scale            : of the images; of several sizes each image gets one at random
     images, regions  : of a batch (paper: 2, 128)
     foreground_share : largest share of foreground (paper: 0.25)
     foreground       : IoU from which a region is foreground (paper: 0.5)
     background       : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn: 0, 0.5)
-    mirror           : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
+    mirror           : probability of mirroring an image (paper: 0.5; the authors' set holds each image in both ways)
     fc, dropout      : of the region layers, see `region_layers`
     box_loss, beta   : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
     box_weight       : λ of the box loss (paper: 1)
@@ -199,24 +201,24 @@ def head_loss(
 ) -> dict[str, Tensor]:
     """One image's share of the loss of a batch. R regions of the image, C classes without background.
 
-    logits   : float (R, C+1);  deltas : float (R, C+1, 4), normalised, of which those of the true class count
+    logits   : float (R, C+1);  deltas : float (R, C+1, 4), normalised; only those of the true class count
     label    : int64 (R,), 0 for background;  target : float32 (R, 4), normalised;  R may be 0
-    total    : regions of the whole batch, by which both sums are divided: of foreground **and** background, and not
-               times the four coordinates (a batch without regions: 1)
-    box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; py-faster-rcnn:
-               1 / σ²); l2: d² / 2 (R-CNN, SPPnet); none
+    total    : regions of the whole batch, foreground **and** background, by which both sums are divided; not times the
+               four coordinates; 1 for a batch without regions
+    box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; 1/σ² in
+               py-faster-rcnn); l2: d² / 2 (R-CNN, SPPnet); none
     weight   : λ of the box loss
-    returns  : `classification`, and `boxes` unless there is none: scalars, exactly 0 without regions, or without
-               foreground
+    returns  : scalars `classification` and, unless `box_loss` is none, `boxes`; exactly 0 without regions, and `boxes`
+               without foreground
     """
-    count, kind = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
-    losses = {"classification": functional.cross_entropy(logits.to(kind), label, reduction="sum") / count}
+    count, dtype = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
+    losses = {"classification": functional.cross_entropy(logits.to(dtype), label, reduction="sum") / count}
     if box_loss != "none":
-        good = label > 0
-        moves, wanted = deltas.to(kind)[good, label[good]], target[good]
+        foreground = label > 0
+        predicted, wanted = deltas.to(dtype)[foreground, label[foreground]], target[foreground]
         if box_loss == "l2":
-            loss = functional.mse_loss(moves, wanted, reduction="sum") / 2
+            loss = functional.mse_loss(predicted, wanted, reduction="sum") / 2
         else:
-            loss = functional.smooth_l1_loss(moves, wanted, reduction="sum", beta=beta)
+            loss = functional.smooth_l1_loss(predicted, wanted, reduction="sum", beta=beta)
         losses["boxes"] = weight * loss / count
     return losses

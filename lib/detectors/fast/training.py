@@ -1,9 +1,10 @@
-"""What Fast R-CNN's network learns from: mini-batches of few images with many regions each, and its multi-task loss.
+"""Fast R-CNN's training: mini-batches of few images with many regions each, start of the head, frozen layers, losses.
 
-Paper §2.3; the authors' minibatch.py, roidb.py. R regions of an image, C classes without background.
+Paper §2.3 and, for stage-wise training, §5.1; the authors' minibatch.py, roidb.py.
+R regions of an image, C classes without background.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ PRETRAINED = (*PRETRAINED_FC, *LAST_BLOCK)
 class FastExample:
     """One image of a batch.
 
-    image  : uint8 (H, W, 3) as the network sees it;  rois : float32 (R, 5) as `roi_pool` takes them
-    label  : int64 (R,);  target : float32 (R, 4) normalised, 0 for background
-    total  : regions of the whole batch;  key : the image's key, whether it is mirrored, and which of the scales it has
+    image : uint8 (H, W, 3) as the network sees it;  rois : float32 (R, 5) as `roi_pool` takes them
+    label : int64 (R,);  target : float32 (R, 4) normalised, 0 for background
+    total : regions of the whole batch;  key : the image's id, whether it is mirrored, and the index of its scale
     """
 
     image: NDArray[np.uint8]
@@ -53,8 +54,8 @@ class FastExample:
 class FastBatches:
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i).
 
-    mean, std : float32 (C+1, 4) statistics of the targets; set others where a head brings its own
-    ids       : images with regions to learn from, in the table's order;  left_out : the others
+    mean, std : float32 (C+1, 4) statistics of the targets; `start_head` replaces them where a head brings its own
+    ids       : images with regions to learn from, in the table's order;  left_out : the other images
     """
 
     def __init__(self, image_set: ImageSet, proposals: ByImage, settings: FastTraining, seed: int, stage: str) -> None:
@@ -68,81 +69,76 @@ class FastBatches:
         for image_id in image_set.ids:
             regions = self.regions(image_id)
             statistics.add(regions)
-            (self.ids if len(self._draw(regions, np.random.default_rng(0))) else self.left_out).append(image_id)
+            (self.ids if len(self._sample(regions, np.random.default_rng(0))) else self.left_out).append(image_id)
         if not self.ids:
-            raise InputError(
-                [Fault("nothing to learn from", stage, f"none of {len(image_set)} images has a region", "",
-                       "Look at the proposals, and at foreground and background in params.yaml")]
-            )
-        fixed = settings.statistics == "fixed"
-        self.mean, self.std = (
-            region_sampling.fixed_statistics(classes) if fixed else statistics.result(settings.std_floor)
-        )
+            raise InputError([Fault("nothing to learn from", stage, f"none of {len(image_set)} images has a region", "",
+                                    "Look at the proposals, and at foreground and background in params.yaml")])
+        self.mean, self.std = statistics.result(settings.std_floor)
+        if settings.statistics == "fixed":
+            self.mean, self.std = region_sampling.fixed_statistics(classes)
 
     def regions(self, image_id: str) -> Regions:
-        """Objects and proposals of an image, labelled."""
+        """The objects and proposals of an image, labelled."""
         boxes, labels = self._image_set.objects(image_id)
         proposals = tables.boxes(self._proposals[image_id])[: self._settings.proposals_max]
         size = self._image_set.size(image_id)
         return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
 
-    def _draw(self, regions: Regions, random: np.random.Generator) -> NDArray[np.int64]:
-        chosen, (lower, upper) = self._settings, self._settings.background
-        count = chosen.regions // chosen.images
-        return region_sampling.sample(regions, count, chosen.foreground_share, (lower, upper), random)
+    def _sample(self, regions: Regions, random: np.random.Generator) -> NDArray[np.int64]:
+        lower, upper = self._settings.background
+        count = self._settings.regions // self._settings.images
+        return region_sampling.sample(regions, count, self._settings.foreground_share, (lower, upper), random)
 
     def images(self, i: int) -> list[str]:
-        """Keys of batch i, see `images_of`."""
+        """Ids of the images of batch i, see `images_of`."""
         size = min(self._settings.images, len(self.ids))
         return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
 
     def __call__(self, i: int) -> list[FastExample]:
         """The images of batch i with their regions."""
         random = training.generator(self._seed, self._stage, i)
-        drawn = []
+        sampled = []
         for image_id in self.images(i):
             regions = self.regions(image_id)
-            regions = regions[self._draw(regions, random)]
-            mirrored = random.random() < self._settings.mirror
-            level = random.integers(len(self._settings.scale.short_side))
-            drawn.append((image_id, regions, bool(mirrored), int(level)))
-        total = sum(len(regions) for _, regions, _, _ in drawn)
-        return [self._item(*one, total) for one in drawn]
+            regions = regions[self._sample(regions, random)]
+            mirrored = bool(random.random() < self._settings.mirror)
+            level = int(random.integers(len(self._settings.scale.short_side)))
+            sampled.append((image_id, regions, mirrored, level))
+        total = sum(len(regions) for _, regions, _, _ in sampled)
+        return [self._example(*image_sample, total) for image_sample in sampled]
 
-    def _item(self, image_id: str, regions: Regions, mirrored: bool, level: int, total: int) -> FastExample:
+    def _example(self, image_id: str, regions: Regions, mirrored: bool, level: int, total: int) -> FastExample:
         scale, image = self._settings.scale, self._image_set.image(image_id)
         height, width = image.shape[:2]
-        boxes, target = regions.boxes, (regions.target - self.mean[regions.label]) / self.std[regions.label]
+        boxes, deltas = regions.boxes, regions.target
         if mirrored:
             image, boxes = image[:, ::-1], flip(boxes, width)
-            turned = regions.target * np.array([-1, 1, 1, 1], np.float32)
-            target = (turned - self.mean[regions.label]) / self.std[regions.label]
+            deltas = deltas * np.array([-1, 1, 1, 1], np.float32)
+        target = (deltas - self.mean[regions.label]) / self.std[regions.label]
         target[regions.label == 0] = 0
-        scaled = factor(width, height, scale.short_side[level], scale.max_side)
-        rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaled)])
-        seen, key = resize(np.ascontiguousarray(image), scaled), (image_id, mirrored, level)
-        return FastExample(seen, rois, regions.label, target, total, key)
+        scaling = factor(width, height, scale.short_side[level], scale.max_side)
+        rois = np.hstack([np.zeros((len(boxes), 1), np.float32), boxes * np.float32(scaling)])
+        pixels = resize(np.ascontiguousarray(image), scaling)
+        return FastExample(pixels, rois, regions.label, target, total, (image_id, mirrored, level))
 
 
 def start_head(
-    model: model_file.Model, previous: Path | None, classes: Sequence[str], settings: FastTraining,
-    batches: FastBatches,
+    model: model_file.Model, previous: Path | None, classes: list[str], settings: FastTraining, batches: FastBatches
 ) -> DetectionHead:
     """The head that training starts from.
 
-    model    : whose backbone it fits on
-    previous : the file whose head is taken unless it is to be fresh, with its weights and its statistics, which
-               `batches` takes over, so that the loss goes on where it was (the authors' code normalises twice there);
-               fresh outputs take the statistics of `batches`
+    model    : the backbone that it is for
+    previous : the file with the previous head; None for a fresh one
+
+    A previous head keeps its weights and its statistics, which replace those of `batches`: the loss continues where it
+    was (the authors' code normalises twice there). Fresh outputs get the statistics of `batches`.
     Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
     """
     if settings.head == "fresh":
         if model.backbone.name in PRETRAINED and not model.whole:
-            raise InputError(
-                [Fault("no layers", str(model.path),
-                       f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers",
-                       "a whole network (m0.pt)", "Set head: previous in params.yaml")]
-            )
+            fault = f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers"
+            raise InputError([Fault("no layers", str(model.path), fault, "a whole network (m0.pt)",
+                                    "Set head: previous in params.yaml")])
         layers, features = region_layers(model.backbone, settings.fc, settings.dropout)
         head = DetectionHead(layers, features, len(classes))
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
@@ -151,10 +147,8 @@ def start_head(
     earlier = model_file.read(previous, "head")
     earlier.require(classes)
     if earlier.backbone.name != model.backbone.name:
-        raise InputError(
-            [Fault("other backbone", str(previous), f"is {earlier.backbone.name}", model.backbone.name,
-                   "Run: dvc repro")]
-        )
+        name = earlier.backbone.name
+        raise InputError([Fault("other backbone", str(previous), f"is {name}", model.backbone.name, "Run: dvc repro")])
     head = restore_head(model.backbone, earlier.sections["head"], len(classes), settings.dropout)
     if settings.head == "outputs":
         head = DetectionHead(head.layers, head.features, len(classes))
@@ -164,14 +158,13 @@ def start_head(
 
 
 def freeze(network: FastNetwork, settings: FastTraining, boxes_only: bool) -> None:
-    """Which weights are trained: never those of batch norm nor of the frozen parts; the box layer alone, or not at all.
+    """Freezes batch norm, the frozen parts of the trunk and, without a box loss, the box layer.
 
     boxes_only : everything but the box layer is frozen (the second phase of `stage_wise`)
     """
     network.requires_grad_(not boxes_only)
     network.head.box.requires_grad_(boxes_only or settings.box_loss != "none")
-    parts = None if settings.frozen == "all" else settings.frozen
-    for part in list(network.trunk)[:parts]:
+    for part in list(network.trunk)[: None if settings.frozen == "all" else settings.frozen]:
         part.requires_grad_(False)
     freeze_norms(network)
 
@@ -179,15 +172,14 @@ def freeze(network: FastNetwork, settings: FastTraining, boxes_only: bool) -> No
 def item_losses(
     network: FastNetwork, trunk: TrainedTrunk, item: FastExample, settings: FastTraining, device: Device
 ) -> training.Part:
-    """The losses of one image of a batch; `trunk` is the network's own as it runs in training."""
+    """The losses of one image of a batch; `trunk` runs the network's trunk in training."""
     arrays = (item.rois, item.label, item.target)
     rois, label, target = (torch.from_numpy(array).to(device.torch_device) for array in arrays)
     maps = trunk(to_input(item.image, network.recipe, device), item.key)
     logits, deltas = network.head(network.pool(maps, rois))
-    found = head_loss(
-        logits, deltas, label, target, item.total, settings.box_loss, settings.beta, settings.box_weight
-    )
-    return training.Part(found, [item.key[0]])
+    box_loss, beta = settings.box_loss, settings.beta
+    losses = head_loss(logits, deltas, label, target, item.total, box_loss, beta, settings.box_weight)
+    return training.Part(losses, [item.key[0]])
 
 
 def reads(block: str, method: str) -> dict[str, Any]:
@@ -196,11 +188,12 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """Fast R-CNN's network on proposals. Reads the roles `model`, whose trunk and further sections are in the result
-    too, unchanged where nothing trains them (an RPN), `proposals`, and `head` where the block is not `head: fresh`.
+    """Fast R-CNN's network on proposals. Reads the roles `model`, `proposals` and, unless `head: fresh`, `head`.
+
+    Further sections of `model` (an RPN) are copied to the result unchanged.
     """
     settings, images = given.settings, given.images
-    settings_of = settings.phases(given.block)
+    phase_settings = settings.phases(given.block)
     if settings.head != "fresh" and "head" not in given.roles:
         problem = f"is {settings.head!r}, and the stage's command in dvc.yaml gives no model in the role head"
         raise InputError([Fault("no head", f"params.yaml: {given.block}.head", problem, "fresh", "Set head: fresh")])
@@ -212,21 +205,21 @@ def task(given: Given) -> Task:
     network = FastNetwork(model.backbone, head)
 
     def phases() -> Iterator[Phase]:
-        for number, chosen in enumerate(settings_of):
-            freeze(network, chosen, boxes_only=number > 0)
+        for number, phase in enumerate(phase_settings):
+            freeze(network, phase, boxes_only=number > 0)
             frozen = None if number or settings.frozen == "all" else settings.frozen
             trunk = TrainedTrunk(network.trunk, frozen, given.device.torch_device, given.memory)
 
-            def losses(item: FastExample, trunk: TrainedTrunk = trunk, chosen: FastTraining = chosen) -> training.Part:
-                return item_losses(network, trunk, item, chosen, given.device)
+            def losses(item: FastExample, trunk: TrainedTrunk = trunk, phase: FastTraining = phase) -> training.Part:
+                return item_losses(network, trunk, item, phase, given.device)
 
-            yield Phase(chosen, [head.score, head.box], batches, losses)
+            yield Phase(phase, [head.score, head.box], batches, losses)
 
     def sections() -> dict[str, Any]:
-        found = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
-        return model_file.contents(model.backbone, images.classes, settings.scale, **found)
+        trained = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
+        return model_file.contents(model.backbone, images.classes, settings.scale, **trained)
 
-    iterations = len(settings_of) * settings.iterations
-    work = f"{iterations} iterations of {settings.images} images"
-    left_out = f"{len(batches.left_out)} of {len(images)} images have no region to learn from"
-    return Task(network, phases, iterations, sections, f"{work}; {left_out}")
+    iterations = len(phase_settings) * settings.iterations
+    work = (f"{iterations} iterations of {settings.images} images; "
+            f"{len(batches.left_out)} of {len(images)} images have no region to learn from")
+    return Task(network, phases, iterations, sections, work)

@@ -1,4 +1,4 @@
-"""Faster R-CNN at test: proposals and Fast R-CNN on them, in one pass of a shared trunk or in two (paper §3.2).
+"""Faster R-CNN at test time: proposals and Fast R-CNN on them, with one pass of a shared trunk or two (paper §3.2).
 
 R regions of an image, C classes without background.
 """
@@ -25,8 +25,8 @@ from lib.parallel.clock import Clock
 class Detect(Selection):
     """Block `faster.detect`: which regions become detections, and
 
-    regress   : move the boxes by the deltas of their class
-    batch     : regions that go through the head at once;  precision : of the forward passes
+    regress : move the boxes by the deltas of their class
+    batch   : regions in one pass of the head;  precision : of the forward passes
     """
 
     regress: bool
@@ -37,11 +37,10 @@ class Detect(Selection):
 class Detector:
     """Regions, scores and boxes of one image after another.
 
-    files    : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), perhaps the
-               same. Where their trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs
-               its own
-    settings : of what detects;  proposing : which boxes become regions (paper: 6000, 300, 0.7, 16)
-    device, clock : where to run; takes the time of each part
+    files     : by role: `regions` (a file with a section `rpn`) and `model` (one with a section `head`), or one file.
+                Where trunks and scales are equal, one pass serves both (§3.2, shared); otherwise each runs its own
+    settings  : block `faster.detect`;  proposing : which boxes become regions (paper: 6000, 300, 0.7, 16)
+    device    : where to run;  clock : measures the time of each part
     """
 
     wants_proposals = False
@@ -51,32 +50,32 @@ class Detector:
     ) -> None:
         self._settings, self._proposing = settings, proposing
         self._device, self._clock = device, clock
-        self._proposals = ImageProposer(files["regions"], device, clock)
-        self._regions = fast.RegionScorer(files["model"], device, settings.batch, clock)
-        self.classes = self._regions.classes
-        self.shared = same_trunk(self._proposals.model, self._regions.model)
+        self._proposer = ImageProposer(files["regions"], device, clock)
+        self._scorer = fast.RegionScorer(files["model"], device, settings.batch, clock)
+        self.classes = self._scorer.classes
+        self.shared = same_trunk(self._proposer.model, self._scorer.model)
 
     def prepare(self, image: Image, boxes: Boxes | None = None) -> ImageInput:
         """The part that needs no network; may run in a thread ahead of the rest."""
-        return self._proposals.prepare(image)
+        return self._proposer.prepare(image)
 
     def __call__(self, prepared: ImageInput) -> Scored:
         """The proposals in the original image, their scores, and how they move."""
         if self.shared:
             boxes, logits, deltas = self._one_pass(prepared)
         else:
-            boxes, _ = self._proposals(prepared, self._proposing)
-            rows = self._regions(self._regions.prepare(prepared.original, boxes), ())
+            boxes, _ = self._proposer(prepared, self._proposing)
+            rows = self._scorer(self._scorer.prepare(prepared.original, boxes), ())
             logits, deltas = rows["logits"], rows["deltas"]
         with self._clock("scores"):
             scores = fast.softmax(logits)[:, 1:]
         return Scored(boxes, scores, fast.refine(deltas) if self._settings.regress else unmoved)
 
     def _one_pass(self, prepared: ImageInput) -> tuple[Boxes, NDArray[np.float32], NDArray[np.float32]]:
-        network = self._regions.network
+        network = self._scorer.network
         with torch.inference_mode():
-            maps = self._proposals.maps(prepared)
-            boxes, _ = self._proposals.propose(maps, prepared, self._proposing)
+            maps = self._proposer.maps(prepared)
+            boxes, _ = self._proposer.propose(maps, prepared, self._proposing)
             with self._clock("regions"), self._device.autocast():
                 rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
                 parts = [network.head(network.pool(maps, part)) for part in rois.split(self._settings.batch)]
@@ -86,9 +85,9 @@ class Detector:
 
 
 def same_trunk(first: model_file.Model, second: model_file.Model) -> bool:
-    """True where two models see an image at the same size and their trunks and recipes are equal, bit for bit."""
-    one, other = ((model.backbone.name, model.backbone.recipe, model.scale) for model in (first, second))
-    if one != other:
+    """True where two models use images at the same scale, and their trunks and recipes are equal, bit for bit."""
+    settings = [(model.backbone.name, model.backbone.recipe, model.scale) for model in (first, second)]
+    if settings[0] != settings[1]:
         return False
     pairs = zip(first.backbone.trunk.state_dict().values(), second.backbone.trunk.state_dict().values(), strict=True)
-    return all(torch.equal(one, other) for one, other in pairs)
+    return all(torch.equal(tensor, other) for tensor, other in pairs)

@@ -1,6 +1,6 @@
-"""Faster R-CNN (Ren et al. 2015): a network that proposes regions on the detector's own map, and Fast R-CNN on them.
+"""Faster R-CNN's proposer (Ren et al. 2015, §3.1): a trunk with a region proposal network, run on images.
 
-R regions of an image, C classes without background, H W sides of a scaled image.
+Its detector is the network of lib/detectors/fast. R regions of an image, H W sides of a scaled image.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from lib.stage.errors import Fault, InputError
 
 
 class ProposalNetwork(FrozenNorm):
-    """A trunk with a region proposal network; it holds what is run and nothing else of the backbone.
+    """A trunk with a region proposal network, without the other layers of the backbone.
 
-    trunk, rpn : the backbone's own trunk, and the layers on it;  recipe : the backbone's
+    trunk, recipe : the backbone's;  rpn : the layers on the trunk
     """
 
     def __init__(self, backbone: Backbone, rpn: RPN) -> None:
@@ -42,7 +42,10 @@ class ProposalNetwork(FrozenNorm):
 
 
 def one_size(scale: Sizing | None, where: str) -> Scale:
-    """The scale of a proposer. Raises InputError where it is a pyramid: its anchors are the scales (paper §3.1.1)."""
+    """The scale of a proposer, which must be one size: its anchors replace an image pyramid (paper §3.1.1).
+
+    Raises InputError for several sizes and for images scaled to a square.
+    """
     if not isinstance(scale, Scale) or len(scale.short_side) != 1:
         sizes = scale.short_side if isinstance(scale, Scale) else scale
         remedy = "Give one; the anchors are the scales"
@@ -70,7 +73,7 @@ class ImageInput:
 class ImageProposer:
     """The proposals of one image after another; reads only, so threads may share it.
 
-    path  : a model file with a section `rpn`;  device : where to run;  clock : takes the time of each part
+    path  : a model file with a section `rpn`;  device : where to run;  clock : measures the time of each part
     """
 
     def __init__(self, path: Path, device: Device, clock: Clock) -> None:
@@ -88,7 +91,7 @@ class ImageProposer:
             return ImageInput(image, resize(image, factor), factor)
 
     def maps(self, prepared: ImageInput) -> Tensor:
-        """float32 (1, channels, h, w): the trunk's map of the scaled image."""
+        """float32 (1, channels, h, w): the trunk's feature map of the scaled image."""
         with self._clock("trunk"), self._device.autocast():
             maps: Tensor = self.network.trunk(to_input(prepared.scaled, self.network.recipe, self._device))
             return maps
@@ -103,8 +106,8 @@ class ImageProposer:
     def __call__(self, prepared: ImageInput, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
         """The proposals in pixels of the original image, unrounded, the best first, and their probabilities.
 
-        returns : float32 (R, 4), float32 (R,). Where no box passes, the whole image is the one proposal, of
-        probability 0: every image then has rows in a table.
+        returns : float32 (R, 4), float32 (R,). Where no box passes, the whole image is the one proposal, with
+        probability 0, so that every image has rows in a table.
         """
         with torch.inference_mode():
             boxes, scores = self.propose(self.maps(prepared), prepared, settings)
@@ -115,7 +118,7 @@ class ImageProposer:
 
 
 def to_original(boxes: Tensor, prepared: ImageInput) -> Boxes:
-    """Boxes of the scaled image in pixels of the original, cut to it: the scaled sides were rounded."""
+    """Boxes of the scaled image in pixels of the original, clipped to it, since the scaled sides were rounded."""
     height, width = prepared.original.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
     return np.asarray(np.minimum(boxes.cpu().numpy() / np.float32(prepared.factor), limits), np.float32)

@@ -1,6 +1,7 @@
-"""The region proposal network: its layers, and from their outputs to proposals (paper §3.1; proposal_layer.py).
+"""The region proposal network: anchors, layers, and the way from their outputs to proposals (Faster R-CNN §3.1).
 
-A anchors at a cell, H W cells of the map, R proposals. N is always 1: images of a batch are computed one by one.
+The authors' proposal_layer.py. A anchors at a cell, H W cells of the feature map, R proposals. N is always 1: images of
+a batch are computed one by one.
 """
 
 import math
@@ -24,7 +25,7 @@ class Anchors(Settings):
     scales : sides of the square anchors, pixels of the resized image (paper: 128, 256, 512; COCO: 64 too)
     ratios : height / width (paper: 0.5, 1, 2)
     base   : side at which width and height are rounded to whole pixels before they are scaled (authors: 16)
-    centre : of the first cell's anchors, pixels (authors: the point 7.5 between inclusive corners, 8 here)
+    centre : of the first cell's anchors, pixels (authors: 7.5 with inclusive corners, which is 8 here)
     """
 
     scales: list[float] = Field(min_length=1)
@@ -39,9 +40,9 @@ class Anchors(Settings):
 
 
 def at_first_cell(settings: Anchors) -> Boxes:
-    """float32 (A, 4): the anchors of the cell in the upper left corner, ratio by ratio, scales in their order in each.
+    """float32 (A, 4): the anchors of the cell in the upper left corner, ratio by ratio, within each scale by scale.
 
-    Rounding comes before scaling, halves to even, as in the authors' code (generate_anchors.py): ratio 0.5 is 23 x 12,
+    Rounding, halves to even, comes before scaling, as in the authors' code (generate_anchors.py): ratio 0.5 is 23 x 12,
     not 22.6 x 11.3.
     """
     boxes = []
@@ -55,7 +56,7 @@ def at_first_cell(settings: Anchors) -> Boxes:
 
 
 class ProposerGrid(AnchorGrid):
-    """The anchors of one map, with the settings that they are made from.
+    """The anchors of one feature map, and the settings that they are made from.
 
     stride : pixels between cells
     """
@@ -69,7 +70,7 @@ class RpnLayers(Settings):
     """Block `faster.rpn`: the layers.
 
     width : channels of the 3 x 3 convolution (paper: 512 for VGG-16, 256 for ZF)
-    score : softmax (paper: two outputs for an anchor) or logistic (one)
+    score : softmax (paper: two outputs per anchor) or logistic (one)
     """
 
     width: int = Field(ge=1)
@@ -79,10 +80,10 @@ class RpnLayers(Settings):
 class Proposing(Settings):
     """Which boxes become proposals.
 
-    pre_nms  : most boxes before NMS, the best; null: all (test: 6000; between the four steps: all)
-    post_nms : most boxes after it (test: 300; between the four steps: 2000)
+    pre_nms  : the best so many boxes enter NMS; null: all (test: 6000; between the four steps: all)
+    post_nms : at most so many boxes leave it (test: 300; between the four steps: 2000)
     nms      : IoU above which a better box suppresses (0.7)
-    min_size : least side in pixels of the original image (16)
+    min_size : smallest side in pixels of the original image (16)
     """
 
     pre_nms: int | None = Field(ge=1)
@@ -92,7 +93,7 @@ class Proposing(Settings):
 
 
 class RPN(nn.Module):
-    """A 3 x 3 convolution with ReLU, and two sibling 1 x 1 convolutions: scores and deltas of A anchors at each cell.
+    """A 3 x 3 convolution with ReLU, and on it two 1 x 1 convolutions: scores and deltas of the A anchors at each cell.
 
     Weights N(0, 0.01²), biases 0 (authors' prototxts). Channels: the A scores of background, then the A of objects
     (softmax), or A scores of objects (logistic); deltas anchor by anchor, dx dy dw dh.
@@ -114,7 +115,7 @@ class RPN(nn.Module):
         The softmax of two scores is the logistic function of their difference, which is what is returned.
         """
         hidden = nn.functional.relu(self.conv(maps))
-        # In half precision most of the best scores would be equal, and ties go by position.
+        # In half precision most of the best scores would be equal, and ties go to the first anchor.
         with torch.autocast(maps.device.type, enabled=False):
             scores, deltas = self.scores(hidden.float()), self.deltas(hidden.float())
         if self.settings.score == "softmax":
@@ -123,11 +124,11 @@ class RPN(nn.Module):
         return scores.permute(0, 2, 3, 1).reshape(-1), deltas.permute(0, 2, 3, 1).reshape(-1, 4)
 
     def anchors_on(self, maps: Tensor) -> Tensor:
-        """float32 (H·W·A, 4): the anchors of a map, on its device."""
+        """float32 (H·W·A, 4): the anchors of a feature map, on its device."""
         return torch.tensor(self.anchors([(maps.shape[2], maps.shape[3])]), device=maps.device)
 
     def describe(self) -> dict[str, Any]:
-        """The section `rpn` of a model file, from which `restore` makes the layers again."""
+        """The section `rpn` of a model file, for `restore`."""
         return {
             "layers": self.settings.model_dump(), "anchors": self.anchors.settings.model_dump(),
             "stride": self.anchors.stride, "tensors": self.state_dict(),
@@ -135,7 +136,7 @@ class RPN(nn.Module):
 
 
 def restore(section: dict[str, Any]) -> RPN:
-    """The layers that `RPN.describe` described."""
+    """The layers of a section from `RPN.describe`, in evaluation mode."""
     tensors = section["tensors"]
     layers, anchors = RpnLayers(**section["layers"]), Anchors(**section["anchors"])
     rpn = RPN(tensors["conv.weight"].shape[1], layers, anchors, section["stride"])
@@ -146,16 +147,15 @@ def restore(section: dict[str, Any]) -> RPN:
 def propose(
     anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int], factor: float, settings: Proposing
 ) -> tuple[Tensor, Tensor]:
-    """The proposals of an image, best first, without gradient.
+    """The proposals of an image, best first, without gradient. A here: all anchors of the image.
 
-    anchors : float32 (A, 4), all of the map, those across the border too
+    anchors : float32 (A, 4), also those that cross the border of the image
     logits  : float (A,);  deltas : float (A, 4);  size : width and height of the resized image
     factor  : resized / original
-    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object,
-              in [0, 1]
+    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object
 
-    Boxes that are not finite are dropped. Equal scores keep the anchors' order, so that equal outputs give equal
-    proposals. R may be 0.
+    Boxes that are not finite are dropped. Ties go to the first anchor, so that equal outputs give equal proposals.
+    R may be 0.
     """
     with torch.no_grad():
         boxes = decode_tensors(anchors, deltas.float())

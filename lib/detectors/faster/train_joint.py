@@ -1,8 +1,9 @@
-"""Approximate joint training: proposer and detector on one trunk, all losses at once (Faster R-CNN paper §3.2).
+"""Approximate joint training: proposer and detector on one trunk, all losses at once (Faster R-CNN §3.2).
 
-The authors' Python code only (models/…/faster_rcnn_end2end, proposal_target_layer.py). The proposals of the moment
-count as given: no gradient goes through their coordinates, which is what is approximate. R regions, C classes without
-background.
+The authors' Python code only (models/…/faster_rcnn_end2end, proposal_target_layer.py). The current proposals count as
+fixed: no gradient goes through their coordinates, which is what is approximate.
+
+R regions, C classes without background, K objects of an image.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class JointTraining(HeadTraining):
 
 
 class JointNetwork(FrozenNorm):
-    """A trunk, a proposer and a detector on it: `detector` is a Fast R-CNN network, whose trunk it is."""
+    """A Fast R-CNN network, `detector`, and a proposer, `rpn`, on its trunk."""
 
     def __init__(self, backbone: Backbone, rpn: RPN, head: DetectionHead) -> None:
         super().__init__()
@@ -66,9 +67,9 @@ class JointNetwork(FrozenNorm):
 class JointExample:
     """One image of a batch.
 
-    image : uint8 (H, W, 3) as the network sees it;  key, image_id : name that input, and the image
-    factor : scaled / original;  objects : float32 (K, 4) in `image`;  labels : int64 (K,) from 0
-    drawn : the proposer's anchors;  seed : of the draw of regions
+    image   : uint8 (H, W, 3) as the network sees it;  key : position of the image, and whether it is mirrored
+    factor  : scaled / original;  objects : float32 (K, 4) in pixels of `image`;  labels : int64 (K,) from 0
+    anchors : the proposer's sample;  seed : for sampling the detector's regions
     """
 
     image: NDArray[np.uint8]
@@ -77,7 +78,7 @@ class JointExample:
     factor: float
     objects: Boxes
     labels: NDArray[np.int64]
-    drawn: rpn_targets.AnchorSample
+    anchors: rpn_targets.AnchorSample
     seed: int
 
 
@@ -93,19 +94,19 @@ class JointBatches:
         self._scale = one_size(settings.scale, stage)
 
     def __call__(self, i: int) -> list[JointExample]:
-        """The images of batch i with the proposer's anchors; which regions are drawn the network decides too."""
-        random, found = training.generator(self._seed, self._stage, i), []
+        """The images of batch i with the proposer's anchors; the regions are sampled once there are proposals."""
+        random, examples = training.generator(self._seed, self._stage, i), []
         for position in images_of(self._seed, self._stage, i, self._settings.images, len(self._image_set)):
             image_id, mirrored = self._image_set.ids[position], bool(random.random() < self._settings.mirror)
             image, objects = view(self._image_set, image_id, self._scale, mirrored)
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
-            drawn = rpn_targets.sample(anchors, size, objects, per_cell, self._settings.targets, random)
+            anchor_sample = rpn_targets.sample(anchors, size, objects, per_cell, self._settings.targets, random)
             factor = self._scale.factors(*self._image_set.size(image_id))[0]
             labels = self._image_set.objects(image_id)[1]
-            seed = int(random.integers(2**31))
-            found.append(JointExample(image, (position, mirrored), image_id, factor, objects, labels, drawn, seed))
-        return found
+            seed, key = int(random.integers(2**31)), (position, mirrored)
+            examples.append(JointExample(image, key, image_id, factor, objects, labels, anchor_sample, seed))
+        return examples
 
 
 def item_losses(
@@ -114,8 +115,8 @@ def item_losses(
     """The four losses of one image of a batch, each its share of the mean over the images."""
     maps = trunk(to_input(item.image, network.detector.recipe, device), item.key)
     logits, deltas = network.rpn(maps)
-    by = rpn_targets.divisors([item.drawn], settings.loss, settings.targets)
-    losses = rpn_targets.losses(logits, deltas, item.drawn, by, settings.loss)
+    divide_by = rpn_targets.divisors([item.anchors], settings.loss, settings.targets)
+    losses = rpn_targets.losses(logits, deltas, item.anchors, divide_by, settings.loss)
 
     size = item.image.shape[1], item.image.shape[0]
     proposals, _ = propose(network.rpn.anchors_on(maps), logits, deltas, size, item.factor, settings.proposing)
@@ -128,7 +129,7 @@ def item_losses(
     losses |= head_loss(
         scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
-    if settings.box_loss == "none":  # the box layer is trained nevertheless, and the loop wants a gradient for it: 0
+    if settings.box_loss == "none":  # the box layer is not frozen, and the loop needs a gradient for it: 0
         losses["classification"] = losses["classification"] + 0 * moves.sum()
     return training.Part({name: value / settings.images for name, value in losses.items()}, [item.image_id])
 
@@ -136,11 +137,12 @@ def item_losses(
 def regions_of(
     item: JointExample, proposals: Boxes, size: tuple[int, int], settings: JointTraining
 ) -> region_sampling.Regions:
-    """The regions of an image that the detector learns from, the objects among those drawn from; in scaled pixels."""
+    """The regions that the detector learns from, sampled from objects and proposals; in pixels of the scaled image."""
     regions = region_sampling.label_regions(item.objects, item.labels, proposals, size, settings.foreground)
     lower, upper = settings.background
     random = np.random.default_rng(item.seed)
-    return regions[region_sampling.sample(regions, settings.regions, settings.foreground_share, (lower, upper), random)]
+    share = settings.foreground_share
+    return regions[region_sampling.sample(regions, settings.regions, share, (lower, upper), random)]
 
 
 def reads(block: str, method: str) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """Both networks from M0, the role `model`; anchors and layers of the block of the four steps."""
+    """Proposer and detector on M0's trunk. Reads the role `model` (M0)."""
     settings, images = given.settings, given.images
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)
@@ -161,8 +163,8 @@ def task(given: Given) -> Task:
     batches = JointBatches(images, rpn.anchors, settings, given.seed, given.stage)
 
     def sections() -> dict[str, Any]:
-        found = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}
-        return model_file.contents(model.backbone, images.classes, settings.scale, **found)
+        trained = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}
+        return model_file.contents(model.backbone, images.classes, settings.scale, **trained)
 
     return Task(
         network,

@@ -1,4 +1,4 @@
-"""What a region proposal network learns from: whole images, 256 anchors of each (Faster R-CNN §3.1.2 and §3.1.3).
+"""The training of a region proposal network: whole images, 256 anchors of each (Faster R-CNN §3.1.2 and §3.1.3).
 
 K objects of an image, A anchors of it.
 """
@@ -32,9 +32,8 @@ class RpnTraining(training.Optimisation):
 
     scale     : of the images, one size
     images    : of a batch (paper: 1)
-    mirror    : probability of mirroring an image (paper: 0.5; the authors' code has each image in both ways)
-    frozen    : leading parts of the trunk that are not trained, or all (paper: VGG-16's first 10 in step 1, all in
-                step 3)
+    mirror    : probability of mirroring an image (paper: 0.5; the authors' set holds each image in both ways)
+    frozen    : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10 in step 1, all in 3)
     targets, loss : see `targets`;  precision : of the forward passes
     """
 
@@ -51,15 +50,15 @@ class RpnTraining(training.Optimisation):
 class RpnExample:
     """One image of a batch.
 
-    image : uint8 (H, W, 3) as the network sees it;  key : names that input;  image_id : of the image
-    drawn : its anchors;  by : the divisors of the whole batch
+    image   : uint8 (H, W, 3) as the network sees it;  key : position of the image, and whether it is mirrored
+    anchors : its sample;  divide_by : the divisors of the whole batch
     """
 
     image: NDArray[np.uint8]
     key: tuple[int, bool]
     image_id: str
-    drawn: rpn_targets.AnchorSample
-    by: rpn_targets.Divisors
+    anchors: rpn_targets.AnchorSample
+    divide_by: rpn_targets.Divisors
 
 
 class RpnBatches:
@@ -75,17 +74,17 @@ class RpnBatches:
 
     def __call__(self, i: int) -> list[RpnExample]:
         """The images of batch i with their anchors."""
-        chosen, random = self._settings, training.generator(self._seed, self._stage, i)
-        found = []
-        for position in images_of(self._seed, self._stage, i, chosen.images, len(self._image_set)):
-            mirrored = bool(random.random() < chosen.mirror)
-            image, objects = rpn_targets.view(self._image_set, self._image_set.ids[position], self._scale, mirrored)
+        settings, random = self._settings, training.generator(self._seed, self._stage, i)
+        inputs = []
+        for position in images_of(self._seed, self._stage, i, settings.images, len(self._image_set)):
+            image_id, mirrored = self._image_set.ids[position], bool(random.random() < settings.mirror)
+            image, objects = rpn_targets.view(self._image_set, image_id, self._scale, mirrored)
             size = image.shape[1], image.shape[0]
             anchors, per_cell = self._anchors.of_image(*size), self._anchors.settings.count
-            drawn = rpn_targets.sample(anchors, size, objects, per_cell, chosen.targets, random)
-            found.append((image, (position, mirrored), self._image_set.ids[position], drawn))
-        by = rpn_targets.divisors([one[3] for one in found], chosen.loss, chosen.targets)
-        return [RpnExample(*one, by) for one in found]
+            anchor_sample = rpn_targets.sample(anchors, size, objects, per_cell, settings.targets, random)
+            inputs.append((image, (position, mirrored), image_id, anchor_sample))
+        divide_by = rpn_targets.divisors([sample for *_, sample in inputs], settings.loss, settings.targets)
+        return [RpnExample(*image_inputs, divide_by) for image_inputs in inputs]
 
 
 def item_losses(
@@ -93,16 +92,17 @@ def item_losses(
 ) -> training.Part:
     """The losses of one image of a batch."""
     logits, deltas = network.rpn(trunk(to_input(item.image, network.recipe, device), item.key))
-    return training.Part(rpn_targets.losses(logits, deltas, item.drawn, item.by, settings.loss), [item.image_id])
+    losses = rpn_targets.losses(logits, deltas, item.anchors, item.divide_by, settings.loss)
+    return training.Part(losses, [item.image_id])
 
 
 @dataclass(frozen=True)
 class AnchorFit:
     """How well the anchors fit the objects before anything is learnt.
 
-    classes  : rows of class, objects, mean best IoU, shares of the objects with a positive anchor by the threshold
-               alone (`reached`) and without any anchor that touches them (`untouched`)
-    cautions : what to mind, each with a remedy;  unused : images in which no anchor lies inside
+    classes  : rows of class, objects, mean best IoU, and shares of the objects: with an anchor at or above the IoU
+               threshold of positives (`reached`), with no anchor that overlaps them (`untouched`)
+    cautions : warnings, each with a remedy;  unused : ids of images in which no anchor lies inside
     """
 
     classes: list[dict[str, Any]]
@@ -118,16 +118,16 @@ def anchor_fit(image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining
         width, height = image_set.size(image_id)
         factor = one_size(settings.scale, "scale").factors(width, height)[0]
         size = round(width * factor), round(height * factor)
-        every = anchors.of_image(*size)
-        rows = inside(every, *size)
+        image_anchors = anchors.of_image(*size)
+        rows = inside(image_anchors, *size)
         used += np.bincount(rows % len(used), minlength=len(used))
         unused += [] if len(rows) else [image_id]
         objects, labels = image_set.objects(image_id)
-        overlaps = iou(every[rows], objects * np.float32(factor)).max(axis=0, initial=0)
+        overlaps = iou(image_anchors[rows], objects * np.float32(factor)).max(axis=0, initial=0)
         for label, overlap in zip(labels, overlaps, strict=True):
             best[image_set.classes[label]].append(float(overlap))
-    rows_of = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
-    return AnchorFit(rows_of, _cautions(anchors, used, unused, rows_of), unused)
+    classes = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
+    return AnchorFit(classes, _cautions(anchors, used, unused, classes), unused)
 
 
 def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
@@ -138,19 +138,19 @@ def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[st
 def _cautions(
     anchors: ProposerGrid, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
 ) -> list[str]:
-    scales, found = anchors.settings.scales, []
-    for place, scale in enumerate(scales):
-        if not used[place :: len(scales)].any():
-            found.append(f"anchors of scale {scale:g} lie inside none of the images at this size and stay untrained. "
-                         "Leave the scale out of faster.anchors, or raise short_side.")
+    scales, cautions = anchors.settings.scales, []
+    for position, scale in enumerate(scales):
+        if not used[position :: len(scales)].any():  # scale after scale within each ratio
+            cautions.append(f"anchors of scale {scale:g} lie inside none of the images at this size and stay "
+                            "untrained. Leave the scale out of faster.anchors, or raise short_side.")
     if unused:
-        found.append(f"{len(unused)} images have no anchor inside and teach nothing, {unused[0]} first. "
-                     "Add a smaller scale to faster.anchors, or raise short_side.")
+        cautions.append(f"{len(unused)} images have no anchor inside and teach nothing, {unused[0]} first. "
+                        "Add a smaller scale to faster.anchors, or raise short_side.")
     for row in classes:
         if row["best_iou"] < 0.5:
-            found.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
-                         "Add scales or ratios of their size to faster.anchors.")
-    return found
+            cautions.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
+                            "Add scales or ratios of their size to faster.anchors.")
+    return cautions
 
 
 def reads(block: str, method: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""R-CNN (Girshick et al. 2014): the network, run on one warped crop per proposal, and its features (paper §2.1, §2.3).
+"""R-CNN (Girshick et al. 2014): a network on one warped crop per proposal, and its features (paper §2.1, §2.3).
 
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
@@ -45,8 +45,8 @@ class RcnnNetwork(nn.Module):
 
     def __init__(self, backbone: backbones.Backbone, classes: list[str], crop: Crop) -> None:
         super().__init__()
-        self.backbone, self.classes = backbone, classes
-        self.crop = crop
+        self.backbone = backbone
+        self.classes, self.crop = classes, crop
         self.reduce = nn.AdaptiveAvgPool2d(crop.pool5_grid)
         self.classifier = nn.Linear(backbone.fc7_features, len(classes) + 1)
         nn.init.normal_(self.classifier.weight, std=0.01)

@@ -93,7 +93,7 @@ class FolderCrops:
 
 
 def epoch_rows(i: int, count: int, batch: int, permutation: Sequence[int]) -> Sequence[int]:
-    """The part of its epoch's `permutation` of `count` crops that iteration i takes; the last may be short."""
+    """The crops of iteration i, of its epoch's `permutation` of `count` crops; an epoch's last batch may be short."""
     start = i % epoch_length(count, batch) * batch
     return permutation[start : start + batch]
 

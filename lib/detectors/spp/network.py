@@ -1,4 +1,4 @@
-"""SPPnet (He et al. 2014): one feature map per image and scale, windows pooled from it, fc layers on them (§2, §4.1).
+"""SPPnet (He et al. 2014): a feature map per image and scale, windows pooled from it, fc layers (paper §2, §4.1).
 
 R regions, C classes without background, D pooled features, F features of fc7.
 """
@@ -26,7 +26,7 @@ from lib.storage import checkpoint
 class SppLayers(Settings):
     """Block `spp.layers`.
 
-    levels  : n of each pyramid level, which is pooled into n x n bins; joined in this order (paper §4.1: 1, 2, 3, 6)
+    levels  : n of each pyramid level, pooled into n x n bins, joined in this order (paper §4.1: 1, 2, 3, 6: 50 bins)
     fc      : width of fc6 and fc7 (paper: 4096)
     dropout : share dropped after fc6 and fc7 in training (authors: 0.5); at 0 there is no such layer
     """
@@ -112,7 +112,7 @@ def from_m0(contents: dict[str, Any], layers: SppLayers, classes: list[str]) -> 
 
 
 def for_detection(classifier: SppNetwork, classes: list[str], scales: list[int], window: Window) -> SppNetwork:
-    """The classifier with a fresh (C+1)-way softmax for windows at these scales; its other layers are shared."""
+    """The classifier with a fresh (C+1)-way softmax for windows at these scales; its other layers are not copied."""
     network = SppNetwork(classifier.backbone, classifier.layers, classes, scales, window)
     network.head = classifier.head
     network.head.renew(len(classes) + 1)

@@ -100,8 +100,8 @@ class PretrainingBatches:
     Every crop is seen once an epoch, in a new order; epoch e has inputs of `sizes[e % len(sizes)]` pixels.
 
     sizes  : pixels;  batch : crops in a batch;  mirror : probability of mirroring;  parts : number of parts of a batch
-    frozen : the trunk is not trained. Then the batch holds pooled rows, computed crop by crop: they do not depend
-             on the batch, and the rows of crops that never change are cached
+    frozen : the trunk is not trained. Then the batch holds pooled rows, computed crop by crop so that they do not
+             depend on the batch, and the rows of crops that never change are cached
     budget : bytes of rows that may be cached
     """
 

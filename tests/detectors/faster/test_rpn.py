@@ -94,9 +94,9 @@ def test_outputs_follow_the_order_of_the_anchors(score):
 def test_softmax_loss_of_two_scores_is_the_logistic_loss_of_their_difference():
     scores = torch.randn(50, 2)
     labels = torch.arange(50) % 2
-    both = torch.nn.functional.cross_entropy(scores, labels)
-    one = torch.nn.functional.binary_cross_entropy_with_logits(scores[:, 1] - scores[:, 0], labels.float())
-    assert one.item() == pytest.approx(both.item(), rel=1e-6)
+    softmax = torch.nn.functional.cross_entropy(scores, labels)
+    logistic = torch.nn.functional.binary_cross_entropy_with_logits(scores[:, 1] - scores[:, 0], labels.float())
+    assert logistic.item() == pytest.approx(softmax.item(), rel=1e-6)
 
 
 def test_there_and_back_through_a_file(tmp_path):
@@ -108,48 +108,45 @@ def test_there_and_back_through_a_file(tmp_path):
     np.testing.assert_array_equal(again.anchors([(2, 2)]), net.anchors([(2, 2)]))
 
 
-def slow_proposals(anchors, logits, deltas, size, factor, chosen):
+def slow_proposals(anchors, logits, deltas, size, factor, proposing):
     """The authors' steps one by one: decode, clip, minimum size, sort, cut, greedy NMS, cut."""
     boxes = decode(anchors, deltas)
     limits = np.float32([size[0], size[1], size[0], size[1]])
-    found = []
+    candidates = []
     for row, box in enumerate(boxes):
         box = np.minimum(np.maximum(box, 0), limits)
-        if min(box[2:] - box[:2]) >= chosen.min_size * factor and min(box[2:] - box[:2]) > 0:
-            found.append((-float(logits[row]), row, box))
-    found = [(row, box) for _, row, box in sorted(found, key=lambda one: one[:2])][: chosen.pre_nms]
+        if min(box[2:] - box[:2]) >= proposing.min_size * factor and min(box[2:] - box[:2]) > 0:
+            candidates.append((-float(logits[row]), row, box))
+    candidates.sort(key=lambda candidate: candidate[:2])
+    candidates = [(row, box) for _, row, box in candidates][: proposing.pre_nms]
     kept = []
-    for row, box in found:
+    for row, box in candidates:
         for _, other in kept:
             inner = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
             inter = np.prod(np.maximum(inner, 0))
             union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - inter
-            if np.float32(inter / union) > np.float32(chosen.nms):
+            if np.float32(inter / union) > np.float32(proposing.nms):
                 break
         else:
             kept.append((row, box))
-    return kept[: chosen.post_nms]
+    return kept[: proposing.post_nms]
 
 
 @settings(max_examples=40)
 @given(
-    st.integers(0, 1000),
-    st.integers(1, 6),
-    st.integers(1, 6),
-    st.sampled_from([None, 5, 40]),
-    st.sampled_from([1, 3, 300]),
-    st.sampled_from([0.3, 0.7]),
-    st.sampled_from([0.0, 16.0]),
+    st.integers(0, 1000), st.integers(1, 6), st.integers(1, 6), st.sampled_from([None, 5, 40]),
+    st.sampled_from([1, 3, 300]), st.sampled_from([0.3, 0.7]), st.sampled_from([0.0, 16.0]),
     st.sampled_from([1.0, 2.25]),
 )
-def test_proposals_equal_the_slow_twin(seed, high, wide, pre, post, threshold, least, factor):
+def test_proposals_equal_the_slow_twin(seed, high, wide, pre, post, threshold, min_size, factor):
     random = np.random.default_rng(seed)
     anchors = network().anchors([(high, wide)])
     logits = random.integers(-3, 3, len(anchors)).astype(np.float32)  # many ties
     deltas = random.normal(0, 0.3, (len(anchors), 4)).astype(np.float32)
-    chosen, size = Proposing(pre_nms=pre, post_nms=post, nms=threshold, min_size=least), (16 * wide - 5, 16 * high - 3)
-    boxes, scores = rpn.propose(*map(torch.from_numpy, (anchors.copy(), logits, deltas)), size, factor, chosen)
-    expected = slow_proposals(anchors, logits, deltas, size, factor, chosen)
+    proposing = Proposing(pre_nms=pre, post_nms=post, nms=threshold, min_size=min_size)
+    size = 16 * wide - 5, 16 * high - 3
+    boxes, scores = rpn.propose(*map(torch.from_numpy, (anchors.copy(), logits, deltas)), size, factor, proposing)
+    expected = slow_proposals(anchors, logits, deltas, size, factor, proposing)
     np.testing.assert_allclose(boxes, np.float32([box for _, box in expected]).reshape(-1, 4), atol=1e-3)
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits[row])) for row, _ in expected], rtol=1e-5)
 
@@ -159,12 +156,9 @@ def test_nms_on_a_prefix_gives_what_nms_on_all_gives():
     corners = random.uniform(0, 100, (3000, 2))
     anchors = torch.from_numpy(np.hstack([corners, corners + random.uniform(80, 120, (3000, 2))]).astype(np.float32))
     logits, deltas = torch.randn(3000), torch.zeros(3000, 4)
-    few = rpn.propose(
-        anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=20, nms=0.3, min_size=0.0)
-    )
-    many = rpn.propose(
-        anchors, logits, deltas, (250, 250), 1.0, Proposing(pre_nms=None, post_nms=3000, nms=0.3, min_size=0.0)
-    )
+    every = Proposing(pre_nms=None, post_nms=3000, nms=0.3, min_size=0.0)
+    few = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, every.model_copy(update={"post_nms": 20}))
+    many = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, every)
     assert len(few[0]) == min(20, len(many[0]))
     assert torch.equal(few[0], many[0][:20])
 

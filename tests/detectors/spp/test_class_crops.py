@@ -9,7 +9,7 @@ from lib.stage.errors import InputError
 RANDOM = np.random.default_rng(0)
 
 
-class FakePhotographs:
+class FakeImages:
     classes, ids = ["cat", "dog"], ["a", "b", "c"]
     pixels = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
 
@@ -23,17 +23,17 @@ class FakePhotographs:
 
 
 def test_objects_are_cut_with_their_context_at_any_size():
-    crops = ObjectCrops(FakePhotographs(), 16)
+    crops = ObjectCrops(FakeImages(), 16)
     assert (crops.names, crops.labels) == (["a", "a", "c", "c"], [1, 0, 1, 0])
     for side in (32, 48):
         cut = crops.cut(1, side, RANDOM)
-        expected = warp(FakePhotographs.pixels, np.array([[30, 10, 70, 50]], np.float32), side, 16)
+        expected = warp(FakeImages.pixels, np.array([[30, 10, 70, 50]], np.float32), side, 16)
         np.testing.assert_array_equal(cut.pixels, expected.pixels)
     assert crops.fixed
 
 
 def test_no_object_at_all():
-    empty = type("Empty", (FakePhotographs,), {"ids": ["b"]})
+    empty = type("Empty", (FakeImages,), {"ids": ["b"]})
     with pytest.raises(InputError, match=r"no object in splits.train"):
         ObjectCrops(empty(), 16)
 
