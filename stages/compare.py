@@ -35,7 +35,7 @@ def compare(options: argparse.Namespace) -> None:
     values = params.validate(
         params.load(), {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
     )
-    settings, iou = values["report"], values["evaluate"].iou
+    settings, scoring = values["report"], values["evaluate"]
     names = options.first, options.second
     with tempfile.TemporaryDirectory() as scratch:
         (first, _), (second, folder) = (
@@ -43,12 +43,13 @@ def compare(options: argparse.Namespace) -> None:
         )
         image_set = ImageSet(values["data.root"], folder)
     try:
-        changed = changes.changes(first, second, iou, options.moved)
+        changed = changes.changes(first, second, scoring.iou, options.moved)
     except ValueError as error:
         remedy = "Compare revisions with the same data"
         raise InputError([Fault("other data", f"{names[0]}, {names[1]}", str(error), "", remedy)]) from error
     intervals, (pair,) = bootstrap.compare(
-        {"B": second, "A": first}, settings.resamples, settings.seed, settings.level, iou, settings.measure
+        {"B": second, "A": first}, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure,
+        scoring.levels,
     )
     for letter, name in zip("AB", names, strict=True):
         print(f"{letter} {name}: {settings.measure} {_number(intervals[letter].value)}")

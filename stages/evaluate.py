@@ -30,13 +30,13 @@ def main(life: Life) -> None:
     settings = life.params["evaluate"]
     detections = life.dep(f"data/detections/{life.item}.parquet")
     scored = inputs.read(detections, life.dep("data/tables/objects.parquet"), life.params["splits.test"])
-    scores = report.score_inputs(scored, settings.iou, settings.max_detections)
+    scores = report.score_inputs(scored, settings.iou, settings.max_detections, levels=settings.levels)
     tables.write_json(life.out(f"results/metrics/{life.item}.json"), report.metrics(scores))
     classes = curves.class_rows(scores.voc, scores.coco.classes)
     classified = errors.classify(scored, settings.similar, settings.iou, settings.background)
     plots = {
         "classes": [*classes, curves.mean_row(classes)],
-        "precision_recall": curves.curve_rows(scores.voc, settings.curve_points),
+        "precision_recall": curves.curve_rows(scores.voc, settings.curve_points, settings.levels),
         "errors": errors.shares(classified, settings.top),
         "error_effects": errors.effects(classified),
         "missed": errors.missed_rows(classified),
@@ -67,7 +67,7 @@ def by_hand() -> None:
         sys.exit(f"ERROR: {error}")
     if options.coco:
         coco_results.write(options.coco, scored)
-    scores = report.score_inputs(scored, settings.iou, settings.max_detections)
+    scores = report.score_inputs(scored, settings.iou, settings.max_detections, levels=settings.levels)
     classified = errors.classify(scored, settings.similar, settings.iou, settings.background)
     rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(classified)]
     print("\n".join([*report.protocol(scores), *map(json.dumps, rows), json.dumps(report.metrics(scores), indent=2)]))

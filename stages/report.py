@@ -33,7 +33,7 @@ def main(life: Life) -> None:
         for name, method_inputs in scored.items()
     }
     intervals, pairs = bootstrap.compare(
-        scored, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure
+        scored, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure, scoring.levels
     )
     files = collect.Files(life.dep, entries)
     methods = [collect.method(files, name) for name in names]

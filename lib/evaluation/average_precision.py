@@ -1,6 +1,7 @@
 """Average precision of PASCAL VOC: VOC2007's eleven points and VOC2010's area, as the devkit defines them.
 
-Sources: VOCevaldet of the VOC2007 devkit (11 points), xVOCap of the R-CNN code (area).
+Sources: VOCevaldet of the VOC2007 devkit (11 points), xVOCap of the R-CNN code (area), voc_eval of the Python Faster
+R-CNN code (its levels).
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,12 @@ from numpy.typing import NDArray
 
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import IGNORED, RIGHT, match
+from lib.evaluation.settings import Levels
 
 Curve = NDArray[np.float64]
+# float64 (11,): the recalls of the 11-point average. A recall of exactly 3/10, 6/10 or 7/10 reaches i / 10, but not
+# numpy's i * 0.1, which is the next larger number there.
+LEVELS: dict[Levels, Curve] = {"exact": np.arange(11) / 10, "numpy": np.arange(0.0, 1.1, 0.1)}
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,26 @@ class ClassResult:
     precision: Curve
 
 
-def evaluate(inputs: Inputs, iou_threshold: float = 0.5, strict: bool = False) -> list[ClassResult]:
-    """The result of every class, in the order of inputs.classes. Arguments as in matching.match."""
+def evaluate(
+    inputs: Inputs, iou_threshold: float = 0.5, strict: bool = False, levels: Levels = "exact"
+) -> list[ClassResult]:
+    """The result of every class, in the order of inputs.classes. Arguments as in matching.match and eleven_points."""
     outcome = match(inputs, iou_threshold, strict).outcome
     counts = np.bincount(inputs.objects.label[inputs.objects.counted], minlength=len(inputs.classes))
     ends = np.searchsorted(inputs.detections.label, np.arange(len(inputs.classes) + 1))
     return [
-        _class_result(name, int(counts[label]), outcome[ends[label] : ends[label + 1]])
+        _class_result(name, int(counts[label]), outcome[ends[label] : ends[label + 1]], levels)
         for label, name in enumerate(inputs.classes)
     ]
 
 
-def _class_result(name: str, objects: int, outcome: NDArray[np.int8]) -> ClassResult:
+def _class_result(name: str, objects: int, outcome: NDArray[np.int8], levels: Levels) -> ClassResult:
     ignored = int((outcome == IGNORED).sum())
     if objects == 0:
         return ClassResult(name, 0, len(outcome), ignored, None, None, np.empty(0), np.empty(0))
     # Ignored ones are left out before dividing: in the devkit they repeat a point, or are 0/0 at the start.
     recall, precision = precision_recall(outcome[outcome != IGNORED] == RIGHT, objects)
-    ap11, ap_area = eleven_points(recall, precision), area_under(recall, precision)
+    ap11, ap_area = eleven_points(recall, precision, levels), area_under(recall, precision)
     return ClassResult(name, objects, len(outcome), ignored, ap11, ap_area, recall, precision)
 
 
@@ -70,10 +77,12 @@ def precision_recall(right: NDArray[np.bool_], objects: int) -> tuple[Curve, Cur
     return right_so_far / objects, right_so_far / np.arange(1, len(right) + 1)
 
 
-def eleven_points(recall: Curve, precision: Curve) -> float:
-    """VOC2007: mean over t = 0, 0.1 ... 1 of the best precision at a recall of t or more (0 if none)."""
-    levels = np.arange(11) / 10  # i/10, not i*0.1: a recall of exactly 3/10 must reach the level 0.3
-    return float(np.mean([precision[recall >= level].max(initial=0.0) for level in levels]))
+def eleven_points(recall: Curve, precision: Curve, levels: Levels = "exact") -> float:
+    """VOC2007: mean over t = 0, 0.1 ... 1 of the best precision at a recall of t or more (0 if none).
+
+    levels : which floating-point numbers t are, a key of LEVELS; the two averages differ by at most 1/11
+    """
+    return float(np.mean([precision[recall >= level].max(initial=0.0) for level in LEVELS[levels]]))
 
 
 def area_under(recall: Curve, precision: Curve) -> float:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.evaluation.average_precision import ClassResult, Curve, mean
+from lib.evaluation.average_precision import LEVELS, ClassResult, Curve, mean
+from lib.evaluation.settings import Levels
 
 Row = dict[str, str | int | float | None]
 
@@ -26,13 +27,14 @@ def corners(recall: Curve, precision: Curve) -> tuple[Curve, Curve]:
     return recall, ceiling[first]
 
 
-def thin(recall: Curve, precision: Curve, points: int) -> tuple[Curve, Curve]:
+def thin(recall: Curve, precision: Curve, points: int, levels: Levels = "exact") -> tuple[Curve, Curve]:
     """At most `points` of a curve's corners, all of them if there are no more; each stays where it is.
 
     The corners that answer VOC2007's eleven recalls are kept, so the eleven-point average is exact; the
     others are spread evenly over recall. A corner left out lowers the staircase to the next one on its right.
 
     points : at least 24
+    levels : of the eleven recalls
     """
     if points < 24:
         raise ValueError(
@@ -40,18 +42,18 @@ def thin(recall: Curve, precision: Curve, points: int) -> tuple[Curve, Curve]:
         )
     if len(recall) <= points:
         return recall, precision
-    eleven = np.searchsorted(recall, np.arange(11) / 10)  # VOC2007's recalls
+    eleven = np.searchsorted(recall, LEVELS[levels])
     spread = np.searchsorted(recall, np.linspace(recall[0], recall[-1], points - 12))
     corner = np.unique(np.concatenate([eleven[eleven < len(recall)], spread]))
     return recall[corner], precision[corner]
 
 
 def curve_rows(
-    results: Sequence[ClassResult], points: int = 200, all_classes: str = "all classes"
+    results: Sequence[ClassResult], points: int = 200, levels: Levels = "exact", all_classes: str = "all classes"
 ) -> list[Row]:
     """Rows {class, recall, precision} of every class that has objects, and of their mean.
 
-    points      : most rows per class, at least 24
+    points      : most rows per class, at least 24;  levels : of the 11-point average, which the rows keep
     all_classes : name of the mean curve: the mean ceiling at recall 0, 0.01 ... 1
     """
     rows: list[Row] = []
@@ -59,11 +61,11 @@ def curve_rows(
         (result.name, *corners(result.recall, result.precision)) for result in results if result.objects
     ]
     for name, recall, precision in scored:
-        rows += _rows(name, *thin(recall, precision, points))
+        rows += _rows(name, *thin(recall, precision, points, levels))
     if scored:
-        levels = np.arange(101) / 100
-        ceilings = [_at(recall, precision, levels) for _, recall, precision in scored]
-        rows += _rows(all_classes, levels, np.mean(ceilings, axis=0))
+        recalls = np.arange(101) / 100
+        ceilings = [_at(recall, precision, recalls) for _, recall, precision in scored]
+        rows += _rows(all_classes, recalls, np.mean(ceilings, axis=0))
     return rows
 
 
@@ -97,9 +99,9 @@ def mean_row(rows: Sequence[Row], name: str = "all classes") -> Row:
     return total
 
 
-def _at(recall: Curve, precision: Curve, levels: Curve) -> Curve:
-    """Height of a staircase at the recalls `levels`; 0 beyond its end."""
-    return np.append(precision, 0.0)[np.searchsorted(recall, levels)]
+def _at(recall: Curve, precision: Curve, recalls: Curve) -> Curve:
+    """Height of a staircase at `recalls`; 0 beyond its end."""
+    return np.append(precision, 0.0)[np.searchsorted(recall, recalls)]
 
 
 def _rows(name: str, recall: Curve, precision: Curve) -> list[Row]:

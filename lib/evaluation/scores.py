@@ -10,6 +10,7 @@ from lib.evaluation import average_precision, coco
 from lib.evaluation.average_precision import ClassResult, mean
 from lib.evaluation.coco import CocoResult
 from lib.evaluation.inputs import Inputs
+from lib.evaluation.settings import Levels
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Scores:
     iou_threshold: float
     max_detections: int
     strict: bool
+    levels: Levels
 
 
 def score(
@@ -32,6 +34,7 @@ def score(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
     strict: bool = False,
+    levels: Levels = "exact",
 ) -> Scores:
     """Score detections against objects.
 
@@ -39,20 +42,23 @@ def score(
     iou_threshold  : least IoU of a match in the VOC protocol
     max_detections : best detections per image and class in the COCO protocol
     strict         : VOC matches above the threshold only (see matching.match)
+    levels         : recalls of the 11-point average (see average_precision.eleven_points)
     warns          : where the detections are empty; the averages are 0 then
     """
-    return score_inputs(Inputs.of(images, objects, detections, classes), iou_threshold, max_detections, strict)
+    inputs = Inputs.of(images, objects, detections, classes)
+    return score_inputs(inputs, iou_threshold, max_detections, strict, levels)
 
 
 def score_inputs(
-    inputs: Inputs, iou_threshold: float = 0.5, max_detections: int = 100, strict: bool = False
+    inputs: Inputs, iou_threshold: float = 0.5, max_detections: int = 100, strict: bool = False,
+    levels: Levels = "exact",
 ) -> Scores:
     """`score` of tables that are already checked and ordered."""
     if not len(inputs.detections):
         warnings.warn("there are no detections, so every average is 0", stacklevel=2)
-    voc = average_precision.evaluate(inputs, iou_threshold, strict)
+    voc = average_precision.evaluate(inputs, iou_threshold, strict, levels)
     coco_result = coco.evaluate(inputs, max_detections)
-    return Scores(inputs, voc, coco_result, iou_threshold, max_detections, strict)
+    return Scores(inputs, voc, coco_result, iou_threshold, max_detections, strict, levels)
 
 
 def metrics(scores: Scores) -> dict[str, float | int | None]:
@@ -81,7 +87,8 @@ def protocol(scores: Scores) -> list[str]:
         f"Images: {len(scores.inputs.images)}. Objects to be found: {int(objects.counted.sum())}; "
         f"besides these, {difficult} difficult and {crowd} crowd regions. Detections: {len(detections)}.",
         f"VOC: match at IoU {'>' if scores.strict else '>='} {scores.iou_threshold:g} with the object of "
-        "largest IoU, duplicates are wrong, any number of detections. voc07_map: 11 points. voc10_map: area.",
+        "largest IoU, duplicates are wrong, any number of detections. voc07_map: 11 points"
+        f"{'' if scores.levels == 'exact' else ', levels of ' + scores.levels}. voc10_map: area.",
         "COCO: mean over IoU 0.50, 0.55 ... 0.95 (matched at >=), 101 points, at most "
         f"{scores.max_detections} detections per image and class; sizes by box area (32 x 32, 96 x 96).",
         "Boxes: half-open pixels, width = x2 - x1; equal to the devkit's inclusive corners with + 1.",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lib.stage.params import Seed, Settings
 
+Levels = Literal["exact", "numpy"]
 Measure = Literal["voc07_map", "voc10_map"]
 
 
@@ -13,6 +14,8 @@ class Evaluate(Settings):
     """Block `evaluate`.
 
     iou            : least IoU of a match in the VOC protocol (devkit: 0.5, reached is enough)
+    levels         : recalls of the 11-point average; exact: i / 10; numpy: i * 0.1, as in published Python code, which
+                     a recall of exactly 0.3, 0.6 or 0.7 does not reach
     max_detections : best detections per image and class in the COCO protocol (100)
     curve_points   : most points of a precision-recall curve
     background     : IoU below which a detection does not overlap an object (Hoiem et al.: 0.1)
@@ -21,6 +24,7 @@ class Evaluate(Settings):
     """
 
     iou: float = Field(gt=0, le=1, default=0.5)
+    levels: Levels = "exact"
     max_detections: int = Field(ge=1, default=100)
     curve_points: int = Field(ge=24, default=200)
     background: float = Field(gt=0, le=1, default=0.1)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.evaluation.average_precision import LEVELS
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import IGNORED, RIGHT, match
-from lib.evaluation.settings import Measure
+from lib.evaluation.settings import Levels, Measure
 
 Weights = NDArray[np.int64]
 _CELLS = 4_000_000  # numbers held at once: a class's detections times some of the resamples
@@ -41,7 +42,8 @@ def sample(images: int, resamples: int, seed: int) -> Weights:
 
 
 def means(
-    inputs: Inputs, weights: Weights, iou_threshold: float = 0.5, measure: Measure = "voc10_map"
+    inputs: Inputs, weights: Weights, iou_threshold: float = 0.5, measure: Measure = "voc10_map",
+    levels: Levels = "exact",
 ) -> NDArray[np.float64]:
     """float64 (B,): the mean average precision where image i counts `weights[:, i]` times; NaN without objects.
 
@@ -58,7 +60,7 @@ def means(
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
             counts = part[:, object_images].sum(axis=1)
-            averages[label, start : start + step] = _averages(part, image, right, counts, measure)
+            averages[label, start : start + step] = _averages(part, image, right, counts, measure, levels)
     present = ~np.isnan(averages)
     count = present.sum(axis=0)
     total = np.where(present, averages, 0.0).sum(axis=0)
@@ -66,7 +68,8 @@ def means(
 
 
 def _averages(
-    weights: Weights, image: NDArray[np.int64], right: NDArray[np.bool_], objects: NDArray[np.int64], measure: Measure
+    weights: Weights, image: NDArray[np.int64], right: NDArray[np.bool_], objects: NDArray[np.int64], measure: Measure,
+    levels: Levels,
 ) -> NDArray[np.float64]:
     """One class in every resample; NaN where it has no objects.
 
@@ -82,7 +85,7 @@ def _averages(
         value = (np.diff(recall, axis=1, prepend=0.0) * ceiling).sum(axis=1)
     else:
         ends = np.hstack([ceiling, np.zeros((len(weights), 1))])
-        points = [(recall < level).sum(axis=1) for level in np.arange(11) / 10]
+        points = [(recall < level).sum(axis=1) for level in LEVELS[levels]]
         value = np.mean([ends[np.arange(len(weights)), point] for point in points], axis=0)
     return np.where(objects > 0, value, np.nan)
 
@@ -115,7 +118,7 @@ class Pair:
 
 def compare(
     methods: dict[str, Inputs], resamples: int, seed: int, level: float = 0.95, iou_threshold: float = 0.5,
-    measure: Measure = "voc10_map",
+    measure: Measure = "voc10_map", levels: Levels = "exact",
 ) -> tuple[dict[str, Interval], list[Pair]]:
     """The interval of every method and of the difference of every two of them, from the same resamples.
 
@@ -128,7 +131,7 @@ def compare(
         return {}, []
     count = len(next(iter(images)))
     weights = np.vstack([np.ones((1, count), np.int64), sample(count, resamples, seed)])
-    values = {name: means(inputs, weights, iou_threshold, measure) for name, inputs in methods.items()}
+    values = {name: means(inputs, weights, iou_threshold, measure, levels) for name, inputs in methods.items()}
     alone = {name: _interval(value, level) for name, value in values.items()}
     names: Sequence[str] = list(methods)
     pairs = [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.boxes.boxes import from_voc, to_voc
-from lib.evaluation.average_precision import area_under, eleven_points, evaluate, mean, precision_recall
+from lib.evaluation.average_precision import LEVELS, area_under, eleven_points, evaluate, mean, precision_recall
 from lib.evaluation.inputs import Inputs
 from tests.evaluation.eval_tables import (
     detections_table,
@@ -44,6 +44,59 @@ def test_recall_exactly_on_a_level_reaches_it(found, objects, levels):
     # 3 of 10 reach 0, .1, .2 and .3: four levels. 0.1 * 3 is a little more than 0.3 and would miss one.
     recall, precision = precision_recall(np.ones(found, bool), objects)
     assert eleven_points(recall, precision) == pytest.approx(levels / 11)
+
+
+# Recall and precision after each detection; at which level the recall lands; AP at the exact levels and at numpy's.
+ON_A_LEVEL = [
+    # 3 of 10 found, all right: 0, .1, .2 and .3 are reached, numpy's .3 is not.
+    ([1, 1, 1], 10, 4 / 11, 3 / 11),
+    # 6 of 10: numpy's .6 is missed; its .3 is reached by the recall of .4 behind it.
+    ([1] * 6, 10, 7 / 11, 6 / 11),
+    # 7 of 10: likewise .7.
+    ([1] * 7, 10, 8 / 11, 7 / 11),
+    # 4 of 10: .4 is the same number in both.
+    ([1] * 4, 10, 5 / 11, 5 / 11),
+    # 3 of 10 right, then one wrong before the fourth: precision at .3 is 1, at .4 only 4/5.
+    ([1, 1, 1, 0, 1], 10, (4 * 1 + 4 / 5) / 11, (3 * 1 + 2 * 4 / 5) / 11),
+    # Drops behind .3, .6 and .7 at once: ceilings 1, 6/7, 7/9 and 8/11; numpy reads each a step too late.
+    ([1, 1, 1, 0, 1, 1, 1, 0, 1, 0, 1], 10, (4 * 1 + 3 * 6 / 7 + 7 / 9 + 8 / 11) / 11,
+     (3 * 1 + 3 * 6 / 7 + 7 / 9 + 2 * 8 / 11) / 11),
+]
+
+
+@pytest.mark.parametrize(("right", "objects", "exact", "numpy"), ON_A_LEVEL)
+def test_a_recall_on_a_level_by_hand(right, objects, exact, numpy):
+    recall, precision = precision_recall(np.array(right, bool), objects)
+    assert eleven_points(recall, precision) == eleven_points(recall, precision, "exact") == pytest.approx(exact)
+    assert eleven_points(recall, precision, "numpy") == pytest.approx(numpy)
+
+
+def test_levels_of_numpy_are_those_of_python_code():
+    tenths = [t / 10 for t in range(11)]
+    assert LEVELS["exact"].tolist() == tenths
+    assert LEVELS["numpy"].tolist() == np.arange(0.0, 1.1, 0.1).tolist() == [t * 0.1 for t in range(11)]
+    larger = [t for t, tenth in enumerate(tenths) if LEVELS["numpy"][t] != tenth]
+    assert larger == [3, 6, 7]
+    assert all(LEVELS["numpy"][t] == math.nextafter(t / 10, 1) for t in larger)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 20))
+def test_levels_equal_the_loop_of_python_code_and_differ_by_an_eleventh_at_most(flags, missed):
+    objects = max(sum(flags) + missed, 1)
+    recall, precision = precision_recall(np.array(flags, bool), objects)
+    average = 0.0
+    for level in np.arange(0.0, 1.1, 0.1):
+        average += (np.max(precision[recall >= level]) if np.sum(recall >= level) else 0) / 11
+    assert eleven_points(recall, precision, "numpy") == pytest.approx(average, abs=1e-12)
+    assert 0 <= eleven_points(recall, precision) - eleven_points(recall, precision, "numpy") <= 1 / 11 + 1e-12
+
+
+def test_levels_reach_the_classes():
+    objects = [("i", "k", (30 * n, 0, 30 * n + 20, 20)) for n in range(10)]
+    detections = [("i", "k", box, 0.9 - 0.1 * n) for n, (_, _, box) in enumerate(objects[:3])]
+    assert score_one(objects, detections).ap11 == pytest.approx(4 / 11)
+    assert score_one(objects, detections, levels="numpy").ap11 == pytest.approx(3 / 11)
 
 
 def test_nothing_detected_is_zero():

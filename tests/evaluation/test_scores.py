@@ -27,6 +27,16 @@ def test_metrics_are_plain_and_consistent(tmp_path):
     assert json.loads((tmp_path / "m.json").read_text()) == numbers
 
 
+def test_levels_of_the_eleven_points_reach_the_average_and_are_said():
+    objects = objects_table(*[("i", "k", (30 * n, 0, 30 * n + 20, 20)) for n in range(10)])
+    detections = detections_table(*[("i", "k", (30 * n, 0, 30 * n + 20, 20), 0.9 - 0.1 * n) for n in range(3)])
+    tables = images_table("i"), objects, detections, ["k"]
+    assert metrics(score(*tables))["voc07_map"] == pytest.approx(4 / 11)
+    assert metrics(score(*tables, levels="numpy"))["voc07_map"] == pytest.approx(3 / 11)
+    assert "levels of numpy" in "".join(protocol(score(*tables, levels="numpy")))
+    assert "levels" not in "".join(protocol(score(*tables)))
+
+
 def test_nothing_detected_warns_and_is_zero():
     with pytest.warns(UserWarning, match="no detections"):
         scores = score(images_table("i"), objects_table(("i", "k", BOX)), detections_table(), ["k", "m"])

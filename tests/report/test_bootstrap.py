@@ -66,16 +66,18 @@ def copied(images, objects, detections, weights):
     return images_table(*[new for _, new in parts]), rows(objects), rows(detections)
 
 
-@pytest.mark.parametrize("measure", ["voc07_map", "voc10_map"])
-def test_weights_equal_copied_images(measure):
+@pytest.mark.parametrize(
+    ("measure", "levels"), [("voc07_map", "exact"), ("voc07_map", "numpy"), ("voc10_map", "exact")]
+)
+def test_weights_equal_copied_images(measure, levels):
     images, objects, detections = random_tables(4, images=8)
     rng = np.random.default_rng(0)
     detections["score"] = rng.permutation(len(detections)) / len(detections)  # no ties: their order is by name of image
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
     weights = bootstrap.sample(8, 12, seed=2)
-    values = bootstrap.means(inputs, weights, measure=measure)
+    values = bootstrap.means(inputs, weights, measure=measure, levels=levels)
     for row, value in zip(weights, values, strict=True):
-        results = evaluate(Inputs.of(*copied(images, objects, detections, row), ["a", "b", "c"]))
+        results = evaluate(Inputs.of(*copied(images, objects, detections, row), ["a", "b", "c"]), levels=levels)
         expected = mean([result.ap11 if measure == "voc07_map" else result.ap_area for result in results])
         assert value == pytest.approx(expected)
 
@@ -121,3 +123,10 @@ def test_no_objects_no_claim():
 def test_different_images_cannot_be_paired():
     with pytest.raises(ValueError, match="different images"):
         bootstrap.compare({"a": one_class(True), "b": one_class(True, True)}, 5, 0)
+
+
+def test_levels_of_the_eleven_points():
+    inputs = one_class(*[True] * 3, *[None] * 7)
+    for levels, reached in (("exact", 4), ("numpy", 3)):
+        alone, _ = bootstrap.compare({"a": inputs}, resamples=5, seed=0, measure="voc07_map", levels=levels)
+        assert alone["a"].value == pytest.approx(reached / 11)

@@ -48,11 +48,12 @@ def write(folder, **files):
 def before(values):
     """Values with the keys of before: optimiser, momentum, schedule, step, gamma, warmup.
 
-    Those without effect are left out, as is `most`, which came later.
+    Those without effect are left out, as are `most` and `levels`, which came later, at values that change nothing.
     """
+    later = ("most", None), ("levels", "exact")
     if not isinstance(values, dict):
         return values
-    kept = {key: before(value) for key, value in values.items() if (key, value) != ("most", None)}
+    kept = {key: before(value) for key, value in values.items() if (key, value) not in later}
     for key in {"optimiser", "schedule"} & set(kept):
         shape = kept.pop(key)
         kept[key] = shape["name"]

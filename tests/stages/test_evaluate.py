@@ -55,6 +55,18 @@ def test_the_settings_are_those_of_params_yaml(folder, monkeypatch, capsys):
     assert {(row["class"], row["kind"]): row["count"] for row in rows if "kind" in row}["cat", "Sim"] == 1
 
 
+def test_levels_of_the_eleven_points(folder, monkeypatch, capsys):
+    boxes = [[20 * n, 0, 20 * n + 10, 10] for n in range(10)]
+    objects = objects_table(*[("i.jpg", "cat", box) for box in boxes])
+    detections = detections_table(*[("i.jpg", "cat", box, 0.5) for box in boxes[:3]])
+    tables.write(folder / "own.parquet", objects, tables.OBJECTS)
+    tables.write(folder / "detections.parquet", detections, tables.DETECTIONS)
+    for levels, reached in (("exact", 4), ("numpy", 3)):
+        (folder / "params.yaml").write_text(json.dumps({"evaluate": {"levels": levels}}))
+        rows, _ = run(monkeypatch, capsys, "--objects", "own.parquet")
+        assert next(row["voc07_ap"] for row in rows if "voc07_ap" in row) == pytest.approx(reached / 11)
+
+
 def test_all_that_is_missing_at_once(folder, monkeypatch, capsys):
     for name in ("images.parquet", "classes.json", "detections.parquet"):
         (folder / name).unlink()
