@@ -2,11 +2,11 @@
 
     python -m benchmarks.detector_step [--rounds 12] [--device cpu]
 
-Both have the trunk of efficientnet_lite0 with the same frozen parts, two images of 480 x 360, the same 200 proposals
-of each, 64 regions of which at most a quarter is foreground, fc6 and fc7 of 1024, 10 classes, and fused AdamW; both
-sample the regions, run forward and backward, and step. Ours also resizes its images and computes the labels anew;
-torchvision gets them resized. Two threads, in turns; prints the medians and the median of ours / torchvision's, and
-writes results/benchmarks/detector_step.json.
+Both have the trunk of efficientnet_lite0 as ours trains it (frozen parts and batch norm folded, channels-last), in
+float32, two images of 480 x 360, the same 200 proposals of each, 64 regions of which at most a quarter is foreground,
+fc6 and fc7 of 1024, 10 classes, and fused AdamW; both sample the regions, run forward and backward, and step. What
+differs is in DIFFERENCES. Two threads, in turns; prints the medians and the median of ours / torchvision's, and writes
+results/benchmarks/detector_step.json.
 """
 
 import argparse
@@ -42,6 +42,12 @@ from lib.training import loop as training
 from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
+DIFFERENCES = [
+    "pooling: ours RoI max pooling, theirs RoIAlign with 2 x 2 samples a bin",
+    "ours resizes and normalises its images in each step; theirs has them ready",
+    "ours computes the images side by side, a thread each; theirs one batch on both threads",
+    "smooth L1 with beta 1 in ours, 1/9 in theirs",
+]
 CLASSES = [str(digit) for digit in range(10)]
 SIZE = (320, 240)
 IMAGES = 8
@@ -90,8 +96,7 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
     """One step of torchvision's on the images of a batch."""
     torch.manual_seed(0)
     backbone = centre(backbones.build("efficientnet_lite0"))
-    backbone.freeze(FROZEN)
-    trunk = backbone.trunk.eval().to(device.torch_device, memory_format=torch.channels_last)
+    trunk = TrainedTrunk(backbone.trunk, FROZEN, device.torch_device)
     heads = RoIHeads(
         MultiScaleRoIAlign(["0"], 7, 2), TwoMLPHead(112 * 49, TRAIN.fc), FastRCNNPredictor(TRAIN.fc, len(CLASSES) + 1),
         0.5, 0.5, 64, 0.25, None, 0.05, 0.3, 100,
@@ -108,7 +113,7 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
                 "labels": torch.from_numpy(labels + 1).to(device.torch_device),
             },
         )
-    parameters = [value for module in (trunk, heads) for value in module.parameters() if value.requires_grad]
+    parameters = [value for module in (backbone.trunk, heads) for value in module.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=1e-6, fused=True)
 
     def step(images: list[str]) -> None:
@@ -170,14 +175,16 @@ def main() -> None:
         "what": "One step of Fast R-CNN's training, ours / torchvision's RoIHeads on the same trunk",
         "machine": {
             "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": torchvision.__version__, "precision": str(device.dtype).removeprefix("torch."),
         },
+        "differences": DIFFERENCES,
         "ratio": statistics.median(ratios), "p90": float(np.percentile(ratios, 90)), "rounds": len(ratios),
         "ours_ms": 1000 * statistics.median(ours), "torchvision_ms": 1000 * statistics.median(peer),
     }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(*(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float)))
+    print("differences:", *DIFFERENCES, sep="\n  ")
 
 
 if __name__ == "__main__":

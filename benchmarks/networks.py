@@ -3,8 +3,10 @@
     python -m benchmarks.networks [--seconds 4]
 
 Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the
-VOC presets with random weights. From these come hours and gigabytes of each method's stages at the presets' numbers
-(about 2,000 proposals an image). A training step counts as three forward passes, as one where the trunk is frozen.
+VOC presets with random weights: once in the precision that training takes by itself (float32 on a CPU) and once in that
+of the stages that only compute forward (bfloat16 where the processor has it). From these come hours and gigabytes of
+each method's stages at the presets' numbers (about 2,000 proposals an image). A training step counts as three forward
+passes, as one where the trunk is frozen. Feature maps and features of the training images are computed forward alone.
 Proposals, SVMs and regressors are not included. Writes results/benchmarks/networks.json.
 """
 
@@ -36,13 +38,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
     seconds = parser.parse_args().seconds
-    device = pick_device("auto", "auto")
+    devices = {"train": pick_device("auto", "auto", training=True), "test": pick_device("auto", "auto")}
     result: dict[str, object] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
-        "device": device.torch_device.type, "precision": str(device.dtype).removeprefix("torch."),
+        "device": devices["test"].torch_device.type,
+        "precision": {phase: str(device.dtype).removeprefix("torch.") for phase, device in devices.items()},
     }
     for name in SIDES:
-        ms = measure(name, device, seconds)
+        ms = {phase: measure(name, device, seconds) for phase, device in devices.items()}
         result[name] = {"ms": ms, "hours": hours(name, ms), "gigabytes": gigabytes(name)}
         print(name, result[name])
     tables.write_json(RESULT, result)
@@ -81,20 +84,26 @@ def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
     return 1000 * sorted(taken)[len(taken) // 2]
 
 
-def hours(name: str, ms: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Of training and of the whole test set, by method."""
-    crop, region = ms["crop"], ms["region"]
-    image = ms["image"]
-    head = STEP * 128 * region
+def hours(name: str, ms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of training and of the whole test set, by method.
+
+    ms : milliseconds as `measure` returns them, in the precision of `train` and in that of `test`
+    """
+    train, test = ms["train"], ms["test"]
+    step = {part: STEP * milliseconds for part, milliseconds in train.items()}
+    head = 128 * step["region"]
     both = {
-        "rcnn": (70_000 * BATCH[name] * STEP * crop + TRAIN * PROPOSALS * crop, TEST * PROPOSALS * crop),
-        "spp": (2 * TRAIN * PYRAMID * image + 300_000 * head + TRAIN * PROPOSALS * region,
-                TEST * (PYRAMID * image + PROPOSALS * region)),
-        "fast": (40_000 * (2 * STEP * image + head), TEST * (image + PROPOSALS * region)),
-        "faster": ((80_000 + 2 * 40_000) * STEP * image + (80_000 + 2 * 40_000) * image + 80_000 * head,
-                   TEST * (image + 300 * region)),
+        "rcnn": (70_000 * BATCH[name] * step["crop"] + TRAIN * PROPOSALS * test["crop"],
+                 TEST * PROPOSALS * test["crop"]),
+        "spp": (300_000 * head + TRAIN * (2 * PYRAMID * test["image"] + PROPOSALS * test["region"]),
+                TEST * (PYRAMID * test["image"] + PROPOSALS * test["region"])),
+        "fast": (40_000 * (2 * step["image"] + head), TEST * (test["image"] + PROPOSALS * test["region"])),
+        "faster": ((80_000 + 2 * 40_000) * (step["image"] + train["image"]) + 80_000 * head,
+                   TEST * (test["image"] + 300 * test["region"])),
     }
-    return {method: {"train": train / 3.6e6, "test": test / 3.6e6} for method, (train, test) in both.items()}
+    return {
+        method: {"train": training / 3.6e6, "test": testing / 3.6e6} for method, (training, testing) in both.items()
+    }
 
 
 def gigabytes(name: str) -> dict[str, float]:

@@ -35,6 +35,12 @@ from lib.parallel.clock import Clock
 from lib.pooling.pyramid import Window
 from lib.storage import checkpoint
 
+DIFFERENCES = [
+    "R-CNN: cutting the crops and the SVMs are left out; SPPnet and Fast R-CNN are whole but for the SVMs",
+    "R-CNN: a sample of the crops is measured, times what it lacks to all proposals",
+    "R-CNN has EfficientNet's last layers of 1280 on a crop; the others fc6 and fc7 of 1024 on the pooled region",
+    "Fast R-CNN pools regions with equal cells once",
+]
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/sharing.json"
 CLASSES = [str(number) for number in range(20)]
 SIZE = (640, 480)
@@ -106,7 +112,7 @@ def main() -> None:
             "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
             "precision": str(device.dtype),
         },
-        "seconds": seconds, "rcnn_crops_measured": options.crops, "rounds": options.rounds,
+        "differences": DIFFERENCES, "seconds": seconds, "rcnn_crops_measured": options.crops, "rounds": options.rounds,
         "threads": torch.get_num_threads(),
     }
     for side in (224, 80):
@@ -115,6 +121,7 @@ def main() -> None:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(*(f"{key} {value:.4g}" for key, value in {**seconds, **result}.items() if isinstance(value, float)))
+    print("differences:", *DIFFERENCES, sep="\n  ")
 
 
 if __name__ == "__main__":
