@@ -1,17 +1,16 @@
 """One step of Fast R-CNN's training: ours against torchvision's RoIHeads on the same trunk.
 
-    python -m benchmarks.detector_step [--rounds 12] [--device cpu]
+    python -m benchmarks.detector_step [--rounds 24] [--threads 2] [--device cpu]
 
 Both have the trunk of efficientnet_lite0 as ours trains it (frozen parts and batch norm folded, channels-last), in
 float32, two images of 480 x 360, the same 200 proposals of each, 64 regions of which at most a quarter is foreground,
 fc6 and fc7 of 1024, 10 classes, and fused AdamW; both sample the regions, run forward and backward, and step. What
-differs is in DIFFERENCES. Two threads, in turns; prints the medians and the median of ours / torchvision's, and writes
-results/benchmarks/detector_step.json.
+differs is in DIFFERENCES. Both on as many cores as threads, in turns; prints the medians and the median of ours /
+torchvision's, and writes results/benchmarks/detector_step.json.
 """
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign
 
+from benchmarks.selective_search import machine, stay_on
 from lib.backbones import backbones, model_file
 from lib.backbones.centring import centre
 from lib.backbones.device import Device, pick_device
@@ -45,7 +45,7 @@ RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step
 DIFFERENCES = [
     "pooling: ours RoI max pooling, theirs RoIAlign with 2 x 2 samples a bin",
     "ours resizes and normalises its images in each step; theirs has them ready",
-    "ours computes the images side by side, a thread each; theirs one batch on both threads",
+    "ours computes the images side by side, a thread each; theirs one batch on all threads",
     "smooth L1 with beta 1 in ours, 1/9 in theirs",
 ]
 CLASSES = [str(digit) for digit in range(10)]
@@ -128,7 +128,7 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
     return step
 
 
-def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], list[float]]:
+def measure(rounds: int, threads: int, device: Device, folder: Path) -> tuple[list[float], list[float]]:
     """Seconds of each step of ours, by the training loop of the stages, and of theirs in between."""
     image_set, proposals = make_set(folder)
     peer = theirs(image_set, proposals, device)
@@ -152,7 +152,7 @@ def measure(rounds: int, device: Device, folder: Path) -> tuple[list[float], lis
                 times[0].append(between - began)
                 times[1].append(time.perf_counter() - between)
 
-    settings = TRAIN.model_copy(update={"iterations": rounds + 3})
+    settings = TRAIN.model_copy(update={"iterations": rounds + 3, "parts": threads})
     training.train(
         network, [], batches, lambda item: ft.item_losses(network, trunk, item, settings, device), settings, device, 0,
         "benchmark", folder, turns,
@@ -164,20 +164,22 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=2, help="and cores")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = pick_device(options.device, "float32", training=True)
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
+    stay_on(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        ours, peer = measure(options.rounds, device, Path(folder))
+        ours, peer = measure(options.rounds, options.threads, device, Path(folder))
     ratios = [our_seconds / peer_seconds for our_seconds, peer_seconds in zip(ours, peer, strict=True)]
     result = {
         "what": "One step of Fast R-CNN's training, ours / torchvision's RoIHeads on the same trunk",
         "machine": {
-            "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
+            "device": options.device, "processor": machine(), "torch": torch.__version__,
             "torchvision": torchvision.__version__, "precision": str(device.dtype).removeprefix("torch."),
         },
-        "differences": DIFFERENCES,
+        "threads": options.threads, "differences": DIFFERENCES,
         "ratio": statistics.median(ratios), "p90": float(np.percentile(ratios, 90)), "rounds": len(ratios),
         "ours_ms": 1000 * statistics.median(ours), "torchvision_ms": 1000 * statistics.median(peer),
     }

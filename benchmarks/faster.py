@@ -1,17 +1,16 @@
 """Our Faster R-CNN against torchvision's: one image at test, and one step of joint training.
 
-    python -m benchmarks.faster [--rounds 12] [--device cpu]
+    python -m benchmarks.faster [--rounds 12] [--threads 2] [--device cpu]
 
 Both have the ImageNet trunk of efficientnet_lite0 as ours runs it (batch norm folded, channels-last, float32), the same
 anchors, image size without padding, numbers of proposals and regions, frozen parts and fused optimiser, and score
 background high, as trained ones do, so that few boxes reach the last NMS. Test: from the decoded image to the
-detections, one thread. Step: two images on two threads. What differs is in DIFFERENCES. In turns; prints the medians
-and the median of ours / torchvision's, and writes results/benchmarks/faster.json.
+detections, one thread. Step: two images, on as many cores as `--threads`. What differs is in DIFFERENCES. In turns;
+prints the medians and the median of ours / torchvision's, and writes results/benchmarks/faster.json.
 """
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -27,6 +26,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
+from benchmarks.selective_search import machine, stay_on
 from lib.backbones import backbones, model_file, weights
 from lib.backbones.device import Device, pick_device
 from lib.backbones.region_layers import region_layers
@@ -47,7 +47,7 @@ DIFFERENCES = [
     "pooling: ours RoI max pooling, theirs RoIAlign with 2 x 2 samples a bin",
     "resizing: ours OpenCV on bytes, theirs torch on float32",
     "proposals: ours clip and drop small boxes, then take the best 2000; theirs take them first",
-    "step: ours computes the images side by side, a thread each; theirs one batch on both threads",
+    "step: ours computes the images side by side, a thread each; theirs one batch on all threads",
     "step: ours leaves anchors across the border out; theirs samples from all",
     "step: ours starts its loop, and the optimiser's moments, anew every 4 steps; theirs never",
     "step: smooth L1 of the head with beta 1 in ours, 1/9 in theirs",
@@ -153,8 +153,9 @@ def test_pair(device: Device, folder: Path) -> tuple[Callable[[np.ndarray], Any]
     return run_ours, run_theirs
 
 
-def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def step_pair(threads: int, device: Device, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """`STEPS` steps of joint training, ours by the training loop of the stages, theirs by a plain loop."""
+    settings = TRAIN.model_copy(update={"parts": threads})
     network, examples = ours(trunk()), make_images(2)
     running = TrainedTrunk(network.detector.trunk, FROZEN, device.torch_device)
     factor = TRAIN.scale.factors(*SIZE)[0]
@@ -176,8 +177,8 @@ def step_pair(device: Device, folder: Path) -> tuple[Callable[[], Any], Callable
         scratch = folder / str(next(count))
         scratch.mkdir()
         return training.train(
-            network, [], batch, lambda item: joint_training.item_losses(network, running, item, TRAIN, device), TRAIN,
-            device, 0, "benchmark", scratch, lambda todo, done: iter(todo),
+            network, [], batch, lambda item: joint_training.item_losses(network, running, item, settings, device),
+            settings, device, 0, "benchmark", scratch, lambda todo, done: iter(todo),
         )
 
     backbone = trunk().trunk
@@ -228,16 +229,17 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2, help="and cores, of a step")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = pick_device(options.device, "float32")
     result: dict[str, Any] = {
         "what": "Faster R-CNN, ours / torchvision's: one image at test, one step of joint training with two images",
         "machine": {
-            "device": options.device, "processor": platform.machine(), "torch": torch.__version__,
+            "device": options.device, "processor": machine(), "torch": torch.__version__,
             "torchvision": torchvision.__version__, "precision": str(device.dtype).removeprefix("torch."),
         },
-        "differences": DIFFERENCES,
+        "threads": {"test": 1, "step": options.threads}, "differences": DIFFERENCES,
     }
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
@@ -246,8 +248,9 @@ def main() -> None:
         result["test"] = interleaved(
             lambda: run_ours(image), lambda: run_theirs(image), 3 * options.rounds, device.torch_device
         )
-        torch.set_num_threads(2)
-        step = interleaved(*step_pair(device, Path(folder)), options.rounds, device.torch_device)
+        torch.set_num_threads(options.threads)
+        stay_on(options.threads)
+        step = interleaved(*step_pair(options.threads, device, Path(folder)), options.rounds, device.torch_device)
         result["step"] = {**step, "ours_ms": step["ours_ms"] / STEPS, "torchvision_ms": step["torchvision_ms"] / STEPS}
     result |= {"ratio_test": result["test"]["ratio"], "ratio_step": result["step"]["ratio"]}
     RESULT.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,60 @@
+"""Benchmarks against peers: the peer gets what ours has, and what differs is named beside the figures."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lib.backbones import backbones
+from lib.backbones.device import pick_device
+from lib.training.trunk import TrainedTrunk
+
+WITH_PEERS = ("detector_step", "extraction", "faster", "pooling", "selective_search", "sharing")
+
+
+@pytest.mark.parametrize("name", WITH_PEERS)
+def test_what_differs_is_named_beside_the_figures(name):
+    differences = importlib.import_module(f"benchmarks.{name}").DIFFERENCES
+    assert differences
+    assert json.loads(Path(f"results/benchmarks/{name}.json").read_text())["differences"] == differences
+
+
+def test_faster_at_test_the_peers_trunk_sees_an_unpadded_image_in_channels_last_order_and_has_no_batch_norm():
+    from benchmarks import faster
+
+    peer = faster.theirs(backbones.fold_batch_norm(faster.trunk().trunk), torch.device("cpu")).eval()
+    seen = []
+    next(peer.backbone.children()).register_forward_hook(lambda module, inputs, output: seen.append((*inputs, output)))
+    with torch.inference_mode():
+        peer([torch.zeros(3, 240, 320)])
+    ((image, feature_map),) = seen
+    assert image.shape == (1, 3, 360, 480)  # padded to a multiple of 32 its height would be 384
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    assert feature_map.shape == (1, 112, 23, 30)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in peer.modules())
+
+
+def test_faster_in_training_the_peer_trains_as_many_numbers_as_ours():
+    from benchmarks import faster
+
+    cpu, trunk, network = torch.device("cpu"), faster.trunk().trunk, faster.ours(faster.trunk())
+    peer = faster.theirs(TrainedTrunk(trunk, faster.FROZEN, cpu), cpu).train()
+    TrainedTrunk(network.detector.trunk, faster.FROZEN, cpu)
+    images = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image, _, _ in faster.make_images(1)]
+    boxes, labels = (torch.from_numpy(part) for part in faster.make_images(1)[0][1:])
+    sum(peer(images, [{"boxes": boxes, "labels": labels + 1}]).values()).backward()
+    trained = [value for value in (*trunk.parameters(), *peer.parameters()) if value.requires_grad]
+    assert all(value.grad is not None for value in trained)
+    assert sum(map(torch.numel, trained)) == sum(value.numel() for value in network.parameters() if value.requires_grad)
+
+
+def test_networks_times_training_and_test_each_in_its_precision():
+    result = json.loads(Path("results/benchmarks/networks.json").read_text())
+    assert set(result["precision"]) == {"train", "test"}
+    if result["device"] == "cpu":
+        assert result["precision"]["train"] == str(pick_device("cpu", "auto", training=True).dtype)[len("torch."):]
+    for network in ("alexnet", "vgg16"):
+        assert all(set(result[network]["ms"][phase]) == {"crop", "image", "region"} for phase in ("train", "test"))
