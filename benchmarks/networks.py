@@ -7,7 +7,8 @@ VOC presets with random weights: once in the precision that training takes by it
 of the stages that only compute forward (bfloat16 where the processor has it). From these come hours and gigabytes of
 each method's stages at the presets' numbers (about 2,000 proposals an image). A training step counts as three forward
 passes, as one where the trunk is frozen. Feature maps and features of the training images are computed forward alone.
-Proposals, SVMs and regressors are not included. Writes results/benchmarks/networks.json.
+Proposals, SVMs and regressors are not included. On a CPU a pass runs on one core and its processor time counts, which
+a busy machine hardly changes: the hours are those of one core. Writes results/benchmarks/networks.json.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
     seconds = parser.parse_args().seconds
+    torch.set_num_threads(1)
     devices = {"train": pick_device("auto", "auto", training=True), "test": pick_device("auto", "auto")}
     result: dict[str, object] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
@@ -72,15 +74,17 @@ def measure(name: str, device: Device, seconds: float) -> dict[str, float]:
 
 
 def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
-    """Median milliseconds of a call, after one that does not count."""
+    """Median milliseconds of a call, of processor time on a CPU, after one that does not count."""
+    on_gpu = device.torch_device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
     work()
     taken: list[float] = []
     while sum(taken) < seconds:
-        began = time.perf_counter()
+        began = clock()
         work()
-        if device.torch_device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     return 1000 * sorted(taken)[len(taken) // 2]
 
 
