@@ -117,6 +117,19 @@ def theirs(run: Callable[[Tensor], Tensor], device: torch.device) -> FasterRCNN:
     return model.to(device, memory_format=torch.channels_last)
 
 
+def peer_at_test(device: Device) -> FasterRCNN:
+    """torchvision's detector on the folded trunk that ours runs."""
+    return theirs(backbones.fold_batch_norm(trunk().trunk), device.torch_device).eval()
+
+
+def peer_in_training(device: Device) -> tuple[FasterRCNN, torch.optim.Optimizer]:
+    """torchvision's detector on the trunk as ours trains it, and its optimiser."""
+    backbone = trunk().trunk
+    peer = theirs(TrainedTrunk(backbone, FROZEN, device.torch_device), device.torch_device).train()
+    parameters = [*backbone.parameters(), *peer.parameters()]
+    return peer, torch.optim.AdamW([value for value in parameters if value.requires_grad], lr=1e-6, fused=True)
+
+
 def ours(backbone: backbones.Backbone) -> joint_training.JointNetwork:
     """Our networks: 112 hidden channels in the region proposal network, as torchvision's has."""
     rpn = RPN(backbone.channels, RpnLayers(width=backbone.channels, score="logistic"), ANCHORS, backbone.stride)
@@ -138,7 +151,7 @@ def test_pair(device: Device, folder: Path) -> tuple[Callable[[np.ndarray], Any]
     )
     files = {"regions": folder / "m.pt", "model": folder / "m.pt"}
     detector = detector_module.Detector(files, settings, REGIONS, device, Clock())
-    peer = theirs(backbones.fold_batch_norm(trunk().trunk), device.torch_device).eval()
+    peer = peer_at_test(device)
 
     def run_ours(image: np.ndarray) -> Any:
         boxes, scores, refine = detector(detector.prepare(image))[:3]
@@ -181,10 +194,7 @@ def step_pair(threads: int, device: Device, folder: Path) -> tuple[Callable[[], 
             settings, device, 0, "benchmark", scratch, lambda todo, done: iter(todo),
         )
 
-    backbone = trunk().trunk
-    peer = theirs(TrainedTrunk(backbone, FROZEN, device.torch_device), device.torch_device).train()
-    parameters = [*backbone.parameters(), *peer.parameters()]
-    optimiser = torch.optim.AdamW([value for value in parameters if value.requires_grad], lr=1e-6, fused=True)
+    peer, optimiser = peer_in_training(device)
 
     def run_theirs() -> Any:
         for _ in range(STEPS):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib.backbones import backbones
 from lib.backbones.device import pick_device
 from lib.training.trunk import TrainedTrunk
 
+CPU = pick_device("cpu", "float32")
 WITH_PEERS = ("detector_step", "extraction", "faster", "pooling", "selective_search", "sharing")
 
 
@@ -25,7 +25,7 @@ def test_what_differs_is_named_beside_the_figures(name):
 def test_faster_at_test_the_peers_trunk_sees_an_unpadded_image_in_channels_last_order_and_has_no_batch_norm():
     from benchmarks import faster
 
-    peer = faster.theirs(backbones.fold_batch_norm(faster.trunk().trunk), torch.device("cpu")).eval()
+    peer = faster.peer_at_test(CPU)
     seen = []
     next(peer.backbone.children()).register_forward_hook(lambda module, inputs, output: seen.append((*inputs, output)))
     with torch.inference_mode():
@@ -40,13 +40,14 @@ def test_faster_at_test_the_peers_trunk_sees_an_unpadded_image_in_channels_last_
 def test_faster_in_training_the_peer_trains_as_many_numbers_as_ours():
     from benchmarks import faster
 
-    cpu, trunk, network = torch.device("cpu"), faster.trunk().trunk, faster.ours(faster.trunk())
-    peer = faster.theirs(TrainedTrunk(trunk, faster.FROZEN, cpu), cpu).train()
-    TrainedTrunk(network.detector.trunk, faster.FROZEN, cpu)
+    network = faster.ours(faster.trunk())
+    TrainedTrunk(network.detector.trunk, faster.FROZEN, CPU.torch_device)
+    peer, optimiser = faster.peer_in_training(CPU)
     images = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image, _, _ in faster.make_images(1)]
     boxes, labels = (torch.from_numpy(part) for part in faster.make_images(1)[0][1:])
     sum(peer(images, [{"boxes": boxes, "labels": labels + 1}]).values()).backward()
-    trained = [value for value in (*trunk.parameters(), *peer.parameters()) if value.requires_grad]
+    trained = [value for group in optimiser.param_groups for value in group["params"]]
+    assert optimiser.defaults["fused"]
     assert all(value.grad is not None for value in trained)
     assert sum(map(torch.numel, trained)) == sum(value.numel() for value in network.parameters() if value.requires_grad)
 
