@@ -1,25 +1,38 @@
 """Runs a preset in a copy of the working tree and copies its figures back: what `make preset NAME=bccd` calls.
 
-    python -m tools.preset NAME
+    python -m tools.preset NAME [ROWS...]
 
 The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write.
 Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stays, so a killed run resumes and a second
-run does only what has changed. It shares this repository's DVC cache. Afterwards `results/presets/NAME` holds the
-copy's metrics, METHOD.json and proposals/, and the folders cost/ and speed/.
+run does only what has changed. It shares this repository's DVC cache.
+
+Rows are those of `evaluate` (rcnn, fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. As each row
+ends, its figures come to `results/presets/NAME`: METHOD.json and proposals/, and in the folders cost/ and speed/ those
+of the stages that it needs. `rows.json` there says of each row by which commit and on which processor it was made, and
+whether it is stale: whether its code, command or params are others today. A row that fails does not keep the next from
+running; its earlier figures stay.
 """
 
 import argparse
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.stage import overlay
-from lib.stage.errors import InputError
+from lib.report.lineage import before
+from lib.stage import overlay, pipeline
+from lib.stage.errors import Fault, InputError
+from lib.stage.params import suggestion
+from lib.stage.pipeline import Entry
+from lib.storage import tables
 from tools.params import written
+
+ROW = "evaluate@"
 
 # Not needed in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
 LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
@@ -29,23 +42,60 @@ PRODUCED = "data/*/VOCdevkit"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="of a file in presets/, without .yaml")
-    name = parser.parse_args().name
+    parser.add_argument("rows", nargs="*", help="rows of evaluate in dvc.yaml; all and everything else without")
+    options = parser.parse_args()
     root = Path.cwd()
     try:
-        text = own_params(name)
+        text, values = own_params(options.name), overlay.values(options.name)
+        entries = pipeline.entries()
+        rows = chosen_rows(options.rows, entries)
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
-    copy = root / ".scratch/presets" / name
+    copy, home = root / ".scratch/presets" / options.name, root / "results/presets" / options.name
     bring(root, copy)
     (copy / "params.yaml").write_text(text, encoding="utf-8")
     connect(root, copy)
-    print(f"preset {name} runs in {copy}", flush=True)
-    code = subprocess.run(["dvc", "repro"], cwd=copy, env=environment(), check=False).returncode
-    if code == 0:
-        for path in collect(copy / "results", root / "results/presets" / name):
-            print(path.relative_to(root))
-    return code
+    print(f"preset {options.name} runs in {copy}", flush=True)
+    failed = []
+    for row in rows:
+        if repro(copy, f"{ROW}{row}"):
+            failed.append(row)
+            continue
+        for path in collect(row, entries, copy, home):
+            print(path.relative_to(root), flush=True)
+        record(row, entries, values, home, commit(root))
+    if not options.rows and not failed:
+        failed += ["the other stages"] * bool(repro(copy))
+    mark_stale(entries, values, home)
+    if failed:
+        print(f"ERROR: failed: {', '.join(failed)}; see above. Run the same again to resume", file=sys.stderr)
+    return bool(failed)
+
+
+def chosen_rows(names: Sequence[str], entries: Mapping[str, Entry]) -> list[str]:
+    """The rows of these names, all rows without. Raises InputError naming every row that is not there."""
+    rows = [name.removeprefix(ROW) for name in entries if name.startswith(ROW)]
+    faults = [
+        Fault("unknown row", "rows", f"{name!r} is no row of evaluate", ", ".join(rows), suggestion(name, rows))
+        for name in names
+        if name not in rows
+    ]
+    if faults:
+        raise InputError(faults)
+    return list(names) or rows
+
+
+def repro(copy: Path, *targets: str) -> int:
+    """Exit code of `dvc repro`."""
+    return subprocess.run(["dvc", "repro", *targets], cwd=copy, env=environment(), check=False).returncode
+
+
+def commit(root: Path) -> str:
+    """The checked-out commit; with "+" where tracked files are edited, as the run used the edits."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    described = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "none"
 
 
 def environment() -> dict[str, str]:
@@ -103,15 +153,64 @@ def connect(root: Path, copy: Path) -> None:
     subprocess.run(["dvc", "cache", "dir", "--local", str(cache)], cwd=copy, env=environment(), check=True)
 
 
-def collect(results: Path, home: Path) -> Iterable[Path]:
-    """Copies metrics, costs and speeds of a finished run; what an earlier run left there is deleted."""
-    shutil.rmtree(home, ignore_errors=True)
-    for folder, target in (("metrics", home), ("cost", home / "cost"), ("speed", home / "speed")):
-        for path in sorted((results / folder).rglob("*.json")):
-            copied = target / path.relative_to(results / folder)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copied)
-            yield copied
+def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> Iterator[Path]:
+    """Copies the metrics, costs and speeds that a row and the stages before it made; other rows' stay as they are."""
+    folders = {"results/metrics": home, "results/cost": home / "cost", "results/speed": home / "speed"}
+    for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
+        for out in entries[name].outs:
+            for folder, target in folders.items():
+                if out.startswith(f"{folder}/") and out.endswith(".json"):
+                    copied = target / out.removeprefix(f"{folder}/")
+                    copied.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(copy / out, copied)
+                    yield copied
+
+
+def digest(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any]) -> str:
+    """What decides a row's figures beside its data: code, commands and params of its stages, as a short hash.
+
+    values : of the preset, nested
+    """
+    state = hashlib.sha256()
+    for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
+        entry = entries[name]
+        settings = {key: overlay.at(values, key) for key in sorted(entry.params)}
+        state.update(repr((name, entry.script, entry.words, sorted(entry.roles.items()), settings)).encode())
+        for dep in sorted(dep for dep in entry.deps if f"{dep}/".startswith(("lib/", "stages/"))):
+            files = sorted(Path(dep).rglob("*.py")) if Path(dep).is_dir() else [Path(dep)]
+            for path in files:
+                state.update(f"{path}\0".encode() + path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def record(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any], home: Path, commit: str) -> None:
+    """Says in `rows.json` where the figures of a row come from."""
+    path = home / "rows.json"
+    rows = tables.read_json(path) if path.exists() else {}
+    code = digest(row, entries, values)
+    rows[row] = {"commit": commit, "processor": processor(), "code": code, "stale": False}
+    tables.write_json(path, dict(sorted(rows.items())))
+
+
+def mark_stale(entries: Mapping[str, Entry], values: Mapping[str, Any], home: Path) -> None:
+    """Brings `stale` of all rows in `rows.json` up to date; a row that dvc.yaml has no longer is stale."""
+    path = home / "rows.json"
+    if not path.exists():
+        return
+    rows = tables.read_json(path)
+    for row, origin in rows.items():
+        origin["stale"] = f"{ROW}{row}" not in entries or digest(row, entries, values) != origin["code"]
+    tables.write_json(path, rows)
+    if stale := [row for row, origin in rows.items() if origin["stale"]]:
+        print(f"stale, as their code or params changed since: {', '.join(stale)}", flush=True)
+
+
+def processor() -> str:
+    """Name of the processor and the number of its cores."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A preset runs in a copy through a real `dvc repro`; here the pipeline is one stage of one line."""
+"""A preset runs in a copy through a real `dvc repro`; here the pipeline is a few stages of a few lines."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,87 +9,162 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from lib.stage import pipeline
 from lib.stage.errors import Fault
 from stages import schemas
 from tools import preset
 
 ROOT = Path(__file__).parents[2]
-STAGE = """
+STAGES = """
 stages:
   count:
-    cmd: python count.py
+    cmd: python -m stages.count rcnn big.txt
     params: [n]
-    deps: [count.py, code.txt]
+    deps: [stages/count.py, code.txt]
     outs:
       - big.txt
-      - results/metrics/rcnn.json: {cache: false}
       - results/metrics/proposals/p1.json: {cache: false}
       - results/cost/count.json: {cache: false}
+  evaluate:
+    foreach: {rcnn: {}, spp: {}}
+    do:
+      cmd: python -m stages.evaluate ${key}
+      params: ["${key}"]
+      deps: [stages/evaluate.py, big.txt]
+      outs:
+        - results/metrics/${key}.json: {cache: false}
+  other:
+    cmd: python -m stages.evaluate other
+    params: [other]
+    deps: [stages/evaluate.py, big.txt]
+    outs:
+      - results/metrics/other.json: {cache: false}
 """
-SCRIPT = """
+COUNT = """
 import pathlib
-for name in ("metrics/rcnn", "metrics/proposals/p1", "cost/count"):
+number = pathlib.Path("params.yaml").read_text().split("n: ")[1].split()[0]
+for name in ("metrics/proposals/p1", "cost/count"):
     path = pathlib.Path(f"results/{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(pathlib.Path("params.yaml").read_text().split("n: ")[1].strip())
+    path.write_text(number)
 pathlib.Path("big.txt").write_text("big")
-open("runs.txt", "a").write("x")
+open("runs.txt", "a").write("count ")
 """
+EVALUATE = """
+import pathlib, sys
+value = pathlib.Path("params.yaml").read_text().split(f"{sys.argv[1]}: ")[1].split()[0]
+if value == "broken":
+    sys.exit(1)
+pathlib.Path("results/metrics").mkdir(parents=True, exist_ok=True)
+pathlib.Path(f"results/metrics/{sys.argv[1]}.json").write_text(value)
+open("runs.txt", "a").write(f"{sys.argv[1]} ")
+"""
+VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\n"
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     for name, text in {
-        "dvc.yaml": STAGE, "count.py": SCRIPT, "code.txt": "old", "gone.txt": "", "params.yaml": "n: 1\n",
-        "presets/default.yaml": "n: 1\n",
-        "presets/two.yaml": "set:\n  n: 2  # a comment\n", "dvc.lock": "stale", "results/metrics/rcnn.json": "1",
+        "dvc.yaml": STAGES, "stages/count.py": COUNT, "stages/evaluate.py": EVALUATE, "code.txt": "old", "gone.txt": "",
+        "params.yaml": VALUES, "presets/default.yaml": VALUES,
+        "presets/two.yaml": "set:\n  n: 2  # a comment\n", "dvc.lock": "schema: '2.0'\nstages: {}\n", "results/metrics/rcnn.json": "1",
         ".gitignore": "/.scratch/\n/big.txt\n/runs.txt\n", ".dvc/config": "",
         ".dvc/.gitignore": "/cache\n/tmp\n/config.local\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(schemas, "faults", lambda values, path: [])  # this pipeline is none of ours
+    monkeypatch.setattr(pipeline, "entries", pipeline.entries.__wrapped__)  # nor in the cache
     return tmp_path
 
 
-def run(name, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["preset", name])
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["preset", *arguments])
     return preset.main()
+
+
+def rows_of(repository):
+    return json.loads((repository / "results/presets/two/rows.json").read_text())
 
 
 def test_runs_in_a_copy_and_brings_the_figures(repository, monkeypatch):
     before = {path: path.read_text() for path in repository.rglob("*") if path.is_file() and ".git" not in path.parts}
-    assert run("two", monkeypatch) == 0
+    assert run(monkeypatch, "two") == 0
     home, copy = repository / "results/presets/two", repository / ".scratch/presets/two"
-    for name in ("rcnn.json", "proposals/p1.json", "cost/count.json"):
-        assert (home / name).read_text().startswith("2")
+    for name, content in {"rcnn": "1", "spp": "1", "proposals/p1": "2", "cost/count": "2"}.items():
+        assert (home / f"{name}.json").read_text() == content
+    assert not (home / "other.json").exists(), "no row of evaluate"
     assert {path: path.read_text() for path in before} == before, "nothing of the repository itself is touched"
     assert not (repository / "big.txt").exists()
     assert list((repository / ".dvc/cache/files").rglob("*/*")), "the cache is shared"
+    assert (copy / "runs.txt").read_text() == "count rcnn spp other ", "the other stages run at the end"
 
-    (home / "old.json").write_text("left from an earlier run")
     (repository / "gone.txt").unlink()
-    assert run("two", monkeypatch) == 0
-    assert (copy / "runs.txt").read_text() == "x", "a second run does nothing again"
-    assert not (home / "old.json").exists()
+    assert run(monkeypatch, "two") == 0
+    assert (copy / "runs.txt").read_text() == "count rcnn spp other ", "a second run does nothing again"
     assert not (copy / "gone.txt").exists()
 
     (repository / "code.txt").write_text("new")
-    assert run("two", monkeypatch) == 0
-    assert (copy / "runs.txt").read_text() == "xx"
+    assert run(monkeypatch, "two") == 0
+    assert (copy / "runs.txt").read_text() == "count rcnn spp other count "
+
+
+def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys):
+    assert run(monkeypatch, "two", "spp") == 0
+    home, copy = repository / "results/presets/two", repository / ".scratch/presets/two"
+    assert (copy / "runs.txt").read_text() == "count spp "
+    assert list(rows_of(repository)) == ["spp"]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert rows_of(repository)["spp"]["commit"] == commit[:12]
+    assert "cores" in rows_of(repository)["spp"]["processor"]
+
+    (repository / "presets/two.yaml").write_text("set:\n  n: 2\n  spp: 5\n")
+    assert run(monkeypatch, "two", "rcnn") == 0
+    assert "stale, as their code or params changed since: spp" in capsys.readouterr().out
+    rows = rows_of(repository)
+    assert {row: origin["stale"] for row, origin in rows.items()} == {"rcnn": False, "spp": True}
+    assert rows["rcnn"]["commit"] == f"{commit[:12]}+", "the run used an edit that is in no commit"
+    assert (home / "spp.json").read_text() == "1", "another row's figures stay"
+
+    assert run(monkeypatch, "two", "spp") == 0
+    assert not rows_of(repository)["spp"]["stale"]
+    assert (home / "spp.json").read_text() == "5"
+    (repository / "stages/evaluate.py").write_text(EVALUATE + "# another version\n")
+    assert run(monkeypatch, "two", "spp") == 0
+    assert {row: origin["stale"] for row, origin in rows_of(repository).items()} == {"rcnn": True, "spp": False}
+
+
+def test_a_row_that_fails_does_not_keep_the_next_from_running(repository, monkeypatch, capsys):
+    assert run(monkeypatch, "two") == 0
+    (repository / "presets/two.yaml").write_text("set:\n  n: 2\n  rcnn: broken\n  spp: 7\n")
+    assert run(monkeypatch, "two") == 1
+    assert "ERROR: failed: rcnn; see above" in capsys.readouterr().err
+    home = repository / "results/presets/two"
+    assert (home / "rcnn.json").read_text() == "1", "earlier figures stay"
+    assert (home / "spp.json").read_text() == "7"
+    assert {row: origin["stale"] for row, origin in rows_of(repository).items()} == {"rcnn": True, "spp": False}
 
 
 def test_a_failing_run_brings_nothing_and_says_so(repository, monkeypatch):
-    (repository / "count.py").write_text("raise SystemExit(1)")
-    assert run("two", monkeypatch) != 0
+    (repository / "stages/count.py").write_text("raise SystemExit(1)")
+    assert run(monkeypatch, "two") != 0
     assert not (repository / "results/presets").exists()
 
 
+def test_unknown_rows_are_named_with_the_known(repository, monkeypatch, capsys):
+    assert run(monkeypatch, "two", "sp", "rcnn", "x") == 1
+    message = capsys.readouterr().err
+    assert "'sp' is no row of evaluate. Allowed: rcnn, spp. Did you mean spp?" in message
+    assert "'x' is no row" in message
+    assert not (repository / ".scratch").exists()
+
+
 def test_an_unknown_preset_names_the_known(repository, monkeypatch, capsys):
-    assert run("tow", monkeypatch) == 1
+    assert run(monkeypatch, "tow") == 1
     assert "presets/tow.yaml: is not there. Allowed: default, two. Did you mean two?" in capsys.readouterr().err
     assert not (repository / ".scratch").exists()
 
@@ -96,7 +172,7 @@ def test_an_unknown_preset_names_the_known(repository, monkeypatch, capsys):
 def test_a_wrong_value_stops_it_before_anything_is_copied(repository, monkeypatch, capsys):
     fault = Fault("bad setting", "presets/two.yaml: n", "is 2", "1", "Change it")
     monkeypatch.setattr(schemas, "faults", lambda values, path: [fault])
-    assert run("two", monkeypatch) == 1
+    assert run(monkeypatch, "two") == 1
     assert "ERROR: presets/two.yaml: n: is 2. Allowed: 1. Change it." in capsys.readouterr().err
     assert not (repository / ".scratch").exists()
 
