@@ -125,15 +125,18 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Arrow would also make text of numbers and dates, numbers of text, and a truth of any number."""
+    """Arrow alone would make text of numbers and dates, numbers of text, and a truth of any number."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     held, wanted = _family(column.type), _family(kind)
-    if len(column) and not pa.types.is_null(column.type) and (held, wanted) != ("number", "truth") and held != wanted:
+    if held != wanted and (held, wanted) != ("number", "truth") and column.null_count < len(column):
         raise pa.ArrowTypeError(f"holds {column.type}")
-    if (held, wanted) == ("number", "truth") and (bad := pc.unique(column.filter(pc.greater(pc.abs(column), 1)))):
-        raise pa.ArrowInvalid(f"holds {bad[0].as_py()}")
-    return column.cast(kind)
+    try:
+        if wanted == "truth" and not set(pc.unique(column.cast(pa.int64())).to_pylist()) <= {0, 1, None}:
+            raise pa.ArrowInvalid("numbers besides 0 and 1")
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise pa.ArrowTypeError(f"holds {column.type} ({error})") from None
 
 
 def _family(kind: pa.DataType) -> str:
