@@ -132,9 +132,12 @@ def _names(path: Path) -> list[str]:
     allowed = "the list of the names of the classes that prepare writes"
     if not path.exists():
         raise InputError([Fault("missing file", str(path), "is not there", allowed, "Put it there")])
-    names = tables.read_json(path)
+    remedy = 'Write it as ["cat", "dog"]'
+    try:
+        names = tables.read_json(path)
+    except (ValueError, OSError) as error:
+        raise InputError([Fault("broken JSON", str(path), f"cannot be read ({error})", allowed, remedy)]) from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        remedy = 'Write it as ["cat", "dog"]'
         raise InputError([Fault("broken JSON", str(path), f"holds {names!r:.60}", allowed, remedy)])
     return names
 

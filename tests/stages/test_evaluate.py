@@ -173,6 +173,29 @@ def test_case_56c_nothing_is_remembered_between_two_runs(folder, monkeypatch, ca
         run(monkeypatch, capsys, "--objects", "own.parquet")
 
 
+@pytest.mark.parametrize("data", [b'["cat", "do', b"", b'["c\xff"]', b'["cat" "dog"]', None])
+def test_case_112_classes_that_are_no_whole_json(folder, monkeypatch, capsys, data):
+    (folder / "classes.json").unlink()
+    if data is None:
+        (folder / "classes.json").mkdir()
+    else:
+        (folder / "classes.json").write_bytes(data)
+    (folder / "detections.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SystemExit, match=r"classes.json: .*\. Allowed: .*\. [A-Z]") as error:
+        run(monkeypatch, capsys, "--objects", "own.parquet")
+    assert "detections.parquet: is not a whole Parquet file" in str(error.value)  # all faults at once
+
+
+def test_case_112_classes_with_a_byte_order_mark(folder, monkeypatch, capsys):
+    """They are read, or refused with a message that says what is wrong."""
+    (folder / "classes.json").write_bytes(b"\xef\xbb\xbf" + (folder / "classes.json").read_bytes())
+    try:
+        _, text = run(monkeypatch, capsys, "--objects", "own.parquet")
+    except SystemExit as error:
+        text = str(error)
+    assert '"voc10_map": 0.75' in text or "BOM" in text
+
+
 @pytest.mark.parametrize("text", ['{"cat": 1}', "[1, 2]", '"cat"', "null"])
 def test_classes_that_are_no_list_of_names(folder, monkeypatch, capsys, text):
     (folder / "classes.json").write_text(text)
