@@ -74,10 +74,10 @@ def check(path: Path, images: pd.DataFrame) -> None:
 
 def _problems(boxes: NDArray[np.float32], sizes: NDArray[np.float64], lines: bool) -> dict[str, NDArray[np.bool_]]:
     """Of finite boxes (R, 4) in images of `sizes` (R, 2)."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
-    beyond = np.hstack([-boxes[:, :2], boxes[:, 2:] - sizes])
-    flat = {"is inverted": sides < 0} if lines else {"has no area": sides <= 0}
-    return {**flat, "leaves its image": (beyond > ROUNDING).any(axis=1) & ~np.isnan(sizes[:, 0])}
+    (x1, y1, x2, y2), (width, height) = boxes.T, sizes.T
+    flat = {"is inverted": (x2 < x1) | (y2 < y1)} if lines else {"has no area": (x2 <= x1) | (y2 <= y1)}
+    beyond = (np.minimum(x1, y1) < -ROUNDING) | (x2 > width + ROUNDING) | (y2 > height + ROUNDING)
+    return {**flat, "leaves its image": beyond & ~np.isnan(width)}
 
 
 def _pieces(path: Path) -> Iterator[pd.DataFrame]:
