@@ -80,7 +80,7 @@ if __name__ == "__main__":
     parser.add_argument("--trace", action="store_true", help="follow one image through the method")
     try:
         sys.exit(predict(parser.parse_args()))
-    except InputError as error:
+    except (InputError, OSError) as error:  # OSError: the disk of temporary files is full
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

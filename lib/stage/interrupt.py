@@ -1,7 +1,7 @@
 """Ctrl-C that ends a loop after the current item, so that what is done can be written."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
@@ -11,7 +11,8 @@ T = TypeVar("T")
 def until_interrupted(items: Iterable[T]) -> Iterator[T]:
     """The items, up to the one in which the first Ctrl-C (SIGINT) comes; a second one raises KeyboardInterrupt at once.
 
-    For the main thread of a process, where Python's signals arrive.
+    For the main thread of a process, where Python's signals arrive. A generator is closed at the end, and with it what
+    it does ahead.
     """
     came = False
 
@@ -28,3 +29,5 @@ def until_interrupted(items: Iterable[T]) -> Iterator[T]:
                 return
     finally:
         signal.signal(signal.SIGINT, before)
+        if isinstance(items, Generator):
+            items.close()

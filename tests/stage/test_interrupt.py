@@ -41,6 +41,21 @@ def test_it_may_come_while_the_next_item_is_waited_for():
     assert list(until_interrupted(items())) == [0, 1]
 
 
+def test_a_generator_is_closed_with_what_it_does_ahead():
+    closed = []
+
+    def items():
+        try:
+            yield from range(5)
+        finally:
+            closed.append(True)
+
+    work = items()
+    for _ in until_interrupted(work):
+        ctrl_c()
+    assert closed == [True]
+
+
 def test_a_second_one_ends_it_at_once():
     before, finished = signal.getsignal(signal.SIGINT), []
 
