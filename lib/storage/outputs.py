@@ -17,12 +17,12 @@ def check(paths: Iterable[Path], option: str, inputs: Iterable[Path] = (), disk:
     inputs : files that the command reads, none of which may be overwritten
     disk   : bytes that the files need at least
     """
-    wanted = [Path(os.path.abspath(path)) for path in paths]
+    files = {Path(os.path.abspath(path)) for path in paths}
+    needed = disk - sum(path.stat().st_size for path in files if path.is_file())  # these will be replaced
     faults: dict[Path, Fault] = {}
-    for path in sorted({Path(os.path.realpath(name)) for name in inputs} & {Path(os.path.realpath(p)) for p in wanted}):
+    for path in sorted({Path(path).resolve() for path in inputs} & {path.resolve() for path in files}):
         problem = "is read and would be written too"
         faults[path] = _fault(option, path, problem, "a folder that holds no input", "Name another folder")
-    files = set(wanted)
     longest: dict[Path, Path] = {}
     for path in sorted(files):
         if both := next((parent for parent in path.parents if parent in files), None):
@@ -35,8 +35,8 @@ def check(paths: Iterable[Path], option: str, inputs: Iterable[Path] = (), disk:
         if problem := _problem(folder, path.name):
             allowed = "a folder in which files can be made"
             faults[folder] = _fault(option, folder, problem, allowed, "Name another folder")
-        elif (free := shutil.disk_usage(folder).free) < disk:
-            problem = f"needs at least {disk / 2**20:,.0f} MiB of disk and {free / 2**20:,.0f} MiB are free"
+        elif (free := shutil.disk_usage(folder).free) < needed:
+            problem = f"needs at least {needed / 2**20:,.1f} MiB more and {free / 2**20:,.1f} MiB are free"
             faults[folder] = _fault(option, folder, problem, "", "Free some space, or name a folder on another disk")
     if faults:
         raise InputError(list(faults.values()))

@@ -70,4 +70,6 @@ def test_too_little_disk(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(5 * 2**20))
     outputs.check([tmp_path / "a"], "--out", disk=5 * 2**20)
-    assert "needs at least 6 MiB of disk and 5 MiB are free" in faults([tmp_path / "a"], disk=6 * 2**20)[0]
+    assert "needs at least 6.0 MiB more and 5.0 MiB are free" in faults([tmp_path / "a"], disk=6 * 2**20)[0]
+    (tmp_path / "a").write_bytes(b"\0" * 2**20)  # replaced, so that its space is free then
+    outputs.check([tmp_path / "a"], "--out", disk=6 * 2**20)
