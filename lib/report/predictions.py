@@ -45,7 +45,7 @@ class Predictions:
             raise InputError([Fault("many images", "--trace", problem, "one image", "Name one image")])
         sources = [root / image_id for image_id in ids]
         names = ["detections.parquet", "detections.json", "images.json", *["trace.html"] * traced]
-        # An image takes more space as PNG than as JPEG, so this much is surely needed.
+        # An image of a camera takes more space as PNG than as JPEG, so at least this much is needed.
         disk = sum(path.stat().st_size for path in sources if path.suffix.lower() in JPEG)
         paths = [*(self.out / name for name in names), *map(self._picture, ids)]
         outputs.check(paths, "--out", sources, disk)
