@@ -153,8 +153,8 @@ def draw_images(folder, names=GOOD):
     random = np.random.default_rng(0)
     for name in names:
         pixels = random.integers(0, 90, (60, 80, 3), np.uint8)
-        x, y = random.integers(0, 40, 2).tolist()
-        pixels[y : y + 20, x : x + 30] = random.integers(120, 255, 3)
+        left, top = random.integers(0, 40, 2).tolist()
+        pixels[top : top + 20, left : left + 30] = random.integers(120, 255, 3)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), pixels)
 
