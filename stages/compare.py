@@ -8,7 +8,6 @@ experiment, or `workspace`. Detections and tables come from DVC's cache, nothing
 import argparse
 import sys
 import tempfile
-from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,8 +18,8 @@ from lib.evaluation.settings import Evaluate, Report
 from lib.images.image_set import ImageSet, Splits
 from lib.report import bootstrap, changes, drawing, revisions
 from lib.stage import params
-from lib.stage.errors import Fault, InputError
-from lib.storage import tables
+from lib.stage.errors import Failures, Fault, InputError
+from lib.storage import outputs, tables
 
 
 def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[Inputs, Path]:
@@ -32,6 +31,7 @@ def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[
 
 def compare(options: argparse.Namespace) -> None:
     """See the module's docstring."""
+    outputs.check([options.out / "changes.json", options.out / "0000.png"], "--out")
     values = params.validate(
         params.load(), {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
     )
@@ -60,17 +60,18 @@ def compare(options: argparse.Namespace) -> None:
     )
     counts = {kind: sum(change.kind == kind for change in changed) for kind in ("gained", "lost", "moved")}
     print(f"Objects: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
-    records = []
-    images = [(image_id, list(group)) for image_id, group in groupby(changed, lambda change: change.image_id)]
-    for number, (image_id, group) in enumerate(tqdm(images, unit="image", desc="pictures", disable=None)):
-        drawing.write_png(options.out / f"{number:04d}.png", changes.picture(image_set.image(image_id), group))
-        texts = [str(change) for change in group]
-        records.append({"image_id": image_id, "picture": f"{number:04d}.png", "changes": texts})
+    records, failures = changes.records(changed), Failures()
     for record in records:
-        print(f"{record['image_id']} ({record['picture']}): {'; '.join(record['changes'])}")
-    summary = {"first": names[0], "second": names[1], **counts, "images": records}
+        print(f"{record['image_id']} ({record['picture']}): {'; '.join(map(str, record['changes']))}")
+    images = [{**record, "changes": [*map(str, record["changes"])]} for record in records]
+    summary = {"first": names[0], "second": names[1], **counts, "images": images}
     tables.write_json(options.out / "changes.json", summary)
+    for record in tqdm(records, unit="image", desc="pictures", disable=None):
+        with failures(record["image_id"], "The pictures of the others and changes.json are there"):
+            picture = changes.picture(image_set.image(record["image_id"]), record["changes"])
+            drawing.write_png(options.out / record["picture"], picture)
     print(f"Pictures and changes.json are in {options.out}")
+    failures.check()
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -17,7 +17,6 @@ from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
 from lib.stage.run import Life
 from lib.storage import tables
-from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
 
@@ -35,8 +34,7 @@ def main(life: Life) -> None:
     detector = row.detector({role: life.input(role) for role in rows.FILES}, life.params, device, clock)
     boxes = None
     if detector.wants_proposals:
-        proposals = ByImage(life.input("regions"), tables.PROPOSALS)
-        proposals.require(image_set.ids, "Run: dvc repro propose")
+        proposals = image_set.proposals(life.input("regions"))
         boxes = lambda image_id, _: tables.boxes(proposals[image_id])  # noqa: E731
     candidates = Candidates(life.scratch, image_set.classes, len(image_set), settings)
     life.announce(f"{len(image_set)} images")

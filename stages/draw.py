@@ -9,6 +9,7 @@ from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
 from lib.images.image_set import ImageSet, Splits
 from lib.report import drawing, gallery
+from lib.stage.errors import Failures
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import tables
@@ -39,17 +40,23 @@ def main(life: Life) -> None:
     image_detections = tables.groups(detections)
     ids = gallery.spread(image_set.ids, settings.images)
     life.announce(f"{len(ids)} pictures")
+    failures = Failures()
     for number, image_id in enumerate(ids):
+        path = life.out(f"results/pictures/{life.item}/{number:02d}.png")
+        if path.exists():  # of an earlier run of the same work, in which another image failed
+            continue
         boxes, labels = image_set.objects(image_id)
         rows = image_detections.get(image_id, detections.iloc[:0])
         best = rows.nlargest(settings.detections, "score", keep="first")
-        picture = drawing.panel(
-            image_set.image(image_id),
-            (boxes, [image_set.classes[label] for label in labels]),
-            tables.boxes(proposals[image_id])[: settings.proposals],
-            (tables.boxes(best), best["class"].tolist(), best["score"].to_numpy(), best["outcome"].to_numpy()),
-        )
-        drawing.write_png(life.out(f"results/pictures/{life.item}/{number:02d}.png"), picture)
+        with failures(image_id, "Fix this image; the pictures of the others are kept"):
+            picture = drawing.panel(
+                image_set.image(image_id),
+                (boxes, [image_set.classes[label] for label in labels]),
+                tables.boxes(proposals[image_id])[: settings.proposals],
+                (tables.boxes(best), best["class"].tolist(), best["score"].to_numpy(), best["outcome"].to_numpy()),
+            )
+            drawing.write_png(path, picture)
+    failures.check()
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from lib.evaluation import coco_results, curves, errors, inputs
 from lib.evaluation import scores as report
 from lib.evaluation.settings import Evaluate
 from lib.stage import params
-from lib.stage.errors import InputError
+from lib.stage.errors import Failures, InputError
 from lib.stage.params import Split
 from lib.stage.run import Life
-from lib.storage import tables
+from lib.storage import outputs, tables
 from stages.schemas import stage
 
 PARAMS = {"evaluate": Evaluate, "splits.test": list[Split]}
@@ -58,19 +58,25 @@ def by_hand() -> None:
         "--split", action="append", choices=get_args(Split), help="split to score; may be repeated; default test"
     )
     parser.add_argument("--coco", type=Path, help="folder for COCO's objects.json and detections.json")
-    options, settings = parser.parse_args(), Evaluate()
+    options, settings, failures = parser.parse_args(), Evaluate(), Failures()
     try:
+        if options.coco:
+            paths = [options.coco / name for name in ("objects.json", "detections.json")]
+            outputs.check(paths, "--coco", [options.detections, options.objects])
         if Path(params.FILE).exists():
             settings = params.validate(params.load(), {"evaluate": Evaluate})["evaluate"]
         scored = inputs.read(options.detections, options.objects, options.split or ["test"])
     except InputError as error:
         sys.exit(f"ERROR: {error}")
-    if options.coco:
-        coco_results.write(options.coco, scored)
     scores = report.score_inputs(scored, settings.iou, settings.max_detections, levels=settings.levels)
     classified = errors.classify(scored, settings.similar, settings.iou, settings.background)
     rows = [*curves.class_rows(scores.voc, scores.coco.classes), *errors.effects(classified)]
     print("\n".join([*report.protocol(scores), *map(json.dumps, rows), json.dumps(report.metrics(scores), indent=2)]))
+    if options.coco:
+        with failures(str(options.coco)):
+            coco_results.write(options.coco, scored)
+    if failures.faults:
+        sys.exit(f"ERROR: {InputError(failures.faults)}")
 
 
 if __name__ == "__main__":

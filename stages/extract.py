@@ -17,8 +17,7 @@ from lib.parallel.ahead import ahead
 from lib.parallel.processes import workers
 from lib.stage.params import Settings
 from lib.stage.run import Life
-from lib.storage import shards, tables
-from lib.storage.by_image import ByImage
+from lib.storage import shards
 from stages.schemas import stage
 
 
@@ -43,8 +42,7 @@ def main(life: Life) -> None:
     image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"]
     )
-    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
-    proposals.require(image_set.ids, "Run: dvc repro propose")
+    proposals = image_set.proposals(life.input("proposals"))
     device = pick_device(life.compute.device, settings.precision)
     maps = [] if life.role("images") == "data/tables" else [life.input("images")]
     network = import_module(f"lib.detectors.{life.role('detector')}.network")

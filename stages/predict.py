@@ -3,6 +3,8 @@
 ``python -m stages.predict --method faster IMAGES... --out DIR [--trace]``: IMAGES are files, folders or patterns.
 Writes pictures with the best boxes, `detections.parquet`, COCO's `detections.json` and `images.json` (what its numbers
 mean), and with --trace, for one image, `trace.html`: each detection with its region, scores, and what NMS removed.
+An image that fails is named at the end, the others are written all the same. Exit code 0; 1 where anything failed; 130
+after Ctrl-C, when what is done by then is written.
 """
 
 import argparse
@@ -10,70 +12,62 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 
 from lib.backbones.device import pick_device
 from lib.boxes.boxes import Boxes
 from lib.datasets import image_files
 from lib.detection import many_images, rows
-from lib.detection import trace as tracing
 from lib.detection.candidates import Candidates
-from lib.evaluation import coco_results
-from lib.evaluation.inputs import Inputs
 from lib.images.decode import Image, read_image
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
-from lib.report import drawing, page, page_trace
+from lib.report.predictions import Predictions
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
 from lib.stage.errors import InputError
+from lib.stage.interrupt import until_interrupted
 from lib.storage import tables
 
 
-def predict(options: argparse.Namespace) -> None:
-    """See the module's docstring."""
-    root, ids = image_files.find(options.images)
+def predict(options: argparse.Namespace) -> int:
+    """See the module's docstring. Returns the exit code; raises InputError where there is nothing to begin with."""
+    (root, ids), results = image_files.find(options.images), Predictions(options.out)
     row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     values = params.validate(params.load(), {**schema, **row.reads()})
-    image_files.check(root, ids, values["data.max_pixels"], options.out, single=options.trace)
+    results.check(root, ids, options.trace)
     selection, search = values[row.settings], values["proposals.selective_search"]
     device, clock = pick_device(values["compute"].device, selection.precision), Clock()
     detector = row.detector(files, values, device, clock)
 
     def read(image_id: str) -> Image:
-        return read_image(root, image_id, transpose=True, max_pixels=values["data.max_pixels"])
+        return read_image("", str(root / image_id), transpose=True, max_pixels=values["data.max_pixels"])
 
     def proposals(image_id: str, image: Image) -> Boxes:
         with clock("proposals"):
             return selective_search.search(image, search)[0]
 
-    regions = proposals if detector.wants_proposals else None
+    regions, done = proposals if detector.wants_proposals else None, list[str]()
+    guard = lambda image_id: results.failures(str(root / image_id), "Replace the image or leave it out")  # noqa: E731
     with tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
-        work = many_images.detect(detector, ids, read, regions, candidates, clock, device, workers(values["compute"]))
-        list(tqdm(work, total=len(ids), unit="image", desc=options.method))
-        candidates.write(options.out / "detections.parquet")
-    spent = clock.milliseconds(len(ids))
-    detections = tables.read(options.out / "detections.parquet", tables.DETECTIONS)
-    objects = tables.OBJECTS.empty_table().to_pandas()
-    inputs = Inputs.of(pd.DataFrame({"image_id": ids}), objects, detections, detector.classes)
-    coco_results.write(options.out, inputs, "images.json")
-    image_detections = tables.groups(detections)
-    for image_id in ids:
-        best = image_detections.get(image_id, detections.iloc[:0])
-        picture = drawing.draw_best(read(image_id), best, options.boxes, options.min_score)
-        drawing.write_png(options.out / f"pictures/{image_id}.png", picture)
-    if options.trace:
-        image = read(ids[0])
-        size = image.shape[1::-1]
-        scored = detector(detector.prepare(image, regions and regions(ids[0], image)))
-        steps = tracing.trace(scored, size, selection)
-        data = {"width": size[0], "height": size[1], "source": page.data_uri(image, 1200)}
-        data |= tracing.describe(steps, detector.classes, most=40)
-        tables.write_text(options.out / "trace.html", page_trace.page(f"{options.method}: {ids[0]}", data))
-    print(f"{len(ids)} images, {len(detections)} detections in {options.out}; milliseconds: {spent}")
+        work = many_images.detect(
+            detector, ids, read, regions, candidates, clock, device, workers(values["compute"]), guard
+        )
+        for image_id in tqdm(until_interrupted(work), total=len(ids), unit="image", desc=options.method):
+            done.append(image_id)
+        candidates.write(Path(scratch) / "detections.parquet")
+        detections = tables.read(Path(scratch) / "detections.parquet", tables.DETECTIONS)
+    results.missing = len(ids) - len(done) - len(results.failures.places)
+    results.tables(done, detector.classes, detections)
+    results.pictures(done, read, detections, options.boxes, options.min_score)
+    if options.trace and done:
+        score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
+        results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes)
+    spent = clock.milliseconds(len(done))
+    print(f"{len(done)} images, {len(detections)} detections in {options.out}; milliseconds: {spent}")
+    return results.exit_code()
 
 
 if __name__ == "__main__":
@@ -85,6 +79,8 @@ if __name__ == "__main__":
     parser.add_argument("--min-score", type=float, default=float("-inf"), help="least score of a drawn box")
     parser.add_argument("--trace", action="store_true", help="follow one image through the method")
     try:
-        predict(parser.parse_args())
-    except InputError as error:
+        sys.exit(predict(parser.parse_args()))
+    except (InputError, OSError) as error:  # OSError: the disk of temporary files is full
         sys.exit(f"ERROR: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

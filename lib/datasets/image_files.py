@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from lib.images.decode import checked_header, read_bytes
 from lib.images.header import EXTENSIONS
 from lib.stage.errors import Fault, InputError
 
@@ -28,28 +27,6 @@ def find(words: Sequence[str]) -> tuple[Path, list[str]]:
         raise InputError(faults)
     root = Path(os.path.commonpath([file.parent for file in paths]))
     return root, sorted(file.relative_to(root).as_posix() for file in paths)
-
-
-def check(root: Path, image_ids: Sequence[str], max_pixels: int, out: Path, single: bool) -> None:
-    """Raises InputError with everything that would stop the work later.
-
-    By their headers: files that are not images or have more than `max_pixels`. An `out` that is not a folder. Several
-    images where only a `single` one is allowed.
-    """
-    faults = []
-    if single and len(image_ids) != 1:
-        problem = f"was given {len(image_ids)} images"
-        faults.append(Fault("many images", "--trace", problem, "one image", "Name one image"))
-    if out.exists() and not out.is_dir():
-        allowed = "a folder, which need not exist yet"
-        faults.append(Fault("not a folder", f"--out {out}", "is a file", allowed, "Name another"))
-    for path in (str(root / image_id) for image_id in image_ids):
-        try:
-            checked_header(read_bytes("", path), path, max_pixels)
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(faults)
 
 
 def _expand(word: str) -> list[Path]:

@@ -69,10 +69,17 @@ class Candidates:
         return self._scratch / f"candidates-{start:07d}.parquet"
 
     def write(self, path: Path) -> int:
-        """Drops boxes below the final thresholds, applies NMS and `most`, writes what is left; returns its count."""
+        """Drops boxes below the final thresholds, applies NMS and `most`, writes what is left; returns its count.
+
+        Where fewer images were added than were announced, the limit of the set is that of those that were.
+        """
+        if self._waiting:
+            self._flush()
+        if self._selection.per_set:
+            self._shortlist.limit(self._selection.per_set * self.done)
         total = 0
         with tables.Writer(path, tables.DETECTIONS) as writer:
-            for start in range(0, self._images, PIECE):
+            for start in range(0, self.done, PIECE):
                 piece = tables.read(self._piece(start), SCHEMA)
                 survivors = [self._detections(rows) for _, rows in piece.groupby("image_id", sort=False)]
                 if survivors:

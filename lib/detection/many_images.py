@@ -4,6 +4,7 @@ R regions of an image, C classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
 from lib.backbones.device import Device
@@ -13,6 +14,8 @@ from lib.detection.candidates import Candidates
 from lib.images.decode import Image
 from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
+
+Guard = Callable[[str], AbstractContextManager[Any]]
 
 
 class Detector(Protocol):
@@ -44,6 +47,7 @@ def detect(
     clock: Clock,
     device: Device,
     workers: int,
+    guard: Guard = nullcontext,
 ) -> Iterator[str]:
     """Adds the scored boxes of the images `todo`, in order, to `candidates`; yields each image's id when it is done.
 
@@ -51,6 +55,8 @@ def detect(
 
     read    : decodes the image of an id;  regions : its proposals, called only where the detector wants them
     workers : images processed at once, where the device allows it; the result does not depend on it
+    guard   : image id -> context in which the image is worked on; where it holds back an error, as
+              `errors.Failures` does, the image is left out and the others go on
     Raises ValueError for a detector that wants proposals where there are none.
     """
     if detector.wants_proposals and regions is None:
@@ -62,10 +68,17 @@ def detect(
         boxes = regions(image_id, image) if regions is not None and detector.wants_proposals else None
         return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
 
+    def guarded(image_id: str) -> tuple[str, tuple[int, int], Scored] | None:
+        with guard(image_id):
+            return score(image_id)
+        return None
+
     if todo:
-        score(todo[0])
+        with suppress(Exception):  # what fails here fails again below
+            score(todo[0])
         clock.reset()
-    for image_id, size, scored in ahead(score, todo, *device.side_by_side(workers)):
-        with clock("select"):
-            candidates.add(image_id, size, scored)
-        yield image_id
+    for result in ahead(guarded, todo, *device.side_by_side(workers)):
+        if result is not None:
+            with clock("select"):
+                candidates.add(*result)
+            yield result[0]

@@ -60,6 +60,12 @@ class Shortlist:
                 heapq.heappop(best)
             self.thresholds[label] = best[0]
 
+    def limit(self, per_set: int) -> None:
+        """Raises the thresholds to those of a smaller limit per set, as if it had been the limit from the start."""
+        self._per_set = per_set
+        for label in range(len(self.thresholds)):
+            self._raise_threshold(label, [])
+
     def survives(self, label: int, scores: NDArray[np.floating]) -> NDArray[np.bool_]:
         """bool (R,): which kept boxes reach the final threshold; an equal score stays, as in the authors' code."""
         return np.asarray(scores) >= self.thresholds[label]

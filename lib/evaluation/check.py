@@ -6,15 +6,16 @@ in an image outside the split is lost or stops the evaluator: each changes a met
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
-from lib.storage.tables import BOX, DETECTIONS, IMAGES, OBJECTS, to_arrow
+from lib.storage import bounds
+from lib.storage.tables import DETECTIONS, IMAGES, OBJECTS, to_arrow
 
 _IMAGE_IDS = pa.schema([IMAGES.field("image_id")])
+_UNREADABLE = ("missing column", "repeated column", "wrong type")
 
 
 def faults(
@@ -22,7 +23,7 @@ def faults(
 ) -> list[Fault]:
     """Everything that keeps these tables from being scored; empty if nothing does.
 
-    images     : one row per image of the split to score; only image_id is looked at
+    images     : one row per image of the split to score: image_id; boxes must be inside where it has width and height
     objects    : tables.OBJECTS; may hold images of other splits
     detections : tables.DETECTIONS; only images of the split
     classes    : the names to score, each once
@@ -33,7 +34,7 @@ def faults(
         *_schema(objects, OBJECTS, "objects"),
         *_schema(detections, DETECTIONS, "detections"),
     ]
-    if any(fault.kind in ("missing column", "wrong type") for fault in schema_faults):
+    if any(fault.kind in _UNREADABLE for fault in schema_faults):
         return schema_faults  # the columns cannot be read, so nothing can be said about their values
     split_objects = objects[objects["image_id"].isin(images["image_id"])]
     return [
@@ -42,7 +43,8 @@ def faults(
         *_unknown_images(detections, images["image_id"]),
         *_unknown_classes(detections, classes, "detections"),
         *_unknown_classes(split_objects, classes, "objects"),
-        *_without_area(detections),
+        *bounds.faults([objects], images, "objects", lines=True),
+        *bounds.faults([detections], images, "detections"),
     ]
 
 
@@ -90,20 +92,3 @@ def _unknown_classes(table: pd.DataFrame, classes: Sequence[str], where: str) ->
         for name, count in unknown[unknown > 0].items()
     ]
 
-
-def _without_area(detections: pd.DataFrame) -> list[Fault]:
-    corners = detections[BOX].to_numpy(np.float32).T  # as the evaluators see them
-    x1, y1, x2, y2 = corners
-    without_area = np.flatnonzero(np.isfinite(corners).all(axis=0) & ((x2 <= x1) | (y2 <= y1)))
-    if not len(without_area):
-        return []
-    box = " ".join(f"{value:g}" for value in corners[:, without_area[0]])
-    return [
-        Fault(
-            "box without area",
-            f"detections, row {without_area[0]} (image {detections['image_id'].iloc[without_area[0]]})",
-            f"box {box} has no area ({len(without_area)} such rows)",
-            "x1 < x2 and y1 < y2 (half-open pixels)",
-            "Drop these rows where the table is written",
-        )
-    ]

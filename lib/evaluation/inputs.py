@@ -87,7 +87,8 @@ class Inputs:
     ) -> "Inputs":
         """Check and order the tables.
 
-        images     : one row per image of the split to score (column image_id), those without objects too
+        images     : one row per image of the split to score (column image_id), those without objects too; with width
+                     and height every box must be inside
         objects    : may hold other splits as well; an object without area cannot be found, so it is left out
         detections : only images of the split
         raises     : InputError with every fault (see check.faults)
@@ -112,14 +113,33 @@ def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
             frames.append(tables.read(path, schema))
         except InputError as error:
             problems += error.faults
-    if not (names := objects.with_name("classes.json")).exists():
-        allowed = "the list of classes that prepare writes"
-        problems.append(Fault("missing file", str(names), "is not there", allowed, "Put it there"))
+    try:
+        names = _names(objects.with_name("classes.json"))
+    except InputError as error:
+        problems += error.faults
     if problems:
         raise InputError(problems)
     image_table, object_table, detection_table = frames
     in_splits = image_table[image_table["split"].isin(splits)]
-    return Inputs.of(in_splits, object_table, detection_table, tables.read_json(names))
+    if in_splits.empty:
+        there = ", ".join(sorted(set(image_table["split"]))) or "a table with images"
+        problem = f"holds no image of the split {', '.join(splits)}"
+        raise InputError([Fault("no images", str(sources[0][0]), problem, there, "Choose a split with images")])
+    return Inputs.of(in_splits, object_table, detection_table, names)
+
+
+def _names(path: Path) -> list[str]:
+    allowed = "the list of the names of the classes that prepare writes"
+    if not path.exists():
+        raise InputError([Fault("missing file", str(path), "is not there", allowed, "Put it there")])
+    remedy = 'Write it as ["cat", "dog"]'
+    try:
+        names = tables.read_json(path)
+    except (ValueError, OSError) as error:
+        raise InputError([Fault("broken JSON", str(path), f"cannot be read ({error})", allowed, remedy)]) from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError([Fault("broken JSON", str(path), f"holds {names!r:.60}", allowed, remedy)])
+    return names
 
 
 def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:

@@ -12,7 +12,7 @@ from lib.boxes.boxes import Boxes
 from lib.images.decode import Image, content_of, decode, read_bytes
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings, Split
-from lib.storage import tables
+from lib.storage import bounds, tables
 from lib.storage.by_image import ByImage
 
 SPLITS = ("train", "val", "test")
@@ -112,6 +112,14 @@ class ImageSet:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         labels = [self.classes.index(name) for name in rows["class"]]
         return tables.boxes(rows), np.array(labels, np.int64)
+
+    def proposals(self, path: Path) -> ByImage:
+        """A table of proposals for these images, this pipeline's or another's. Raises InputError where it lacks one of
+        them, or a box has no area or is not in its image."""
+        table = ByImage(path, tables.PROPOSALS)
+        table.require(self.ids, "Run: dvc repro")
+        bounds.check(path, self.table)
+        return table
 
     def regions(self, image_id: str, proposals: ByImage) -> Boxes:
         """float32 (K + P, 4): the image's objects, then its proposals, as features are stored."""

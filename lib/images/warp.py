@@ -41,7 +41,7 @@ def place(boxes: Boxes, width: int, height: int, side: int, context: float, shap
     low, high = corners[:, :2], corners[:, 2:]
     limit = np.array([width, height], np.float64)
     if context == 0 and shape == "warp":
-        first, last = np.maximum(_round(low), 1), np.minimum(_round(high), limit)
+        first, last = np.clip(_round(low), 1, limit), np.minimum(_round(high), limit)
         covered = np.broadcast_to(np.array([0, 0, side, side]), (len(corners), 4)).astype(np.int64)
         return Placement(np.hstack([first - 1, np.maximum(last, first)]).astype(np.int64), covered)
     half = (high - low + 1) / 2
@@ -51,7 +51,7 @@ def place(boxes: Boxes, width: int, height: int, side: int, context: float, shap
     first, last = _round(centre - half * scale), _round(centre + half * scale)
     unclipped = last - first + 1
     pad = np.maximum(0, 1 - first)
-    first, last = np.maximum(first, 1), np.minimum(last, limit)
+    first, last = np.clip(first, 1, limit), np.minimum(last, limit)
     stretch = side / unclipped
     pad = np.minimum(_round(pad * stretch), side - 1)
     size = np.maximum(_round((last - first + 1) * stretch), 1)

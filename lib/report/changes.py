@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +83,15 @@ def _finders(inputs: Inputs, iou_threshold: float) -> NDArray[np.int64]:
     right = np.flatnonzero(matches.outcome == RIGHT)
     finder[matches.best[right]] = right
     return finder
+
+
+def records(changed: Sequence[Change]) -> list[dict[str, Any]]:
+    """image_id, the name of its picture, and its changes, for each image in the order of `changed`."""
+    groups = groupby(changed, lambda change: change.image_id)
+    return [
+        {"image_id": image_id, "picture": f"{number:04d}.png", "changes": list(group)}
+        for number, (image_id, group) in enumerate(groups)
+    ]
 
 
 def picture(image: Image, changed: Sequence[Change]) -> Image:

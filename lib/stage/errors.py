@@ -3,7 +3,8 @@
 A message has four parts: the value seen, where it stands (file, object, key), what is allowed, what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -48,3 +49,33 @@ class InputError(Exception):
         if len(self.faults) > self.shown:
             lines.append(f"... and {len(self.faults) - self.shown} more of {len(self.faults)} faults.")
         return "\n".join(lines)
+
+
+class Failures:
+    """What fails item by item while the rest goes on: ``with failures(where, remedy): ...``. Threads may share one.
+
+    faults : of all items so far;  places : the items that failed
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.places: list[str] = []
+
+    @contextmanager
+    def __call__(self, where: str, remedy: str = "") -> Iterator[None]:
+        """Notes the error that ends the block, whatever it is, as a fault in the place `where`, or those of an
+        InputError as they are."""
+        try:
+            yield
+        except InputError as error:
+            self.places.append(where)
+            self.faults += error.faults
+        except Exception as error:
+            self.places.append(where)
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.faults.append(Fault("failed", where, problem, "", remedy))
+
+    def check(self) -> None:
+        """Raises InputError with all that was noted, if anything was."""
+        if self.faults:
+            raise InputError(self.faults)

@@ -60,7 +60,7 @@ class ByImage:
         if group in self._cache:
             self._cache.move_to_end(group)
             return self._cache[group]
-        frame = self._file.read_row_group(group).to_pandas()
+        frame = self._file.read_row_group(group).to_pandas(ignore_metadata=True)
         frame = to_arrow(frame, self.schema, f"{self.path}, row group {group}").to_pandas()
         slices = _runs(frame["image_id"].to_numpy(), str(self.path))
         self._cache[group] = frame, slices

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,25 +86,30 @@ def read_json(path: Path | str) -> Any:
 def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     """The frame as an Arrow table of exactly this schema; extra columns follow it.
 
-    Raises InputError for a missing column, a value that does not fit, a missing or non-finite number.
+    Raises InputError for a missing or repeated column, a value that does not fit (text where a number is due, a number
+    where text is due: ids of classes are not their names), a missing or non-finite number.
     """
+    present = list(frame.columns)
     faults = [
         Fault("missing column", where, f"there is no column {name}", f"columns {schema.names}",
               "Add the column, or name another table")
         for name in schema.names
-        if name not in frame.columns
+        if name not in present
+    ] + [
+        Fault("repeated column", where, f"there are {present.count(name)} columns {name}", "one column of each name",
+              "Remove or rename the others")
+        for name in dict.fromkeys(present)
+        if present.count(name) > 1
     ]
     if faults:
         raise InputError(faults)
-    columns, names = [], [*schema.names, *(name for name in frame.columns if name not in schema.names)]
+    columns, names = [], [*schema.names, *(name for name in present if name not in schema.names)]
     for name in names:
         kind = schema.field(name).type if name in schema.names else None
         try:
             column = pa.array(frame[name], from_pandas=True)
-            if kind is not None and pa.types.is_string(kind) != _is_text(column.type) and len(column):
-                raise pa.ArrowTypeError(f"holds {column.type}")
-            column = column if kind is None else column.cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            column = column if kind is None else _cast(column, kind)
+        except (pa.ArrowException, OverflowError) as error:
             faults.append(Fault("wrong type", f"{where}, column {name}", str(error), str(kind), "Convert it"))
             continue
         if kind is not None and (bad := _bad_rows(column)).size:
@@ -119,8 +124,27 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     return pa.table(dict(zip(names, columns, strict=True)))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Arrow alone would make text of numbers and dates, numbers of text, and a truth of any number."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    held, wanted = _family(column.type), _family(kind)
+    if held != wanted and (held, wanted) != ("number", "truth") and column.null_count < len(column):
+        raise pa.ArrowTypeError(f"holds {column.type}")
+    try:
+        if wanted == "truth" and not set(pc.unique(column.cast(pa.int64())).to_pylist()) <= {0, 1, None}:
+            raise pa.ArrowInvalid("numbers besides 0 and 1")
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise pa.ArrowTypeError(f"holds {column.type} ({error})") from None
+
+
+def _family(kind: pa.DataType) -> str:
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    return "truth" if pa.types.is_boolean(kind) else str(kind)
 
 
 def _bad_rows(column: pa.Array) -> np.ndarray:
@@ -167,24 +191,36 @@ class Writer:
 
 def open_parquet(path: Path | str) -> pq.ParquetFile:
     """The file; InputError where it is missing or not whole."""
-    try:
+    with _broken(path):
         return pq.ParquetFile(str(path))
+
+
+def read(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
+    """A whole table as a frame, checked against its schema. Raises InputError.
+
+    An index with names that pandas has stored, for example by `set_index("image_id")`, counts as columns.
+    """
+    with _broken(path):
+        frame = pq.ParquetFile(str(path)).read().to_pandas()
+    named = [name for name in frame.index.names if name in schema.names and name not in frame.columns]
+    frame = frame.reset_index(level=named) if named else frame
+    return to_arrow(frame, schema, str(path)).to_pandas()
+
+
+@contextmanager
+def _broken(path: Path | str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(
             [Fault("missing table", str(path), "the file is not there", "",
                    "Run: dvc repro; or, if it is a file of yours, check the path")]
         ) from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(
             [Fault("broken table", str(path), f"is not a whole Parquet file ({error})", "",
                    "Delete it and run: dvc repro; or, if it is a file of yours, write it again")]
         ) from None
-
-
-def read(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
-    """A whole table as a frame, checked against its schema. Raises InputError."""
-    frame = open_parquet(path).read().to_pandas()
-    return to_arrow(frame, schema, str(path)).to_pandas()
 
 
 def boxes(frame: pd.DataFrame) -> np.ndarray:

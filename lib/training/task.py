@@ -13,7 +13,6 @@ from torch import nn
 
 from lib.backbones.device import Device
 from lib.images.image_set import ImageSet
-from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training.loop import Optimisation, Part
 
@@ -47,10 +46,8 @@ class Given:
         return self.params[self.block]
 
     def proposals(self) -> ByImage:
-        """The table in the role `proposals`. Raises InputError where it lacks a training image."""
-        table = ByImage(self.path("proposals"), tables.PROPOSALS)
-        table.require(self.images.ids, "Run: dvc repro")
-        return table
+        """The table in the role `proposals`; see `ImageSet.proposals`."""
+        return self.images.proposals(self.path("proposals"))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """A user's own images by file, folder and pattern."""
 
-import cv2
-import numpy as np
 import pytest
 
-from lib.datasets.image_files import check, find
+from lib.datasets.image_files import find
 from lib.stage.errors import InputError
 
 
@@ -33,19 +31,3 @@ def test_every_word_without_an_image_is_named(folder):
     with pytest.raises(InputError) as error:
         find([str(folder / "a"), str(folder / "none.jpg"), str(folder / "*.tif"), str(folder / "a/b/notes.txt")])
     assert [fault.where.split("/")[-1] for fault in error.value.faults] == ["none.jpg", "*.tif", "notes.txt"]
-
-
-def test_everything_that_would_stop_the_work_is_said_before_it(folder):
-    cv2.imwrite(str(folder / "c/good.png"), np.zeros((30, 40, 3), np.uint8))
-    root, ids = find([str(folder / "c")])
-    (folder / "file").touch()
-    with pytest.raises(InputError) as error:
-        check(root, ids, 1000, folder / "file", single=True)
-    text = str(error.value)
-    assert len(error.value.faults) == 5
-    for part in (
-        f"{folder}/c/3.jpeg: the file is empty", f"{folder}/c/[x].jpg",
-        f"{folder}/c/good.png: 40x30 = 1,200 pixels", "is a file", "was given 3 images",
-    ):
-        assert part in text
-    check(root, ["good.png"], 1200, folder / "new", single=True)

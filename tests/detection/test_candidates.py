@@ -132,3 +132,16 @@ def test_ties_of_most_go_to_the_first_class_and_in_it_to_the_first_box(tmp_path)
     rows = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
     assert rows["class"].tolist() == ["b", "a", "a", "a", "a", "b"]
     assert rows["x1"].tolist() == [40, 0, 20, 40, 60, 0]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 8, 13])
+def test_fewer_images_than_announced_are_written_like_a_set_of_so_many(tmp_path, stop):
+    """Candidates of an interrupted `predict`, or of one with unreadable images."""
+    (tmp_path / "short").mkdir()
+    selection = R_CNN.model_copy(update={"per_set": 6})
+    collected = Candidates(tmp_path / "short", ["a", "b"], 20, selection)
+    for i in range(stop):
+        collected.add(f"{i}.jpg", (100, 100), Scored(*regions(i)))
+    collected.write(tmp_path / "d.parquet")
+    whole = fill(tmp_path / "whole", selection, images=stop) if stop else tables.DETECTIONS.empty_table().to_pandas()
+    pd.testing.assert_frame_equal(tables.read(tmp_path / "d.parquet", tables.DETECTIONS), whole)

@@ -11,6 +11,7 @@ from lib.detectors.faster import detector as faster
 from lib.detectors.rcnn import detector as rcnn
 from lib.detectors.spp import detector as spp
 from lib.parallel.clock import Clock
+from lib.stage.errors import Failures, Fault, InputError
 from lib.storage import tables
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -89,6 +90,27 @@ def test_every_method_says_whether_it_wants_proposals():
         faster.Detector: False,
     }
     assert all(detector.wants_proposals is expected for detector, expected in wants.items())
+
+
+def test_an_image_that_fails_is_left_out_where_a_guard_holds_its_error_back():
+    """The first one too, which is run before the clock counts."""
+    def read(image_id):
+        if image_id in "13":
+            raise InputError([Fault("unreadable", image_id, "is empty")])
+        return np.zeros((4, 6, 3), np.uint8)
+
+    def regions(image_id, image):
+        if image_id == "5":
+            raise MemoryError("no room")
+        return np.zeros((int(image_id), 4), np.float32)
+
+    failures, kept, todo = Failures(), Kept(), list("123456")
+    arguments = read, regions, kept, Clock(), CPU, 2
+    assert list(running.detect(Slow(Clock()), todo, *arguments, failures)) == ["2", "4", "6"]
+    assert [row[0] for row in kept.rows] == ["2", "4", "6"]
+    assert sorted(failures.places) == ["1", "3", "5"]
+    with pytest.raises(InputError, match="1: is empty"):
+        list(running.detect(Slow(Clock()), todo, *arguments))
 
 
 class Constant:

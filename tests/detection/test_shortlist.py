@@ -127,3 +127,18 @@ def test_resuming_goes_on_exactly(cut: int) -> None:
 def test_a_state_of_other_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="2 classes, expected 3"):
         Shortlist(3).load_state_dict(Shortlist(2).state_dict())
+
+
+@pytest.mark.parametrize("per_set", [1, 7, 40])
+def test_a_limit_that_is_lowered_at_the_end_is_as_if_it_had_been_the_limit_from_the_start(per_set: int) -> None:
+    late, early = Shortlist(1, 10, 200), Shortlist(1, 10, per_set)
+    scores = stream(60, seed=per_set)
+    kept = [[image[shortlist.keep(0, image)] for image in scores] for shortlist in (late, early)]
+    assert late.thresholds < early.thresholds
+    late.limit(per_set)
+    np.testing.assert_array_equal(late.thresholds, early.thresholds)
+    for rows_late, rows_early in zip(*kept, strict=True):
+        above = [rows[rows > early.thresholds[0]] for rows in (rows_late, rows_early)]  # ties are a matter of order
+        np.testing.assert_array_equal(*above)
+    late.limit(10_000)
+    np.testing.assert_array_equal(late.thresholds, early.thresholds)

@@ -108,6 +108,27 @@ def test_case_70_objects_and_proposals_are_joined_by_key(folder: Path) -> None:
         proposals.require(image_set.ids, remedy)
 
 
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [([9, 0, 12, 3], "leaves its image"), ([3, 0, 2, 3], "has no area"),
+     ([0, 0, np.nan, 3], r"column x2, row 1: (nan|None) ")],
+)
+def test_case_110_proposals_of_others_must_be_in_their_images(folder: Path, box: list[float], problem: str) -> None:
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    frame = pd.DataFrame([[name, 0, 0, 2, 2, 1.0] for name in names], columns=tables.PROPOSALS.names)
+    frame.to_parquet(folder / "p.parquet")
+    image_set = open_set(folder)
+    assert len(image_set.proposals(folder / "p.parquet")["b.png"]) == 1
+    frame = frame.astype(dict.fromkeys(tables.BOX, float))
+    frame.loc[1, tables.BOX] = box
+    frame.to_parquet(folder / "p.parquet")
+    with pytest.raises(InputError, match=problem):
+        image_set.proposals(folder / "p.parquet")
+    frame.iloc[:3].to_parquet(folder / "p.parquet")
+    with pytest.raises(InputError, match=r"no rows for d.png"):
+        image_set.proposals(folder / "p.parquet")
+
+
 def test_learning_on_the_test_images_is_refused() -> None:
     overlapping = {"splits": {"train": ["train", "test"], "test": ["test"]}}
     with pytest.raises(InputError, match="without a common split; test is in both"):

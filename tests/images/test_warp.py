@@ -2,6 +2,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from lib.backbones.backbones import IMAGENET
 from lib.boxes.boxes import from_voc
@@ -53,6 +55,30 @@ def test_tiny_and_border_boxes_stay_inside():
         assert (placement.covered[:, 2:] > placement.covered[:, :2]).all()
         assert (placement.covered >= 0).all()
         assert (placement.covered <= 64).all()
+
+
+@settings(max_examples=200)
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)), st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.sampled_from([7, 32]), st.sampled_from([0, 16]), st.sampled_from(["warp", "square"]),
+)
+def test_every_box_with_an_area_in_its_image_has_a_crop(image_size, shares, side, context, shape):
+    """Case 110: a part of a pixel at the right border, too, where OpenCV would be given nothing."""
+    width, height = image_size
+    corners = np.sort(np.float32(shares).reshape(2, 2), axis=0) * np.float32([width, height])
+    box = corners.reshape(1, 4).astype(np.float32)
+    assume((corners[1] > corners[0]).all())
+    placement = place(box, width, height, side, context, shape)
+    assert (placement.source[:, :2] >= 0).all()
+    assert (placement.source[:, 2:] <= image_size).all()
+    assert (placement.source[:, 2:] > placement.source[:, :2]).all()
+    assert warp(np.full((height, width, 3), 7, np.uint8), box, side, context, shape).pixels.shape == (1, side, side, 3)
+
+
+@pytest.mark.parametrize("context", [0, 16])
+def test_less_than_half_a_pixel_at_the_border_gives_the_last_pixel(context):
+    placement = place(np.float32([[99.8, 79.8, 100, 80]]), 100, 80, 64, context)
+    assert placement.source.tolist() == [[99, 79, 100, 80]]
 
 
 def test_pixels_are_opencv_bilinear_and_gaps_are_what_is_not_covered():

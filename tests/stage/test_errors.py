@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.stage.errors import Fault, InputError
+from lib.stage.errors import Failures, Fault, InputError
 
 
 def test_a_message_has_four_parts_each_with_its_full_stop():
@@ -19,3 +19,29 @@ def test_an_error_carries_all_faults_and_shows_the_first_fifty():
     assert (len(lines), lines[0], lines[-1]) == (51, "file 0: is empty.", "... and 2 more of 52 faults.")
     with pytest.raises(ValueError, match="at least one"):
         InputError([])
+
+
+def test_what_fails_is_noted_and_the_rest_goes_on():
+    failures, done = Failures(), []
+    for item in range(5):
+        with failures(f"item {item}", "Leave it out"):
+            if item == 1:
+                raise InputError([Fault("k", "file", "is empty"), Fault("k", "file", "is old")])
+            if item == 3:
+                raise MemoryError("no\n room")
+            done.append(item)
+    assert done == [0, 2, 4]
+    assert failures.places == ["item 1", "item 3"]
+    with pytest.raises(InputError) as error:
+        failures.check()
+    assert str(error.value).splitlines() == [
+        "file: is empty.", "file: is old.", "item 3: MemoryError: no room. Leave it out.",
+    ]
+    Failures().check()
+
+
+def test_ctrl_c_is_no_failure_of_an_item():
+    failures = Failures()
+    with pytest.raises(KeyboardInterrupt), failures("item"):
+        raise KeyboardInterrupt
+    assert failures.faults == []

@@ -1,7 +1,12 @@
-"""`stages.predict` with a detector that needs no training: what it writes, and that it agrees with itself."""
+"""`stages.predict`: what it writes with a detector that needs no training, and that it agrees with itself; with Fast
+R-CNN of random weights, that no image, file or Ctrl-C loses the work on the others."""
 
 import argparse
 import json
+import os
+import runpy
+import signal
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -16,6 +21,7 @@ from lib.stage import pipeline
 from lib.stage.errors import InputError
 from lib.storage import tables
 from stages import predict
+from tests.detectors.fast import models_on_disk
 
 
 class Detect(Selection):
@@ -110,3 +116,166 @@ def test_one_image_for_a_trace(method, tmp_path):
     with pytest.raises(InputError, match="was given 2 images"):
         predict.predict(options([str(tmp_path / "in")], tmp_path / "out", trace=True))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    models_on_disk.write(folder)
+    return folder / "one.pt"
+
+
+@pytest.fixture
+def run(model, tmp_path, monkeypatch):
+    """Runs the command line with Fast R-CNN of random weights; returns the exit code."""
+    roles = dict.fromkeys(("model", "scores", "boxes"), str(model))
+    roles |= {"detector": "fast", "settings": "fast.detect", "proposing": "fast.detect", "regions": "p.parquet"}
+    values = predict.params.load()
+    values["compute"]["workers"] = 2
+    values["data"]["max_pixels"] = 10_000
+    values["fast"]["detect"] |= {"per_set": 10, "precision": "float32"}
+    monkeypatch.setattr(predict.params, "load", lambda: values)
+    monkeypatch.setattr(pipeline, "entries", lambda: {"detect@m": SimpleNamespace(roles=roles)})
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["predict", "--method", "m", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("stages.predict", run_name="__main__")
+        return end.value.code
+
+    return command
+
+
+GOOD = ("a.jpg", "a.png", "sub/a.jpg", "z.png")
+
+
+def draw_images(folder, names=GOOD):
+    random = np.random.default_rng(0)
+    for name in names:
+        pixels = random.integers(0, 90, (60, 80, 3), np.uint8)
+        left, top = random.integers(0, 40, 2).tolist()
+        pixels[top : top + 20, left : left + 30] = random.integers(120, 255, 3)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), pixels)
+
+
+def spoil(folder):
+    """Bad images by what the message says of them; `0.jpg` comes first, and the first image is run twice."""
+    draw_images(folder, ["0.jpg", "cut.png"])
+    for name in ("0.jpg", "cut.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:700])
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("no image")
+    cv2.imwrite(str(folder / "large.png"), np.zeros((101, 100, 3), np.uint8))
+    return {"0.jpg": "cannot be decoded", "cut.png": "cannot be decoded", "empty.png": "the file is empty",
+            "text.jpg": "no image that can be read", "large.png": "10,100 pixels"}
+
+
+def outcome(out, names):
+    """Rows of the images by name, scores and boxes; and that the files agree on what was worked on."""
+    detections = tables.read(out / "detections.parquet", tables.DETECTIONS)
+    assert [image["file_name"] for image in json.loads((out / "images.json").read_text())["images"]] == sorted(names)
+    assert len(json.loads((out / "detections.json").read_text())) == len(detections)
+    pictures = [path.relative_to(out / "pictures").as_posix() for path in (out / "pictures").rglob("*.png")]
+    assert sorted(pictures) == sorted(f"{name}.png" for name in names)
+    return detections
+
+
+def test_images_that_fail_are_named_and_the_others_are_as_if_alone(run, tmp_path, capsys):
+    """The limit per set is that of the images worked on; a.jpg, a.png and sub/a.jpg do not meet in one picture."""
+    draw_images(tmp_path / "in")
+    assert run(*(tmp_path / "in" / name for name in GOOD), "--out", tmp_path / "good") == 0
+    assert capsys.readouterr().err.count("ERROR") == 0
+    faults = spoil(tmp_path / "in")
+    assert run(tmp_path / "in", "--out", tmp_path / "all") == 1
+    text = capsys.readouterr().err
+    lines = [line.removeprefix("ERROR: ") for line in text[text.index("ERROR") :].splitlines()]
+    assert len(lines) == len(faults)
+    for name, problem in faults.items():
+        line, = [line for line in lines if line.startswith(f"{tmp_path}/in/{name}: ")]
+        assert problem in line
+        assert " Allowed: " in line
+    alone, among = outcome(tmp_path / "good", GOOD), outcome(tmp_path / "all", GOOD)
+    assert set(alone["image_id"]) == set(GOOD)
+    assert alone[["image_id", "class"]].equals(among[["image_id", "class"]])
+    np.testing.assert_allclose(alone.iloc[:, 2:], among.iloc[:, 2:], atol=1e-3)
+    for name in GOOD:
+        same = [(tmp_path / out / f"pictures/{name}.png").read_bytes() for out in ("good", "all")]
+        assert same[0] == same[1]
+
+
+def test_only_images_that_fail(run, tmp_path, capsys):
+    spoil(tmp_path / "in")
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 1
+    assert len(outcome(tmp_path / "out", [])) == 0
+    assert capsys.readouterr().err.count(f"{tmp_path}/in/") == 5
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("can't allocate 9 GB"), cv2.error("resize")])
+def test_an_image_on_which_the_method_fails(run, tmp_path, monkeypatch, capsys, error):
+    draw_images(tmp_path / "in")
+    search = predict.selective_search.search
+
+    def fails(image, settings):
+        if (image == bad).all():
+            raise error
+        return search(image, settings)
+
+    bad = predict.read_image("", str(tmp_path / "in/a.jpg"), transpose=True)
+    monkeypatch.setattr(predict.selective_search, "search", fails)
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 1
+    assert set(outcome(tmp_path / "out", GOOD[1:])["image_id"]) == set(GOOD[1:])
+    assert f"ERROR: {tmp_path}/in/a.jpg: {type(error).__name__}: " in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_is_done_and_counts_what_is_missing(run, tmp_path, monkeypatch, capsys):
+    draw_images(tmp_path / "in", [f"{number}.png" for number in range(12)])
+    search, calls = predict.selective_search.search, []
+
+    def interrupted(image, settings):
+        calls.append(1)
+        if len(calls) == 5:  # the first image is run twice, so this is the fourth one or one beside it
+            os.kill(os.getpid(), signal.SIGINT)
+        return search(image, settings)
+
+    monkeypatch.setattr(predict.selective_search, "search", interrupted)
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 130
+    done = json.loads((tmp_path / "out/images.json").read_text())["images"]
+    outcome(tmp_path / "out", [image["file_name"] for image in done])
+    assert 1 <= len(done) <= 4
+    assert f"Interrupted: {12 - len(done)} images and 0 pictures are missing" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_is_done(run, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    draw_images(tmp_path / "in")
+    monkeypatch.setattr("lib.backbones.device.pick_device", interrupted)
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 130
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_are_tried_before_any_image_is_worked_on(run, tmp_path, monkeypatch):
+    draw_images(tmp_path / "in")
+    monkeypatch.setattr("lib.detection.rows.Row.detector", lambda *_: pytest.fail("a model was loaded"))
+    assert "a.jpg: is a file" in run(tmp_path / "in", "--out", tmp_path / "in/a.jpg")
+    assert "a.jpg: is a file" in run(tmp_path / "in", "--out", tmp_path / "in/a.jpg/below")
+    (tmp_path / "out/images.json").mkdir(parents=True)
+    assert "images.json: is a folder" in run(tmp_path / "in", "--out", tmp_path / "out")
+
+
+def test_a_trace_of_an_image_that_fails(run, tmp_path, capsys):
+    faults = spoil(tmp_path / "in")
+    for name, problem in faults.items():
+        assert run(tmp_path / "in" / name, "--out", tmp_path / name[0], "--trace") == 1
+        assert capsys.readouterr().err.count(problem) == 1  # not again by the trace
+        assert not (tmp_path / name[0] / "trace.html").exists()
+
+
+def test_a_trace_that_fails_leaves_the_detections(run, tmp_path, monkeypatch, capsys):
+    draw_images(tmp_path / "in")
+    monkeypatch.setattr("lib.detection.trace.trace", lambda *_: 1 / 0)
+    assert run(tmp_path / "in/a.jpg", "--out", tmp_path / "out", "--trace") == 1
+    assert len(outcome(tmp_path / "out", ["a.jpg"]))
+    assert "trace.html: ZeroDivisionError" in capsys.readouterr().err

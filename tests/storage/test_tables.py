@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -54,6 +55,90 @@ def test_missing_file_column_and_bad_value(tmp_path):
     with pytest.raises(InputError, match="column x1"):
         tables.write(tmp_path / "t", proposals(1).astype({"x1": str}), tables.PROPOSALS)
     assert not (tmp_path / "t").exists()
+
+
+INDEXED = {
+    "an index by its name": lambda frame: frame.set_index("image_id"),
+    "two levels": lambda frame: frame.set_index(["image_id", "score"]),
+    "the index and a column of one name": lambda frame: frame.set_index("image_id", drop=False),
+    "rows in another order": lambda frame: frame.iloc[::-1].sort_index(),
+    "an index without a name": lambda frame: frame.set_axis(list("abcde")),
+    "an index of another name": lambda frame: frame.set_axis(pd.RangeIndex(10, 15, name="row")),
+    "categories": lambda frame: frame.astype({"image_id": "category"}).set_index("image_id"),
+}
+
+
+@pytest.mark.parametrize("change", INDEXED)
+def test_case_109_a_table_written_by_pandas_is_read_by_column(tmp_path, change):
+    frame = proposals(3, 2)
+    INDEXED[change](frame).to_parquet(tmp_path / "t")
+    expected = tables.to_arrow(frame, tables.PROPOSALS, "").to_pandas()
+    pd.testing.assert_frame_equal(tables.read(tmp_path / "t", tables.PROPOSALS)[tables.PROPOSALS.names], expected)
+    table = ByImage(tmp_path / "t", tables.PROPOSALS)
+    for image_id in ("0.jpg", "1.jpg"):
+        rows = expected[expected["image_id"] == image_id].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table[image_id][tables.PROPOSALS.names], rows)
+
+
+def test_case_109_an_index_of_numbers_that_pandas_stores_as_three_numbers(tmp_path):
+    """A RangeIndex has no column in the file: only what pandas says about the file knows it."""
+    frame = pd.DataFrame({"name": ["a", "b"]}, index=pd.RangeIndex(4, 8, 2, name="object"))
+    frame.to_parquet(tmp_path / "t")
+    assert "object" not in pq.read_schema(tmp_path / "t").names
+    schema = pa.schema([("object", pa.int32()), ("name", pa.string())])
+    assert tables.read(tmp_path / "t", schema)["object"].tolist() == [4, 6]
+
+
+READ = {
+    "string": pa.array(["p", "q"]), "large_string": pa.array(["p", "q"], pa.large_string()),
+    "string_view": pa.array(["p", "q"], pa.string_view()), "categories": pa.array(["p", "q"]).dictionary_encode(),
+    "float16": pa.array(np.float16([0.5, 1])), "double": pa.array([0.5, 1.0]), "int64": pa.array([3, 4]),
+    "uint8": pa.array([1, 0], pa.uint8()), "decimal": pa.array([1, 2], pa.decimal128(5, 2)),
+    "numbers as categories": pa.array([0.5, 1.0]).dictionary_encode(), "bool": pa.array([True, False]),
+    "timestamp": pa.array([1, 2], pa.timestamp("us")), "binary": pa.array([b"p", b"q"]), "list": pa.array([[1.0], []]),
+    "nulls": pa.nulls(2), "wide": pa.array([2**40, 1]), "huge": pa.array([1e300, 1.0]),
+    "null": pa.array([1.0, None]), "negative": pa.array([-1, 0]),
+    "NaN": pa.array([np.nan, 1.0]), "halves": pa.array([0.5, 1.5]),
+}
+TEXT, NUMBER, TRUTH = {"string", "large_string", "string_view", "categories"}, {
+    "float16", "double", "int64", "uint8", "decimal", "numbers as categories", "halves", "negative"}, {"bool", "uint8"}
+WHOLE = {"int64", "uint8", "decimal", "negative"}
+BAD_VALUES = {"string": {"nulls"}, "float": {"nulls", "null", "NaN", "huge"}, "bool": {"nulls", "null", "NaN"},
+              "int32": {"nulls", "null", "NaN"}}
+HELD = {"wide": "int64", "negative": "int64", "float16": "halffloat", "huge": "double", "halves": "double",
+        "null": "double", "NaN": "double",
+        "numbers as categories": "double", **dict.fromkeys(TEXT, "")}  # text has more than one type
+
+
+@pytest.mark.parametrize(("kind", "allowed"), [("string", TEXT), ("float", NUMBER), ("bool", TRUTH), ("int32", WHOLE)])
+@pytest.mark.parametrize("held", READ)
+def test_a_column_of_another_type_is_read_as_it_is_meant_or_named(tmp_path, kind, allowed, held):
+    schema = pa.schema([("column", pa.type_for_alias(kind))])
+    pq.write_table(pa.table({"extra": READ["list"], "column": READ[held]}), tmp_path / "t")
+    if held in allowed:
+        values = tables.read(tmp_path / "t", schema)["column"].tolist()
+        assert values == [type(values[0])(value) for value in READ[held].to_pylist()]
+        return
+    with pytest.raises(InputError, match=f"{tmp_path}/t, column column") as error:
+        tables.read(tmp_path / "t", schema)
+    assert f" Allowed: {'finite numbers' if held in BAD_VALUES[kind] else kind}" in str(error.value)
+    assert ("row " if held in BAD_VALUES[kind] else f"holds {HELD.get(held, held)}") in str(error.value)
+
+
+def test_two_columns_of_one_name(tmp_path):
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["image_id", "image_id"]), tmp_path / "t")
+    with pytest.raises(InputError, match="there are 2 columns image_id"):
+        tables.read(tmp_path / "t", pa.schema([("image_id", pa.string())]))
+
+
+def test_a_file_whose_pages_are_broken(tmp_path):
+    path = tmp_path / "t.parquet"
+    tables.write(path, proposals(300), tables.PROPOSALS)
+    data = bytearray(path.read_bytes())
+    data[4:600] = b"\0" * 596
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not a whole Parquet file"):
+        tables.read(path, tables.PROPOSALS)
 
 
 def test_a_hard_linked_copy_is_never_written_through(tmp_path):

@@ -1,0 +1,101 @@
+"""The files that `predict` makes of its detections, each written by itself: one that fails loses no other.
+
+`detections.parquet`, COCO's `detections.json` and `images.json` (what its numbers mean), `pictures/IMAGE_ID.png`, and
+`trace.html`.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lib.boxes.selection import Scored, Selection
+from lib.detection import trace
+from lib.evaluation import coco_results
+from lib.evaluation.inputs import Inputs
+from lib.images.decode import Image
+from lib.report import drawing, page, page_trace
+from lib.stage.errors import Failures, Fault, InputError
+from lib.stage.interrupt import until_interrupted
+from lib.storage import outputs, tables
+
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+class Predictions:
+    """The folder of the results.
+
+    out      : the folder, which need not exist
+    failures : notes each image that fails and each file that cannot be made
+    missing  : images that were not tried before Ctrl-C came;  undrawn : pictures that were not
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.failures = out, Failures()
+        self.missing = self.undrawn = 0
+
+    def check(self, root: Path, ids: Sequence[str], traced: bool) -> None:
+        """Raises InputError with all that would keep the files of the images from being written.
+
+        root : folder of the images;  ids : their paths in it, each once;  traced : whether there will be a trace
+        """
+        if traced and len(ids) != 1:
+            problem = f"was given {len(ids)} images"
+            raise InputError([Fault("many images", "--trace", problem, "one image", "Name one image")])
+        sources = [root / image_id for image_id in ids]
+        names = ["detections.parquet", "detections.json", "images.json", *["trace.html"] * traced]
+        # An image of a camera takes more space as PNG than as JPEG, so at least this much is needed.
+        disk = sum(path.stat().st_size for path in sources if path.suffix.lower() in JPEG)
+        paths = [*(self.out / name for name in names), *map(self._picture, ids)]
+        outputs.check(paths, "--out", sources, disk)
+
+    def tables(self, ids: Sequence[str], classes: Sequence[str], detections: pd.DataFrame) -> None:
+        """The detections as Parquet and as COCO's JSON.
+
+        ids : the images that were worked on, those without detections too;  detections : tables.DETECTIONS
+        """
+        path = self.out / "detections.parquet"
+        with self.failures(str(path)):
+            tables.write(path, detections, tables.DETECTIONS)
+        with self.failures(str(self.out / "detections.json")):
+            images, objects = pd.DataFrame({"image_id": list(ids)}, dtype=str), tables.OBJECTS.empty_table().to_pandas()
+            coco_results.write(self.out, Inputs.of(images, objects, detections, classes), "images.json")
+
+    def pictures(
+        self, ids: Sequence[str], read: Callable[[str], Image], detections: pd.DataFrame, most: int, min_score: float
+    ) -> None:
+        """The images with their best boxes, as `drawing.draw_best`, up to Ctrl-C."""
+        rows_of, self.undrawn = tables.groups(detections), len(ids)
+        for image_id in until_interrupted(ids):
+            self.undrawn -= 1
+            with self.failures(str(self._picture(image_id))):
+                best = rows_of.get(image_id, detections.iloc[:0])
+                drawing.write_png(self._picture(image_id), drawing.draw_best(read(image_id), best, most, min_score))
+
+    def trace(
+        self, title: str, read: Callable[[], Image], score: Callable[[Image], Scored], selection: Selection,
+        classes: list[str],
+    ) -> None:
+        """The page that follows each detection of an image, scored anew; see `trace` in lib/detection."""
+        path = self.out / "trace.html"
+        with self.failures(str(path)):
+            image = read()
+            width, height = image.shape[1], image.shape[0]
+            steps = trace.trace(score(image), (width, height), selection)
+            data = {"width": width, "height": height, "source": page.data_uri(image, 1200)}
+            data |= trace.describe(steps, classes, most=40)
+            tables.write_text(path, page_trace.page(title, data))
+
+    def exit_code(self) -> int:
+        """130 where Ctrl-C came, 1 where anything failed, else 0; says on stderr what failed and what is missing."""
+        if self.failures.faults:
+            print(f"ERROR: {InputError(self.failures.faults)}", file=sys.stderr)
+        if self.missing or self.undrawn:
+            counts = f"{self.missing} images and {self.undrawn} pictures are missing"
+            print(f"Interrupted: {counts}, what was done by then is in {self.out}", file=sys.stderr)
+            return 130
+        return 1 if self.failures.faults else 0
+
+    def _picture(self, image_id: str) -> Path:
+        return self.out / f"pictures/{image_id}.png"
