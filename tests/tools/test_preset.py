@@ -67,7 +67,8 @@ def repository(tmp_path, monkeypatch):
     for name, text in {
         "dvc.yaml": STAGES, "stages/count.py": COUNT, "stages/evaluate.py": EVALUATE, "code.txt": "old", "gone.txt": "",
         "params.yaml": VALUES, "presets/default.yaml": VALUES,
-        "presets/two.yaml": "set:\n  n: 2  # a comment\n", "dvc.lock": "schema: '2.0'\nstages: {}\n", "results/metrics/rcnn.json": "1",
+        "presets/two.yaml": "set:\n  n: 2  # a comment\n", "results/metrics/rcnn.json": "1",
+        "dvc.lock": "schema: '2.0'\nstages: {}\n",
         ".gitignore": "/.scratch/\n/big.txt\n/runs.txt\n", ".dvc/config": "",
         ".dvc/.gitignore": "/cache\n/tmp\n/config.local\n",
     }.items():
