@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,9 +21,12 @@ def search_images(
 
     Kernels are compiled here once, or every process of the pool would compile them for itself.
     """
-    if image_ids:
-        warm_up()
-    yield from in_order(_search, ((image_set.address(image_id), settings) for image_id in image_ids), compute)
+    if not image_ids:
+        return
+    warm_up()
+    work = ((image_id, (image_set.address(image_id), settings)) for image_id in image_ids)
+    root, first, *_ = image_set.address(image_ids[0])
+    yield from in_order(_search, work, compute, [str(Path(root) / first)])
 
 
 def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:

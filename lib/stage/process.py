@@ -48,10 +48,11 @@ def follow_parent(period_s: float = 0.5) -> None:
 
 @cache
 def follow_starter(starter: int, period_s: float = 0.5) -> None:
-    """In a worker: ends it soon after the process `starter` that forked or spawned it has died.
+    """In a worker process: ends it soon after the process `starter` that spawned it has died.
 
-    Otherwise it would wait for work for minutes, and keep open the pipes that it inherited. Does nothing where
-    `starter` is not the direct parent: in that process itself, or on another machine of a cluster.
+    Otherwise it would wait for work for minutes, and keep open the pipes that it inherited. Does nothing where `starter`
+    is not the direct parent. Not for the workers of a cluster: they serve others too, and a process id says nothing on
+    another machine.
     """
     if os.getppid() == starter:
         _follow(psutil.Process(starter), period_s, "")
