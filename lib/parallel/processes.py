@@ -6,9 +6,11 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 import cv2
+import psutil
 from joblib.externals.loky import ProcessPoolExecutor as LokyExecutor
 
 from lib.parallel.cluster import Cluster
@@ -123,7 +125,8 @@ class _Local:
             self._executor.shutdown(cancel_futures=True)
             return
         for child in multiprocessing.active_children():
-            os.kill(child.pid or 0, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(child.pid).kill()
         self._executor.shutdown()
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -77,8 +76,9 @@ def test_the_same_bytes_through_every_launcher(launcher, tmp_path):
 def test_an_error_is_that_of_its_image_and_the_results_before_it_are_kept(launcher):
     results = in_order(on_worker.refuse_one, numbers(9), compute(2, launcher))
     assert [next(results) for _ in range(5)] == list(range(5))
-    with pytest.raises(InputError, match=r"^5.png: is odd. Allowed: even ones. Remove it.$") as caught:
+    with pytest.raises(InputError) as caught:
         next(results)
+    assert str(caught.value) == "5.png: is odd. Allowed: even ones. Remove it."
     assert [fault.where for fault in caught.value.faults] == ["5.png"]
 
 
@@ -124,14 +124,13 @@ def test_case_63_and_64_processes_are_fresh_and_never_load_torch(launcher):
         assert threads == 1
 
 
-def test_a_stopped_caller_ends_the_pool():
-    results = in_order(on_worker.square, numbers(1000, 0.05), compute(2, "loky"))
-    assert next(results) == 0
-    children = psutil.Process().children(recursive=True)
+@pytest.mark.parametrize("launcher", ["loky", "multiprocessing"])
+def test_a_caller_that_stops_ends_the_processes(launcher):
+    results = in_order(on_worker.about_me, [("", ())] * 1000, compute(2, launcher))
+    pids = {pid for _ in range(4) for pid, _ in [next(results)]}
+    assert os.getpid() not in pids
     results.close()
-    _, alive = psutil.wait_procs([child for child in children if "loky" in " ".join(child.cmdline())], timeout=20)
-    assert not [child for child in alive if "tracker" not in " ".join(child.cmdline())]
-    assert not [thread for thread in threading.enumerate() if "ExecutorManager" in thread.name]
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
 def test_ctrl_c_ends_everything(launcher, tmp_path):
@@ -140,7 +139,8 @@ def test_ctrl_c_ends_everything(launcher, tmp_path):
         "from lib.parallel.processes import in_order; from lib.stage.params import Compute\n"
         "from tests.parallel.on_worker import square\n"
         f"compute = Compute(device='cpu', workers=2, launcher={launcher!r}, memory_gib=1.0)\n"
-        "for number in in_order(square, ((str(n), (n, 0.2)) for n in range(1000)), compute): print(number, flush=True)\n"
+        "work = ((str(number), (number, 0.2)) for number in range(1000))\n"
+        "for result in in_order(square, work, compute): print(result, flush=True)\n"
     )
     stage = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
