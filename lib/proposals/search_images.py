@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,16 @@ def search_images(
 
     Kernels are compiled here once, or every process of the pool would compile them for itself.
     """
-    if not image_ids:
-        return
-    warm_up()
-    work = ((image_id, (image_set.address(image_id), settings)) for image_id in image_ids)
-    root, first, *_ = image_set.address(image_ids[0])
-    yield from in_order(_search, work, compute, [str(Path(root) / first)])
+    addresses = [image_set.address(image_id) for image_id in image_ids]
+
+    def work() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        warm_up()  # once the launcher is there: a cluster that cannot be used is told before
+        for address in addresses:
+            yield address[1], (address, settings)
+
+    if addresses:
+        root, first, *_ = addresses[0]
+        yield from in_order(_search, work(), compute, [str(Path(root) / first)])
 
 
 def _search(address: tuple[str, str, str, bool], settings: Settings) -> Found:
