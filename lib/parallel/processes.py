@@ -86,11 +86,17 @@ class _Local:
         self._count = count
         starter = (os.getpid(),)
         fresh = multiprocessing.get_context("spawn")
-        self._executor: Executor = {
+        executors: dict[str, Callable[[], Executor]] = {
             "loky": lambda: LokyExecutor(count, initializer=_begin, initargs=starter),
             "multiprocessing": lambda: ProcessPoolExecutor(count, fresh, _begin, starter),
             "threading": lambda: ThreadPoolExecutor(count),
-        }[launcher]()
+        }
+        try:
+            self._executor = executors[launcher]()
+        except OSError as error:  # a container without shared memory has no semaphores
+            problem = f"no pool of {count} processes: {error}"
+            remedy = "Set compute.launcher to threading, or compute.workers to 0; in Docker, try a larger --shm-size"
+            raise InputError([Fault("no processes", f"compute.launcher: {launcher}", problem, "", remedy)]) from None
 
     def size(self) -> int:
         return self._count

@@ -124,6 +124,19 @@ def test_case_63_and_64_processes_are_fresh_and_never_load_torch(launcher):
         assert threads == 1
 
 
+@pytest.mark.parametrize(("launcher", "executor"), [
+    ("loky", "LokyExecutor"), ("multiprocessing", "ProcessPoolExecutor"),
+])
+def test_case_65_a_container_without_shared_memory_is_told_what_to_set(launcher, executor, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(subject, executor, refuse)
+    with pytest.raises(InputError, match=rf"launcher: {launcher}: .*No space left.*workers to 0.*--shm-size"):
+        list(in_order(pow, numbers(3, 2), compute(2, launcher)))
+    assert list(in_order(pow, numbers(3, 2), compute(0, launcher))) == [0, 1, 4]
+
+
 @pytest.mark.parametrize("launcher", ["loky", "multiprocessing"])
 def test_a_caller_that_stops_ends_the_processes(launcher):
     results = in_order(on_worker.about_me, [("", ())] * 1000, compute(2, launcher))
