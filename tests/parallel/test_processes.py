@@ -147,22 +147,22 @@ def test_a_caller_that_stops_ends_the_processes(launcher):
 
 
 def test_ctrl_c_ends_everything(launcher, tmp_path):
-    """As a terminal sends it: to the stage and to its processes."""
+    """As a terminal sends it: to the stage and to its processes, one of which waits for work."""
     code = (
         "from lib.parallel.processes import in_order; from lib.stage.params import Compute\n"
         "from tests.parallel.on_worker import square\n"
         f"compute = Compute(device='cpu', workers=2, launcher={launcher!r}, memory_gib=1.0)\n"
-        "work = ((str(number), (number, 0.2)) for number in range(1000))\n"
+        "work = [(str(number), (number, seconds)) for number, seconds in enumerate([0.5, 0.5, 0.5, 15])]\n"
         "for result in in_order(square, work, compute): print(result, flush=True)\n"
     )
     stage = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )
-    assert stage.stdout.readline() == "0\n"
+    assert [stage.stdout.readline() for _ in range(3)] == ["0\n", "1\n", "4\n"]
     children = psutil.Process(stage.pid).children(recursive=True)
     os.killpg(stage.pid, signal.SIGINT)
-    _, errors = stage.communicate(timeout=20)
+    _, errors = stage.communicate(timeout=30)
     assert stage.returncode in {1, -signal.SIGINT}
     assert errors.count("Traceback") == 1, errors
     assert errors.strip().endswith("KeyboardInterrupt")

@@ -87,6 +87,8 @@ def test_images_of_equal_content_each_keep_their_piece(addresses, tmp_path, monk
 
 def test_no_image_is_timed_cold(addresses, monkeypatch):
     """Kernels are compiled, or loaded, before the clock of a process's first image starts."""
-    monkeypatch.setattr(subject, "_warm_up", lambda: time.sleep(0.5))
+    warmed = []
+    monkeypatch.setattr(subject, "_warm_up", lambda: warmed.append(time.sleep(0.5)))
     monkeypatch.setattr(subject, "search", lambda image, settings: (np.zeros((1, 4), np.float32), np.ones(1)))
     assert subject._search(addresses["a.png"], FAST).seconds < 0.5
+    assert len(warmed) == 1
