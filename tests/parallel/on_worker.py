@@ -60,11 +60,11 @@ def refuse_one(number: int) -> int:
     return number
 
 
-def after_import(module: str) -> tuple[list[str], int]:
-    """Modules that are loaded once `module` is; threads that OpenCV uses."""
+def after_import(module: str) -> tuple[list[str], int, bool]:
+    """Modules that are loaded once `module` is; threads that OpenCV uses; whether Ctrl-C is left to the stage."""
     import importlib
 
     import cv2
 
     importlib.import_module(module)
-    return list(sys.modules), cv2.getNumThreads()
+    return list(sys.modules), cv2.getNumThreads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN
