@@ -233,6 +233,13 @@ def test_an_address_that_leads_nowhere(address, message, monkeypatch):
         next(in_order(on_worker.square, squares(3), DASK))
 
 
+def test_dask_that_is_not_installed(monkeypatch):
+    monkeypatch.setenv(subject.ADDRESS, "tcp://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match="distributed: compute.launcher is dask, but .* Install requirements.txt"):
+        next(in_order(on_worker.square, squares(3), DASK))
+
+
 def test_state_is_digests_of_all_code_and_of_what_is_read(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"abc")
     whole = state([str(tmp_path / "photo.png"), "nowhere.png"])
