@@ -2,13 +2,14 @@
 # make params NAME=bccd  writes params.yaml as presets/bccd.yaml has it (NAME=default: as it came)
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
 #                        as each row ends; ROWS='fast fast_svd' runs these alone
+# make install  sets up .venv alone, on a machine of a cluster (docs/scale.md)
 # make test   sets everything up and runs the tests (7 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro params preset test lint bench
+.PHONY: repro params preset test lint bench install
 repro: .venv/installed
 	dvc repro
 
@@ -28,6 +29,7 @@ lint: .venv/installed
 bench: .venv/installed
 	for script in benchmarks/*.py; do python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
+install: .venv/installed
 
 .venv/installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv

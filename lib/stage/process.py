@@ -7,7 +7,6 @@ import resource
 import sys
 import threading
 import time
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -46,15 +45,15 @@ def follow_parent(period_s: float = 0.5) -> None:
         _follow(watched, period_s, "dvc has ended, so this stage ends too. The next dvc repro resumes it.")
 
 
-@cache
 def follow_starter(starter: int, period_s: float = 0.5) -> None:
-    """In a worker: ends it soon after the process `starter` that forked or spawned it has died.
+    """In a process that the process `starter` spawned: ends it soon after its starter has died, or at once if it has.
 
-    Otherwise it would wait for work for minutes, and keep open the pipes that it inherited. Does nothing where
-    `starter` is not the direct parent: in that process itself, or on another machine of a cluster.
+    Otherwise it would wait for work for minutes, and keep open the pipes that it inherited. Not for the workers of a
+    cluster: they serve others too, and a process id says nothing on another machine.
     """
-    if os.getppid() == starter:
-        _follow(psutil.Process(starter), period_s, "")
+    if os.getppid() != starter:
+        os._exit(1)
+    _follow(psutil.Process(starter), period_s, "")
 
 
 def _follow(watched: psutil.Process, period_s: float, message: str) -> None:

@@ -1,5 +1,6 @@
 """Selective search over a set: one bad image is named and costs no other; finished images are not computed again."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from lib.images.decode import content_of
 from lib.proposals import cached
+from lib.proposals import search_images as subject
 from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
 from lib.stage.errors import InputError
@@ -81,3 +83,12 @@ def test_images_of_equal_content_each_keep_their_piece(addresses, tmp_path, monk
     first, last = (tables.boxes(table[table["image_id"] == name]) for name in ("a.png", "z.png"))
     np.testing.assert_array_equal(first, last)
     assert len(first)
+
+
+def test_no_image_is_timed_cold(addresses, monkeypatch):
+    """Kernels are compiled, or loaded, before the clock of a process's first image starts."""
+    warmed = []
+    monkeypatch.setattr(subject, "_warm_up", lambda: warmed.append(time.sleep(0.5)))
+    monkeypatch.setattr(subject, "search", lambda image, settings: (np.zeros((1, 4), np.float32), np.ones(1)))
+    assert subject._search(addresses["a.png"], FAST).seconds < 0.5
+    assert len(warmed) == 1

@@ -60,7 +60,8 @@ def test_workers_end_soon_after_their_stage_is_killed(tmp_path):
     code = (
         "from lib.stage.params import Compute; from lib.parallel.processes import in_order; import os, pathlib\n"
         "c = Compute(device='cpu', workers=2, launcher='loky', memory_gib=1.0)\n"
-        "pids = sorted(set(in_order(os.getpid, [() for _ in range(8)], c)))\n"
+        "results = in_order(os.getpid, [('', ())] * 1000, c)\n"
+        "pids = sorted({next(results) for _ in range(8)})\n"
         f"pathlib.Path({str(tmp_path / 'pids')!r}).write_text(' '.join(map(str, pids)))\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -72,3 +73,9 @@ def test_workers_end_soon_after_their_stage_is_killed(tmp_path):
         time.sleep(0.1)
     assert pids
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_worker_whose_starter_died_before_it_began_ends_at_once():
+    """The parent of this process is not the one that it is told: as after a kill while a worker still loads modules."""
+    code = "from lib.stage.process import follow_starter; import os, time; follow_starter(os.getpid()); time.sleep(60)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=30).returncode == 1
