@@ -39,14 +39,15 @@ def predict(options: argparse.Namespace) -> None:
     values = params.validate(params.load(), {**schema, **row.reads()})
     image_files.check(root, ids, values["data.max_pixels"], options.out, single=options.trace)
     selection, search = values[row.settings], values["proposals.selective_search"]
-    device, clock = pick_device(values["compute"].device, selection.precision), Clock()
+    device = pick_device(values["compute"].device, selection.precision)
+    clock = Clock(device.synchronise)
     detector = row.detector(files, values, device, clock)
 
     def read(image_id: str) -> Image:
         return read_image(root, image_id, transpose=True, max_pixels=values["data.max_pixels"])
 
     def proposals(image_id: str, image: Image) -> Boxes:
-        with clock("proposals"):
+        with clock.host("proposals"):
             return selective_search.search(image, search)[0]
 
     regions = proposals if detector.wants_proposals else None
@@ -68,8 +69,7 @@ def predict(options: argparse.Namespace) -> None:
     if options.trace:
         image = read(ids[0])
         size = image.shape[1::-1]
-        scored = detector(detector.prepare(image, regions and regions(ids[0], image)))
-        steps = tracing.trace(scored, size, selection)
+        steps = tracing.trace(detector(detector.prepare(image, regions and regions(ids[0], image))), size, selection)
         data = {"width": size[0], "height": size[1], "source": page.data_uri(image, 1200)}
         data |= tracing.describe(steps, detector.classes, most=40)
         tables.write_text(options.out / "trace.html", page_trace.page(f"{options.method}: {ids[0]}", data))

@@ -11,7 +11,6 @@ from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored
 from lib.detection.candidates import Candidates
 from lib.images.decode import Image
-from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
 
 
@@ -50,22 +49,24 @@ def detect(
     The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
 
     read    : decodes the image of an id;  regions : its proposals, called only where the detector wants them
-    workers : images processed at once, where the device allows it; the result does not depend on it
+    workers : threads, see `Device.in_order`; the result does not depend on their number
     Raises ValueError for a detector that wants proposals where there are none.
     """
     if detector.wants_proposals and regions is None:
         raise ValueError("the detector wants proposals, and none are given")
 
-    def score(image_id: str) -> tuple[str, tuple[int, int], Scored]:
-        with clock("decode"):
+    def prepare(image_id: str) -> tuple[str, tuple[int, int], Any]:
+        with clock.host("decode"):
             image = read(image_id)
         boxes = regions(image_id, image) if regions is not None and detector.wants_proposals else None
-        return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
+        return image_id, (image.shape[1], image.shape[0]), detector.prepare(image, boxes)
 
-    if todo:
-        score(todo[0])
+    def score(ready: tuple[str, tuple[int, int], Any]) -> tuple[str, tuple[int, int], Scored]:
+        return *ready[:2], detector(ready[2])
+
+    for _ in device.in_order(prepare, score, todo[:1], 1):
         clock.reset()
-    for image_id, size, scored in ahead(score, todo, *device.side_by_side(workers)):
-        with clock("select"):
+    for image_id, size, scored in device.in_order(prepare, score, todo, workers):
+        with clock.host("select"):
             candidates.add(image_id, size, scored)
         yield image_id
