@@ -2,12 +2,13 @@
 # make params NAME=bccd  writes params.yaml as presets/bccd.yaml has it (NAME=default: as it came)
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
 # make test   sets everything up and runs the tests (7 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
+# make gpu    compares a GPU with the CPU, times it, and runs a tiny pipeline on it (20 minutes at most)
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro params preset test lint bench
+.PHONY: repro params preset test lint bench gpu
 repro: .venv/installed
 	dvc repro
 
@@ -27,6 +28,8 @@ lint: .venv/installed
 bench: .venv/installed
 	for script in benchmarks/*.py; do python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
+gpu: .venv/installed
+	python -m tools.gpu
 
 .venv/installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """What PASCAL VOC 2007 would cost on this machine: the networks timed, the rest arithmetic.
 
-    python -m benchmarks.networks [--seconds 4]
+    python -m benchmarks.networks [--seconds 4] [--device auto]
 
 Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the
 VOC presets with random weights. From these come hours and gigabytes of each method's stages at the presets' numbers
@@ -11,6 +11,7 @@ Proposals, SVMs and regressors are not included. Writes results/benchmarks/netwo
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -35,17 +36,19 @@ POOL5 = {"alexnet": 6 * 6 * 256, "vgg16": 7 * 7 * 512}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
-    seconds = parser.parse_args().seconds
-    device = pick_device("auto", "auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
+    options = parser.parse_args()
+    device = pick_device(options.device, "auto")
     result: dict[str, object] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
         "device": device.torch_device.type, "precision": str(device.dtype).removeprefix("torch."),
     }
     for name in SIDES:
-        ms = measure(name, device, seconds)
+        ms = measure(name, device, options.seconds)
         result[name] = {"ms": ms, "hours": hours(name, ms), "gigabytes": gigabytes(name)}
         print(name, result[name])
-    tables.write_json(RESULT, result)
+    tables.write_json(options.out, result)
     return 0
 
 
@@ -75,8 +78,7 @@ def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
     while sum(taken) < seconds:
         began = time.perf_counter()
         work()
-        if device.torch_device.type == "cuda":
-            torch.cuda.synchronize()
+        device.synchronise()
         taken.append(time.perf_counter() - began)
     return 1000 * sorted(taken)[len(taken) // 2]
 

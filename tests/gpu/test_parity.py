@@ -38,9 +38,10 @@ INPUTS = {*ON_A_DEVICE, "stages.train_svm", "stages.fit_boxes", "stages.compress
 # What passes a gradient through the pooling of regions or of a pyramid adds in no fixed order on a GPU.
 SAME_BYTES = [name for name in STAGES if name not in ("spp_pretrain", "fast", "m2", "m4", "faster_joint")]
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [(20, 20, 90, 80)], [(50, 20, 110, 90)], [(30, 30, 100, 100)]]
-# What differs by more than this share of the largest value is another result. R-CNN's crops differ by 1 of 255.
-FEATURES, WEIGHTS = 0.02, 0.001
+# What differs by more than this share of the largest value is another result: bfloat16 would be, in most stages.
+FEATURES, WEIGHTS = 0.003, 0.002
 LOSSES, SCORES = 0.01, 0.02
+CROPS = 0.02  # of R-CNN's features: its crops differ by 1 of 255
 
 
 def values() -> dict[str, Any]:
@@ -168,7 +169,8 @@ def check(name: str, actual: Path, expected: Path) -> None:
         for key, tensor in pairs[1].items():
             assert_near(pairs[0][key], tensor, WEIGHTS, f"{name} {key}")
     elif name.endswith(".npy"):
-        assert_near(np.load(actual), np.load(expected), FEATURES, name)
+        share = CROPS if name.startswith("features/rcnn/") else FEATURES
+        assert_near(np.load(actual), np.load(expected), share, name)
     elif name.startswith("proposals/"):
         assert_same_boxes(pd.read_parquet(actual), pd.read_parquet(expected), name)
     elif name.startswith("detections/"):
