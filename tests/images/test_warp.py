@@ -95,12 +95,12 @@ def test_a_device_cuts_the_same_pixels_as_opencv(side, context, shape):
 
 
 def test_sampling_by_hand():
-    """A row of 2 pixels, 10 and 30, over 4 columns: 0.25, 0.75 and 1.25 of the way, its ends repeated."""
-    image = np.repeat(np.uint8([[[10], [30]]]), 3, axis=2)
+    """A row of 2 pixels, 10 and 31, over 4 columns: a quarter of the way, 15.25, three, 25.75, and its ends repeated."""
+    image = np.repeat(np.uint8([[[10], [31]]]), 3, axis=2)
     whole = uncut(image, np.float32([[0, 0, 2, 1]]), 4, 0)
     np.testing.assert_allclose(whole.points[0], [[-0.5, -0.25, 0.25, 0.5], [0, 0, 0, 0]])
     pixels, gaps = sample(torch.from_numpy(image).permute(2, 0, 1).float(), torch.from_numpy(whole.points))
-    assert pixels[0, 0].tolist() == [[10, 15, 25, 30]] * 4
+    assert pixels[0, 0].tolist() == [[10, 15, 26, 31]] * 4
     assert not gaps.any()
 
 
