@@ -4,7 +4,7 @@
 
 Runs the tests marked gpu, which compare it with the CPU; the benchmarks of networks; and the tests' tiny pipeline, in a
 copy in .scratch/gpu. Writes results/benchmarks/gpu.json. Ends with 2 where there is no such GPU, with 1 where any of
-these fails or does not end in time. (`--device cpu` goes the same way without one, to test it.)
+these fails or does not end in time. (`--device cpu` goes the same way into .scratch/gpu/gpu.json, to test it.)
 """
 
 import argparse
@@ -74,8 +74,9 @@ def main() -> int:
         "tests": tests(run, options.device), "benchmarks": benchmarks(run, options.device, options.rounds),
         "pipeline": pipeline(run, options.device), "failed": run.failed,
     }
-    tables.write_json(RESULT, result)
-    print(f"{RESULT.relative_to(ROOT)}; failed: {', '.join(run.failed) or 'nothing'}")
+    target = SCRATCH / "gpu.json" if options.device == "cpu" else RESULT
+    tables.write_json(target, result)
+    print(f"{target.relative_to(ROOT)}; failed: {', '.join(run.failed) or 'nothing'}")
     return 1 if run.failed else 0
 
 

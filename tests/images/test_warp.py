@@ -95,7 +95,7 @@ def test_a_device_cuts_the_same_pixels_as_opencv(side, context, shape):
 
 
 def test_sampling_by_hand():
-    """A row of 2 pixels, 10 and 31, over 4 columns: a quarter of the way, 15.25, three, 25.75, and its ends repeated."""
+    """A row of 2 pixels, 10 and 31, over 4 columns: at quarters of the way, 15.25 and 25.75, and its ends repeated."""
     image = np.repeat(np.uint8([[[10], [31]]]), 3, axis=2)
     whole = uncut(image, np.float32([[0, 0, 2, 1]]), 4, 0)
     np.testing.assert_allclose(whole.points[0], [[-0.5, -0.25, 0.25, 0.5], [0, 0, 0, 0]])

@@ -80,7 +80,8 @@ def test_what_it_writes(folder, monkeypatch, bad):
         assert words[-1] == "2"
     assert commands["pipeline"] == (["dvc", "repro"], {"PATH": ""}, copies[0].folder)
     assert copies[0].changes["compute"] == {"device": "cpu"}
-    result = tables.read_json(gpu.RESULT)
+    assert not gpu.RESULT.exists()  # a CPU's figures are not taken for a GPU's
+    result = tables.read_json(gpu.SCRATCH / "gpu.json")
     assert result["machine"]["device"] == "cpu"
     assert result["tests"] == {"tests": 40, "failures": int(bad == "tests"), "errors": 0, "skipped": 3}
     measured = {"faster": {"ratio": 0.5}, "sharing": {"ratio": 0.5}}
