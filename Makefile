@@ -4,12 +4,13 @@
 #                        as each row ends; ROWS='fast fast_svd' runs these alone
 # make install  sets up .venv alone, on a machine of a cluster (docs/scale.md)
 # make test   sets everything up and runs the tests (7 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
+# make gpu    compares a GPU with the CPU, times it, and runs a tiny pipeline on it (20 minutes at most)
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro params preset test lint bench install
+.PHONY: repro params preset test lint bench gpu install
 repro: .venv/installed
 	dvc repro
 
@@ -28,6 +29,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	for script in benchmarks/*.py; do python -m benchmarks.$$(basename $$script .py) || exit 1; done
+
+gpu: .venv/installed
+	python -m tools.gpu
 
 install: .venv/installed
 

@@ -146,8 +146,10 @@ def measure(rounds: int, threads: int, device: Device, folder: Path) -> tuple[li
         for i in range(rounds + 3):
             began = time.perf_counter()
             yield i
+            device.synchronise()
             between = time.perf_counter()
             peer(batches.images(i))
+            device.synchronise()
             if i >= 3:
                 times[0].append(between - began)
                 times[1].append(time.perf_counter() - between)
@@ -166,6 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2, help="and cores")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
     options = parser.parse_args()
     device = pick_device(options.device, "float32", training=True)
     torch.set_num_threads(options.threads)
@@ -183,8 +186,8 @@ def main() -> None:
         "ratio": statistics.median(ratios), "p90": float(np.percentile(ratios, 90)), "rounds": len(ratios),
         "ours_ms": 1000 * statistics.median(ours), "torchvision_ms": 1000 * statistics.median(peer),
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(*(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float)))
     print("differences:", *DIFFERENCES, sep="\n  ")
 

@@ -1,12 +1,12 @@
 """The extract stage's loop against the bare network on the same crops: what decoding, warping and writing cost.
 
-    python -m benchmarks.extraction [--images 48] [--block 6]
+    python -m benchmarks.extraction [--images 48] [--block 6] [--device cpu]
 
 Ours is what stages.extract does with an image: read and decode it, warp its regions, normalise, run the network, write
 half-precision rows. The peer runs the network alone, folded and channels-last as ours is, on crops that are normalised
-and in memory, in the same number of threads and the same batches. Both take turns, block by block of images, and who
-begins alternates. `ratio` is the median over the blocks of ours / bare, wall clock. Reads the finished default run in
-data/; without one it says so. Prints a line and writes results/benchmarks/extraction.json.
+and on the device, in the same number of threads and the same batches. Both take turns, block by block of images, and
+who begins alternates. `ratio` is the median over the blocks of ours / bare, wall clock. Reads the finished default run
+in data/; without one it says so. Prints a line and writes results/benchmarks/extraction.json.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lib.backbones import backbones
 from lib.backbones.device import Device, pick_device
 from lib.detectors.rcnn import network as rcnn
 from lib.images.image_set import ImageSet, Splits
-from lib.parallel.ahead import ahead
+from lib.images.warp import Crops, Uncut
 from lib.parallel.processes import workers
 from lib.stage import params
 from lib.storage import checkpoint, shards, tables
@@ -42,6 +42,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=48, help="training images, spread over the split")
     parser.add_argument("--block", type=int, default=6, help="images in a turn")
+    parser.add_argument("--device", help="as compute.device, which is the default")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
     arguments = parser.parse_args()
     wanted = {"rcnn.extract": Extract, "rcnn.crop": rcnn.Crop, "rcnn.difficult": bool, "splits": Splits,
               "proposals.table": str, "data.root": str, "compute": params.Compute}
@@ -52,8 +54,7 @@ def main() -> int:
         return 0
     image_set = ImageSet(values["data.root"], Path("data/tables"), values["splits"].train, values["rcnn.difficult"])
     proposals = ByImage(Path(values["proposals.table"]), tables.PROPOSALS)
-    device = pick_device(compute.device, settings.precision)
-    threads, start = device.side_by_side(workers(compute))
+    device, threads = pick_device(arguments.device or compute.device, settings.precision), workers(compute)
     positions = np.linspace(0, len(image_set) - 1, min(arguments.images, len(image_set))).astype(int)
     ids = [image_set.ids[position] for position in positions]
     regions = {image_id: image_set.regions(image_id, proposals) for image_id in ids}
@@ -67,18 +68,20 @@ def main() -> int:
                            settings.shard_mib * 2**20)
         writer = shards.Writer(Path(folder) / "features", plan, extractor.widths)
 
-        def ours(image_id: str) -> dict[str, np.ndarray]:
-            return extractor.features(extractor.prepare(image_set.image(image_id), regions[image_id]))
+        def prepare(image_id: str) -> Crops | Uncut:
+            return extractor.prepare(image_set.image(image_id), regions[image_id])
+
+        def features(crops: Crops | Uncut) -> dict[str, np.ndarray]:
+            return extractor.features(crops, torch.float16)
 
         def bare(batches: list[Tensor]) -> None:
             with torch.inference_mode(), device.autocast():
                 for batch in batches:
                     fast(batch)
-                if device.torch_device.type == "cuda":
-                    torch.cuda.synchronize()
+            device.synchronise()
 
         def run_ours(block: list[str]) -> None:
-            for rows in ahead(ours, block, threads, start):
+            for rows in device.in_order(prepare, features, block, threads):
                 writer.append(rows)
 
         for turn, block in enumerate([ids[:2], *tables.chunks(ids, arguments.block)]):
@@ -88,10 +91,10 @@ def main() -> int:
             ]
             turns: list[tuple[str, Callable[[], object]]] = [
                 ("ours", lambda block=block: run_ours(block)),
-                ("bare", lambda inputs=inputs: list(ahead(bare, inputs, threads, start))),
+                ("bare", lambda inputs=inputs: list(device.in_order(list, bare, inputs, threads))),
             ]
             if turn == 0:  # warms caches and kernels; the store's plan has no device for these rows
-                list(ahead(ours, block, threads, start))
+                list(device.in_order(prepare, features, block, threads))
                 turns[1][1]()
                 continue
             for name, work in turns if turn % 2 else reversed(turns):
@@ -99,7 +102,7 @@ def main() -> int:
                 work()
                 seconds[name].append(time.perf_counter() - began)
         writer.close()
-    report(seconds, sum(map(len, regions.values())), len(ids), arguments.block, threads, settings, device)
+    report(arguments, seconds, sum(map(len, regions.values())), len(ids), threads, settings, device)
     return 0
 
 
@@ -113,8 +116,8 @@ def model_file(folder: Path, crop: rcnn.Crop, classes: list[str]) -> Path:
 
 
 def report(
-    seconds: dict[str, list[float]], regions: int, images: int, block: int, threads: int, settings: Extract,
-    device: Device,
+    arguments: argparse.Namespace, seconds: dict[str, list[float]], regions: int, images: int, threads: int,
+    settings: Extract, device: Device,
 ) -> None:
     """Prints the ratio and writes the file."""
     ratios = np.array(seconds["ours"]) / np.array(seconds["bare"])
@@ -122,12 +125,12 @@ def report(
     result = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": threads, "batch": settings.batch,
         "precision": str(device.dtype).removeprefix("torch."), "device": device.torch_device.type,
-        "differences": DIFFERENCES, "images": images, "regions": regions, "images_in_a_turn": block,
+        "differences": DIFFERENCES, "images": images, "regions": regions, "images_in_a_turn": arguments.block,
         "ratio": float(np.median(ratios)), "p90": float(np.percentile(ratios, 90)),
         "ratio_of_totals": total["ours"] / total["bare"],
         "ms_per_region": {name: 1000 * time / regions for name, time in total.items()},
     }
-    tables.write_json(RESULT, result)
+    tables.write_json(arguments.out, result)
     print(f"ratio {result['ratio']:.3f} (p90 {result['p90']:.3f}), ms per region {result['ms_per_region']}")
     print("differences:", *DIFFERENCES, sep="\n  ")
 

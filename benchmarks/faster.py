@@ -217,7 +217,7 @@ def step_pair(threads: int, device: Device, folder: Path) -> tuple[Callable[[], 
 
 
 def interleaved(
-    first: Callable[[], Any], second: Callable[[], Any], rounds: int, device: torch.device
+    first: Callable[[], Any], second: Callable[[], Any], rounds: int, device: Device
 ) -> dict[str, Any]:
     """Milliseconds of both, in turns after a warm-up, and the median of their ratios."""
     times: tuple[list[float], list[float]] = ([], [])
@@ -225,8 +225,7 @@ def interleaved(
         for milliseconds, work in zip(times, (first, second), strict=True):
             began = time.perf_counter()
             work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            device.synchronise()
             milliseconds.extend([1000 * (time.perf_counter() - began)] * (turn >= 2))
     ratios = [our_ms / peer_ms for our_ms, peer_ms in zip(*times, strict=True)]
     return {
@@ -241,6 +240,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2, help="and cores, of a step")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
     options = parser.parse_args()
     device = pick_device(options.device, "float32")
     result: dict[str, Any] = {
@@ -256,15 +256,15 @@ def main() -> None:
         run_ours, run_theirs = test_pair(device, Path(folder))
         image = make_images(1)[0][0]
         result["test"] = interleaved(
-            lambda: run_ours(image), lambda: run_theirs(image), 3 * options.rounds, device.torch_device
+            lambda: run_ours(image), lambda: run_theirs(image), 3 * options.rounds, device
         )
         torch.set_num_threads(options.threads)
         stay_on(options.threads)
-        step = interleaved(*step_pair(options.threads, device, Path(folder)), options.rounds, device.torch_device)
+        step = interleaved(*step_pair(options.threads, device, Path(folder)), options.rounds, device)
         result["step"] = {**step, "ours_ms": step["ours_ms"] / STEPS, "torchvision_ms": step["torchvision_ms"] / STEPS}
     result |= {"ratio_test": result["test"]["ratio"], "ratio_step": result["step"]["ratio"]}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
     for name in ("test", "step"):
         print(name, *(f"{key} {value:.4g}" for key, value in result[name].items()))
     print("differences:", *DIFFERENCES, sep="\n  ")

@@ -1,6 +1,6 @@
 """What PASCAL VOC 2007 would cost on this machine: the networks timed, the rest arithmetic.
 
-    python -m benchmarks.networks [--seconds 4]
+    python -m benchmarks.networks [--seconds 4] [--device auto]
 
 Times one crop, one image of 800 x 600 through the trunk, and one region through fc6 and fc7, for the networks of the
 VOC presets with random weights: once in the precision that training takes by itself (float32 on a CPU) and once in that
@@ -14,6 +14,7 @@ a busy machine hardly changes: the hours are those of one core. Writes results/b
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -38,19 +39,21 @@ POOL5 = {"alexnet": 6 * 6 * 256, "vgg16": 7 * 7 * 512}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="for each figure, at least one pass")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    devices = {"train": pick_device("auto", "auto", training=True), "test": pick_device("auto", "auto")}
+    devices = {"train": pick_device(options.device, "auto", training=True), "test": pick_device(options.device, "auto")}
     result: dict[str, object] = {
         "what": (__doc__ or "").split("\n")[0], "machine": machine(), "threads": torch.get_num_threads(),
         "device": devices["test"].torch_device.type,
         "precision": {phase: str(device.dtype).removeprefix("torch.") for phase, device in devices.items()},
     }
     for name in SIDES:
-        ms = {phase: measure(name, device, seconds) for phase, device in devices.items()}
+        ms = {phase: measure(name, device, options.seconds) for phase, device in devices.items()}
         result[name] = {"ms": ms, "hours": hours(name, ms), "gigabytes": gigabytes(name)}
         print(name, result[name])
-    tables.write_json(RESULT, result)
+    tables.write_json(options.out, result)
     return 0
 
 
@@ -75,15 +78,13 @@ def measure(name: str, device: Device, seconds: float) -> dict[str, float]:
 
 def timed(work: Callable[[], object], seconds: float, device: Device) -> float:
     """Median milliseconds of a call, of processor time on a CPU, after one that does not count."""
-    on_gpu = device.torch_device.type == "cuda"
-    clock = time.perf_counter if on_gpu else time.process_time
+    clock = time.process_time if device.torch_device.type == "cpu" else time.perf_counter
     work()
     taken: list[float] = []
     while sum(taken) < seconds:
         began = clock()
         work()
-        if on_gpu:
-            torch.cuda.synchronize()
+        device.synchronise()
         taken.append(clock() - began)
     return 1000 * sorted(taken)[len(taken) // 2]
 

@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file for the figures")
     options = parser.parse_args()
     device = pick_device(options.device, "auto")
     with tempfile.TemporaryDirectory() as folder:
@@ -118,8 +119,8 @@ def main() -> None:
     for side in (224, 80):
         for method in ("spp", "fast"):
             result[f"times_{method}_{side}"] = seconds[f"rcnn{side}"] / seconds[method]
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(*(f"{key} {value:.4g}" for key, value in {**seconds, **result}.items() if isinstance(value, float)))
     print("differences:", *DIFFERENCES, sep="\n  ")
 

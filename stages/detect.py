@@ -27,10 +27,11 @@ def PARAMS(method: str, **roles: str) -> Mapping[str, Any]:
 
 def main(life: Life) -> None:
     """See the module's docstring."""
-    row, clock = rows.Row(life.entry.roles), Clock()
+    row = rows.Row(life.entry.roles)
     settings = life.params[row.settings]
-    image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].test)
     device = pick_device(life.compute.device, settings.precision)
+    clock = Clock(device.synchronise)
+    image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].test)
     detector = row.detector({role: life.input(role) for role in rows.FILES}, life.params, device, clock)
     boxes = None
     if detector.wants_proposals:
@@ -44,7 +45,7 @@ def main(life: Life) -> None:
     )
     for _ in life.progress(done, len(image_set), "image", candidates.done):
         pass
-    with clock("nms"):
+    with clock.host("nms"):
         candidates.write(life.out(f"data/detections/{life.item}.parquet"))
     tables.write_json(life.out(f"results/speed/{life.item}.json"), clock.milliseconds(len(todo)))
 

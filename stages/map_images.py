@@ -12,10 +12,9 @@ from pydantic import Field
 from lib.backbones.device import Precision, pick_device
 from lib.detectors.spp import network as spp_network
 from lib.images.image_set import ImageSet, Splits
-from lib.parallel.ahead import ahead
 from lib.parallel.processes import workers
 from lib.pooling import map_store
-from lib.pooling.pyramid import compute_map
+from lib.pooling.pyramid import compute_map, scaled
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import tables
@@ -42,9 +41,9 @@ PARAMS = {"splits": Splits, "spp.scales": Scales, "spp.maps": MapImages}
 def main(life: Life) -> None:
     """See the module's docstring."""
     settings, scales = life.params["spp.maps"], life.params["spp.scales"]
+    device = pick_device(life.compute.device, settings.precision)
     image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].train)
     network = spp_network.load(life.input("model"))
-    device = pick_device(life.compute.device, settings.precision)
     trunk = spp_network.inference_trunk(network, device.torch_device)
     layout = map_store.layout(network.backbone.trunk, image_set.table, scales)
     forms = map_store.variants(scales, settings.mirror)
@@ -55,14 +54,16 @@ def main(life: Life) -> None:
     for number, form in enumerate(forms):
         writer = map_store.writer(folder, layout, form, network.backbone.channels, settings.shard_mib * 2**20)
 
-        def cells_of(image_id: str, form: map_store.Variant = form) -> np.ndarray:
+        def pixels_of(image_id: str, form: map_store.Variant = form) -> np.ndarray:
             image = image_set.image(image_id)
-            pixels = np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image
-            feature_map = compute_map(trunk, pixels, form.scale, network.backbone.recipe, device).values
+            return scaled(np.ascontiguousarray(image[:, ::-1]) if form.mirrored else image, form.scale)
+
+        def cells_of(pixels: np.ndarray) -> np.ndarray:
+            feature_map = compute_map(trunk, pixels, network.backbone.recipe, device).values
             return feature_map.reshape(-1, feature_map.shape[2])
 
         done = number * len(image_set) + len(image_set) - len(writer.todo)
-        maps = ahead(cells_of, writer.todo, *device.side_by_side(workers(life.compute)))
+        maps = device.in_order(pixels_of, cells_of, writer.todo, workers(life.compute))
         for cells_of_map in life.progress(maps, total, "map", done):
             writer.append({map_store.NAME: cells_of_map})
         writer.close()

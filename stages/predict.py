@@ -38,14 +38,15 @@ def predict(options: argparse.Namespace) -> int:
     values = params.validate(params.load(), {**schema, **row.reads()})
     results.check(root, ids, options.trace)
     selection, search = values[row.settings], values["proposals.selective_search"]
-    device, clock = pick_device(values["compute"].device, selection.precision), Clock()
+    device = pick_device(values["compute"].device, selection.precision)
+    clock = Clock(device.synchronise)
     detector = row.detector(files, values, device, clock)
 
     def read(image_id: str) -> Image:
         return read_image("", str(root / image_id), transpose=True, max_pixels=values["data.max_pixels"])
 
     def proposals(image_id: str, image: Image) -> Boxes:
-        with clock("proposals"):
+        with clock.host("proposals"):
             return selective_search.search(image, search)[0]
 
     regions, done = proposals if detector.wants_proposals else None, list[str]()

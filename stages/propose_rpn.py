@@ -17,7 +17,6 @@ from lib.backbones.device import Precision, pick_device
 from lib.detectors.faster import network as faster
 from lib.detectors.faster.rpn import Proposing
 from lib.images.image_set import ImageSet, Splits
-from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
 from lib.proposals import cached, recall
@@ -49,20 +48,23 @@ def main(life: Life) -> None:
     """See the module's docstring."""
     (block, name), tables_folder = life.entry.words, life.dep("data/tables")
     settings, splits = life.params[block], life.params["splits"]
+    device = pick_device(life.compute.device, settings.precision)
     image_set = ImageSet(life.data_root, tables_folder)
     training_ids = set(ImageSet(life.data_root, tables_folder, splits.train).ids)
-    device = pick_device(life.compute.device, settings.precision)
     proposer = faster.ImageProposer(life.input("model"), device, Clock())
 
-    def propose(image_id: str) -> cached.Found:
+    def prepare(image_id: str) -> tuple[str, faster.ImageInput, float]:
         start = time.perf_counter()
-        prepared = proposer.prepare(image_set.image(image_id))
+        return image_id, proposer.prepare(image_set.image(image_id)), time.perf_counter() - start
+
+    def propose(image_id: str, prepared: faster.ImageInput, seconds: float) -> cached.Found:
+        start = time.perf_counter()
         boxes, scores = proposer(prepared, settings.training if image_id in training_ids else settings.test)
-        return cached.Found(image_id, boxes, scores, time.perf_counter() - start)
+        return cached.Found(image_id, boxes, scores, seconds + time.perf_counter() - start)
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:
         life.announce(f"{len(image_set)} images, {len(training_ids)} of them for training")
-        results = ahead(propose, missing, *device.side_by_side(workers(life.compute)))
+        results = device.in_order(prepare, lambda ready: propose(*ready), missing, workers(life.compute))
         yield from life.progress(results, len(image_set), "image", len(image_set) - len(missing))
 
     target = life.out(f"data/proposals/{name}.parquet")

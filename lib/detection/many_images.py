@@ -12,7 +12,6 @@ from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored
 from lib.detection.candidates import Candidates
 from lib.images.decode import Image
-from lib.parallel.ahead import ahead
 from lib.parallel.clock import Clock
 
 Guard = Callable[[str], AbstractContextManager[Any]]
@@ -54,7 +53,7 @@ def detect(
     The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
 
     read    : decodes the image of an id;  regions : its proposals, called only where the detector wants them
-    workers : images processed at once, where the device allows it; the result does not depend on it
+    workers : threads, see `Device.in_order`; the result does not depend on their number
     guard   : image id -> context in which the image is worked on; where it holds back an error, as
               `errors.Failures` does, the image is left out and the others go on
     Raises ValueError for a detector that wants proposals where there are none.
@@ -62,23 +61,30 @@ def detect(
     if detector.wants_proposals and regions is None:
         raise ValueError("the detector wants proposals, and none are given")
 
-    def score(image_id: str) -> tuple[str, tuple[int, int], Scored]:
-        with clock("decode"):
+    def prepare(image_id: str) -> tuple[tuple[int, int], Any]:
+        with clock.host("decode"):
             image = read(image_id)
         boxes = regions(image_id, image) if regions is not None and detector.wants_proposals else None
-        return image_id, (image.shape[1], image.shape[0]), detector(detector.prepare(image, boxes))
+        return (image.shape[1], image.shape[0]), detector.prepare(image, boxes)
 
-    def guarded(image_id: str) -> tuple[str, tuple[int, int], Scored] | None:
+    def score(image_id: str, ready: tuple[tuple[int, int], Any]) -> tuple[str, tuple[int, int], Scored]:
+        return image_id, ready[0], detector(ready[1])
+
+    def guarded(work: Callable[..., Any], image_id: str, *ready: Any) -> Any:
         with guard(image_id):
-            return score(image_id)
+            return work(image_id, *ready)
         return None
 
-    if todo:
-        with suppress(Exception):  # what fails here fails again below
-            score(todo[0])
-        clock.reset()
-    for result in ahead(guarded, todo, *device.side_by_side(workers)):
+    with suppress(Exception):  # what fails here fails again below
+        for _ in device.in_order(prepare, lambda ready: score(todo[0], ready), todo[:1], 1):
+            clock.reset()
+    results = device.in_order(
+        lambda image_id: (image_id, guarded(prepare, image_id)),
+        lambda pair: None if pair[1] is None else guarded(score, *pair),
+        todo, workers,
+    )
+    for result in results:
         if result is not None:
-            with clock("select"):
+            with clock.host("select"):
                 candidates.add(*result)
             yield result[0]

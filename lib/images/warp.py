@@ -1,7 +1,8 @@
 """R-CNN's crops: a box with some context around it, warped to a square (R-CNN paper §2.1 and appendix A).
 
 Follows the authors' rcnn_im_crop.m number by number, including its half-pixel bias to the right and bottom, which
-training and test share. R boxes, S side of the square in pixels.
+training and test share. `warp` cuts on a CPU; a GPU cuts what `Uncut` describes, by `sample`.
+R boxes, S side of the square in pixels, H W sides of the image.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lib.boxes.boxes import Boxes, to_voc
 
@@ -117,3 +120,44 @@ def warp(image: NDArray[np.uint8], boxes: Boxes, side: int, context: float, shap
         else:
             crop[y1:y2, x1:x2] = cv2.resize(source, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
     return Crops(pixels, placement.covered)
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """An image and where the pixels of its crops are in it, for a device that cuts them itself.
+
+    image  : uint8 (H, W, 3) RGB
+    points : float32 (R, 2, S): x of each column of the crop and y of each row, where -1 and 1 are the outer edges of
+             the image; 2 where the crop holds no image pixels
+    """
+
+    image: NDArray[np.uint8]
+    points: NDArray[np.float32]
+
+
+def uncut(image: NDArray[np.uint8], boxes: Boxes, side: int, context: float, shape: Shape = "warp") -> Uncut:
+    """What `warp` would cut, arguments as there: the same points, each inside the crop's own source rectangle."""
+    sides = np.array([image.shape[1], image.shape[0]], np.float64)
+    placement = place(boxes, image.shape[1], image.shape[0], side, context, shape)
+    low, high = (placement.source[:, edges, None].astype(np.float64) for edges in (slice(2), slice(2, 4)))
+    first, end = (placement.covered[:, edges, None] for edges in (slice(2), slice(2, 4)))
+    cells = np.arange(side)[None, None]
+    pixels = np.clip(low + (cells - first + 0.5) * (high - low) / (end - first) - 0.5, low, high - 1)
+    points = (2 * pixels + 1) / sides[None, :, None] - 1
+    return Uncut(image, np.where((cells >= first) & (cells < end), points, 2).astype(np.float32))
+
+
+def sample(image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Some crops of one image, all at once, within 1 of those that OpenCV cuts with its weights of 11 bits.
+
+    image   : float32 (3, H, W) 0 .. 255;  points : float32 (N, 2, S) of `Uncut`, on the same device
+    returns : uint8 (N, 3, S, S), channels-last; bool (N, 1, S, S), where a crop holds no image pixels and is undefined
+    """
+    count, _, side = points.shape
+    columns, rows = points[:, 0, None, :], points[:, 1, :, None]
+    grid = torch.stack(torch.broadcast_tensors(columns, rows), dim=3)
+    crops = torch.nn.functional.grid_sample(
+        image[None], grid.view(1, count * side, side, 2), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    crops = crops.add_(0.5).to(torch.uint8).view(3, count, side, side).permute(1, 2, 3, 0).contiguous()
+    return crops.permute(0, 3, 1, 2), ((columns > 1) | (rows > 1))[:, None]

@@ -97,14 +97,16 @@ def scaled_sides(width: int, height: int, short: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def compute_map(
-    trunk: nn.Module, image: NDArray[np.uint8], short: int, recipe: Recipe, device: Device
-) -> Map:
+def scaled(image: NDArray[np.uint8], short: int) -> NDArray[np.uint8]:
+    """The image, uint8 (H0, W0, 3), with a shorter side of `short` pixels."""
+    return scaling.resize(image, short / min(image.shape[:2]))
+
+
+def compute_map(trunk: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe, device: Device) -> Map:
     """One pass of the trunk over one whole image, alone and without padding.
 
-    trunk : in evaluation mode, on the device;  image : uint8 (H0, W0, 3) RGB;  short : what its shorter side becomes
+    trunk : in evaluation mode, on the device;  pixels : uint8 (H, W, 3) RGB, the image `scaled`
     """
-    pixels = scaling.resize(image, short / min(image.shape[:2]))
     x, y = axis(trunk, pixels.shape[1]), axis(trunk, pixels.shape[0])
     with torch.inference_mode(), device.autocast():
         values = trunk(scaling.to_input(pixels, recipe, device))[0].float()

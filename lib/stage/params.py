@@ -6,11 +6,13 @@ declares: unknown keys, wrong types and values out of range are reported togethe
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,10 +29,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _device(word: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", word):
+        allowed = "auto, cpu, cuda, cuda:1 ..., mps"
+        raise PydanticCustomError("device", "{expected}", {"expected": allowed})
+    return word
+
+
 class Compute(Settings):
     """The block `compute`: where the work is done. Read by all stages, tracked by none: it changes no result."""
 
-    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Annotated[str, AfterValidator(_device)]
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     launcher: Literal["loky", "multiprocessing", "threading", "dask"]
     memory_gib: float = Field(gt=0)

@@ -15,6 +15,7 @@ from lib.stage.errors import Failures, Fault, InputError
 from lib.storage import tables
 
 CPU = Device(torch.device("cpu"), torch.float32)
+NO_CPU = Device(torch.device("meta"), torch.float32)  # as a GPU: threads prepare ahead of the network
 
 
 class Slow:
@@ -130,9 +131,10 @@ class Constant:
         return Scored(boxes, np.full((len(boxes), 3), image.mean(), np.float32))
 
 
+@pytest.mark.parametrize("device", [CPU, NO_CPU])
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("wants_proposals", [False, True])
-def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
+def test_running_gives_every_image_in_order(tmp_path, device, workers, wants_proposals):
     def regions(image_id, image):
         assert wants_proposals
         return np.float32([[0, 0, 6, 6], [1, 1, 400, 400]])
@@ -140,9 +142,10 @@ def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
     selection = Selection(per_image=15, per_set=None, floor=-0.5, nms=0.3, nms_before=0.5, most=None)
     images = {f"{k}.jpg": np.full((20 + k, 30, 3), k, np.uint8) for k in range(7)}
     candidates = Candidates(tmp_path, Constant.classes, len(images), selection)
-    clock = Clock()
+    waits = []
+    clock = Clock(lambda: waits.append("device"))
     detector = Constant(wants_proposals)
-    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, CPU, workers))
+    done = list(running.detect(detector, list(images), images.get, regions, candidates, clock, device, workers))
     assert done == list(images)
     candidates.write(tmp_path / "d.parquet")
     detections = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
@@ -154,3 +157,4 @@ def test_running_gives_every_image_in_order(tmp_path, workers, wants_proposals):
         assert detections["x2"].max() == 30  # cut to the image's own width
         assert detections.groupby("image_id")["y2"].max().tolist() == [20 + k for k in range(7)]
     assert set(clock.seconds) == {"decode", "select"}
+    assert not waits  # these two leave the device alone: another thread may be using it

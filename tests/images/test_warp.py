@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lib.backbones.backbones import IMAGENET
 from lib.boxes.boxes import from_voc
-from lib.images.warp import Crops, place, warp
+from lib.images.warp import Crops, place, sample, uncut, warp
 
 # Published geometry of rcnn_im_crop.m: 1-based inclusive box, image W x H -> source rectangle (1-based inclusive),
 # pasted size, left and top pad; crop 227, context 16.
@@ -93,6 +93,41 @@ def test_pixels_are_opencv_bilinear_and_gaps_are_what_is_not_covered():
     assert not painted[0].any()
     assert (~painted[1]).sum() == 211 * 211
     assert not painted[1, 16:, 16:].any()
+
+
+@pytest.mark.parametrize("shape", ["warp", "square"])
+@pytest.mark.parametrize(("side", "context"), [(32, 0), (32, 16), (227, 16), (224, 3.5)])
+def test_a_device_cuts_the_same_pixels_as_opencv(side, context, shape):
+    """Within 1 of 255, since OpenCV's weights have 11 bits. The image is noise: a hundredth of a pixel would show."""
+    random = np.random.default_rng(side)
+    for width, height in ((90, 70), (500, 375), (1, 40), (33, 1), (1, 1)):
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        x, y = (np.sort(random.integers(0, length, (12, 2)), axis=1) for length in (width, height))
+        edges = [(a, b, a + 1, b + 1) for a in (0, width - 1) for b in (0, height - 1)]
+        inside = np.stack([x[:, 0], y[:, 0], x[:, 1] + 1, y[:, 1] + 1], axis=1)
+        boxes = np.vstack([inside, edges, [(0, 0, width, height)]]).astype(np.float32)
+        expected, whole = warp(image, boxes, side, context, shape), uncut(image, boxes, side, context, shape)
+        assert whole.image is image
+        as_input = torch.from_numpy(image).permute(2, 0, 1).float()
+        pixels, gaps = sample(as_input, torch.from_numpy(whole.points))
+        empty = np.zeros((len(boxes), side, side), bool)
+        for crop, y1, y2, x1, x2 in expected.gaps():
+            empty[crop, y1:y2, x1:x2] = True
+        np.testing.assert_array_equal(gaps[:, 0], empty)
+        assert pixels.dtype == torch.uint8
+        assert pixels.is_contiguous(memory_format=torch.channels_last)
+        difference = (pixels.permute(0, 2, 3, 1).numpy().astype(int) - expected.pixels)[~empty]
+        assert np.abs(difference).max() <= 1
+
+
+def test_sampling_by_hand():
+    """A row of 2 pixels, 10 and 31, over 4 columns: at quarters of the way, 15.25 and 25.75, and its ends repeated."""
+    image = np.repeat(np.uint8([[[10], [31]]]), 3, axis=2)
+    whole = uncut(image, np.float32([[0, 0, 2, 1]]), 4, 0)
+    np.testing.assert_allclose(whole.points[0], [[-0.5, -0.25, 0.25, 0.5], [0, 0, 0, 0]])
+    pixels, gaps = sample(torch.from_numpy(image).permute(2, 0, 1).float(), torch.from_numpy(whole.points))
+    assert pixels[0, 0].tolist() == [[10, 15, 26, 31]] * 4
+    assert not gaps.any()
 
 
 def test_mirrored_twice_is_the_same_and_padding_changes_sides():

@@ -20,6 +20,24 @@ def test_parts_add_up_and_are_forgotten(monkeypatch):
     assert clock.seconds == {}
 
 
+def test_the_device_is_waited_for_at_both_ends_but_not_in_a_block_of_the_host(monkeypatch):
+    """A fake device computes 4 seconds behind the call that started it; waiting lets that time pass."""
+    now, behind = [0.0], [4.0]
+
+    def wait():
+        now[0] += behind[0]
+        behind[0] = 0.0
+
+    monkeypatch.setattr(subject.time, "perf_counter", lambda: now[0])
+    clock = Clock(wait)
+    with clock.host("decode"):
+        now[0] += 1
+    assert (now[0], behind[0]) == (1.0, 4.0)  # what another thread has started goes on
+    with clock("network"):
+        behind[0] += 2
+    assert clock.seconds == {"decode": 1.0, "network": 2.0}  # without the 4 of before
+
+
 def test_blocks_side_by_side_count_in_full():
     clock, both = Clock(), threading.Barrier(2)
 

@@ -121,7 +121,7 @@ def test_a_map_is_the_trunks_of_the_scaled_image():
     torch.manual_seed(0)
     net = backbones.build("resnet18").eval()
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    found = pyramid.compute_map(net.trunk, image, 128, net.recipe, CPU)
+    found = pyramid.compute_map(net.trunk, pyramid.scaled(image, 128), net.recipe, CPU)
     assert found.values.shape == (8, 12, 256)
     assert (found.x, found.y) == (Axis(12, 0.0, 16), Axis(8, 0.0, 16))
     from lib.backbones import scaling
@@ -135,7 +135,7 @@ def test_values_too_large_for_half_precision_are_cut():
         def forward(self, image):
             return super().forward(image) * 0 + 1e6
 
-    found = pyramid.compute_map(Large(3, 2, 1), np.zeros((4, 4, 3), np.uint8), 4, backbones.LITE, CPU)
+    found = pyramid.compute_map(Large(3, 2, 1), np.zeros((4, 4, 3), np.uint8), backbones.LITE, CPU)
     assert (found.values == 65504).all()
 
 

@@ -163,7 +163,7 @@ class RegionScorer:
 
     def prepare(self, image: Image, boxes: Boxes) -> RegionInput:
         """Resizes the image and scales its regions, float32 (R, 4), which are clipped to it. R may be 0."""
-        with self._clock("resize"):
+        with self._clock.host("resize"):
             height, width = image.shape[:2]
             boxes = clip(boxes, width, height)
             factors = self.scale.factors(width, height)
@@ -180,14 +180,17 @@ class RegionScorer:
                 count += len(first)
             return RegionInput(images, rois, row_of, boxes)
 
-    def __call__(self, prepared: RegionInput, layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def __call__(
+        self, prepared: RegionInput, layers: Sequence[str], dtype: torch.dtype = torch.float32
+    ) -> dict[str, NDArray[np.floating]]:
         """float32 rows of every region by name: `logits` (R, C+1), `deltas` (R, C+1, 4), no longer normalised.
 
-        layers : further rows to return: `fc7` (R, D), or none
+        layers : further rows to return, in `dtype`: `fc7` (R, D), or none
         """
         names = [*layers, "logits", "deltas"]
         head = self.network.head
-        parts: dict[str, list[Tensor]] = {name: [self._no_rows(name)] for name in names}
+        dtypes = {name: dtype if name in layers else torch.float32 for name in names}
+        parts: dict[str, list[Tensor]] = {name: [self._no_rows(name).to(dtypes[name])] for name in names}
         with torch.inference_mode(), self._device.autocast():
             for image, rois in zip(prepared.images, prepared.rois, strict=True):
                 with self._clock("trunk"):
@@ -198,7 +201,7 @@ class RegionScorer:
                         logits, deltas = head.outputs(fc7)
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
-                            parts[name].append(values[name].float().cpu())
+                            parts[name].append(values[name].to(dtypes[name]).cpu())
         return {name: torch.cat(values).numpy()[prepared.row_of] for name, values in parts.items()}
 
     def _no_rows(self, name: str) -> Tensor:
@@ -231,9 +234,9 @@ class Extractor:
         self.classes, self.prepare = self._score_regions.classes, self._score_regions.prepare
         self.widths = {"fc7": self._score_regions.network.head.features}
 
-    def features(self, prepared: RegionInput) -> dict[str, NDArray[np.float32]]:
-        """float32 rows by name: `fc7` (R, D) and `probabilities` (R, C+1)."""
-        rows = self._score_regions(prepared, ("fc7",))
+    def features(self, prepared: RegionInput, dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
+        """Rows by name: `fc7` (R, D) in `dtype`, as in R-CNN's extractor, and float32 `probabilities` (R, C+1)."""
+        rows = self._score_regions(prepared, ("fc7",), dtype)
         return {"fc7": rows["fc7"], "probabilities": softmax(rows["logits"])}
 
 

@@ -86,7 +86,7 @@ class ImageProposer:
 
     def prepare(self, image: Image) -> ImageInput:
         """The part that needs no network."""
-        with self._clock("resize"):
+        with self._clock.host("resize"):
             factor = self.scale.factors(image.shape[1], image.shape[0])[0]
             return ImageInput(image, resize(image, factor), factor)
 

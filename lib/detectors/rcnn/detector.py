@@ -15,7 +15,7 @@ from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.rcnn.network import Extractor
-from lib.images.warp import Crops
+from lib.images.warp import Crops, Uncut
 from lib.linear import files as linear
 from lib.parallel.clock import Clock
 
@@ -50,12 +50,12 @@ class Detector:
         self._svm = linear.Classifiers(files["scores"], self.classes) if settings.scores == "svm" else None
         self._boxes = linear.Regressors(files["boxes"], self.classes) if settings.regress else None
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> tuple[Boxes, Crops]:
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> tuple[Boxes, Crops | Uncut]:
         """The part that needs no network; may run in a thread ahead of the rest."""
-        with self._clock("crop"):
+        with self._clock.host("crop"):
             return boxes, self._extractor.prepare(image, boxes)
 
-    def __call__(self, prepared: tuple[Boxes, Crops]) -> Scored:
+    def __call__(self, prepared: tuple[Boxes, Crops | Uncut]) -> Scored:
         """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         boxes, crops = prepared
         with self._clock("network"):

@@ -3,6 +3,7 @@
 N crops, R regions of an image, C classes without background, S side of a crop in pixels.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lib.backbones import backbones
 from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
-from lib.images.warp import Crops, warp
+from lib.images.warp import Crops, Uncut, sample, uncut, warp
 from lib.stage.params import Settings
 from lib.storage import checkpoint
 
@@ -61,7 +62,7 @@ class RcnnNetwork(nn.Module):
 
     def prepare(self, crops: Crops, device: Device) -> Tensor:
         """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
-        inputs = self.backbone.recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
+        inputs = self.backbone.recipe(device.put(crops.pixels).permute(0, 3, 1, 2))
         for crop, y1, y2, x1, x2 in crops.gaps():
             inputs[crop, :, y1:y2, x1:x2] = 0
         return inputs
@@ -69,6 +70,22 @@ class RcnnNetwork(nn.Module):
     def cut(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:
         """The crops of some boxes of an image."""
         return warp(image, boxes, self.crop.side, self.crop.context, self.crop.shape)
+
+    def uncut(self, image: NDArray[np.uint8], boxes: Boxes) -> Uncut:
+        """The same crops, for `batches` to cut on the device."""
+        return uncut(image, boxes, self.crop.side, self.crop.context, self.crop.shape)
+
+    def batches(self, crops: Crops | Uncut, device: Device, size: int) -> Iterator[Tensor]:
+        """What `prepare` makes of `size` crops after another; an image with uncut ones goes to the device once."""
+        if isinstance(crops, Crops):
+            for start in range(0, len(crops.pixels), size):
+                rows = slice(start, start + size)
+                yield self.prepare(Crops(crops.pixels[rows], crops.covered[rows]), device)
+            return
+        image = device.put(crops.image).permute(2, 0, 1).float()
+        for points in device.put(crops.points).split(size):
+            pixels, gaps = sample(image, points)
+            yield self.backbone.recipe(pixels).masked_fill_(gaps, 0)
 
 
 def describe(network: RcnnNetwork) -> dict[str, Any]:
@@ -107,17 +124,21 @@ class Extractor:
             outputs = self._folded(torch.zeros(1, 3, side, side, device=device.torch_device))
         self.widths = {name: output.shape[1] for name, output in zip(FEATURES, outputs, strict=False)}
 
-    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:
-        """The part that needs no network; may run in a thread ahead of `features`."""
-        return self.network.cut(image, boxes)
+    def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops | Uncut:
+        """The part that needs no network; may run in a thread ahead of `features`. A GPU cuts the crops itself."""
+        cut = self.network.cut if self._device.torch_device.type == "cpu" else self.network.uncut
+        return cut(image, boxes)
 
-    def features(self, crops: Crops) -> dict[str, NDArray[np.float32]]:
-        """float32 rows by name: `pool5` (R, D5), `fc7` (R, D7) and `probabilities` (R, C+1)."""
+    def features(self, crops: Crops | Uncut, dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
+        """Rows by name: `pool5` (R, D5) and `fc7` (R, D7); float32 `probabilities` (R, C+1).
+
+        dtype : of pool5 and fc7; float16 where they are to be stored: half as much to bring back from a GPU
+        """
         rows: dict[str, list[Tensor]] = {"pool5": [], "fc7": [], "probabilities": []}
         with torch.inference_mode(), self._device.autocast():
-            for start in range(0, len(crops.pixels), self._batch):
-                part = Crops(crops.pixels[start : start + self._batch], crops.covered[start : start + self._batch])
-                pool5, fc7, logits = self._folded(self._folded.prepare(part, self._device))
-                for name, value in zip(rows, (pool5, fc7, logits.float().softmax(1)), strict=True):
-                    rows[name].append(value.float().cpu())
-        return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
+            for inputs in self._folded.batches(crops, self._device, self._batch):
+                pool5, fc7, logits = self._folded(inputs)
+                columns = pool5.to(dtype), fc7.to(dtype), logits.float().softmax(1)
+                for name, column in zip(rows, columns, strict=True):
+                    rows[name].append(column)
+        return self._device.fetch({name: torch.cat(parts) for name, parts in rows.items()})

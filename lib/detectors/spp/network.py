@@ -3,6 +3,7 @@
 R regions, C classes without background, D pooled features, F features of fc7.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
 from lib.parallel.clock import Clock
 from lib.pooling.map_store import MapStore
-from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows
+from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows, scaled
 from lib.pooling.roi import pool_whole
 from lib.stage.params import Settings
 from lib.storage import checkpoint
@@ -151,11 +152,11 @@ def inference_trunk(network: SppNetwork, device: torch.device) -> nn.Module:
 class SppInput(NamedTuple):
     """What the network needs of an image.
 
-    pixels_or_maps : uint8 (H, W, 3), or its feature maps at all scales;  sides : width and height
-    boxes          : float32 (R, 4)
+    levels : at each scale, uint8 (H, W, 3), or its feature map;  sides : width and height of the image
+    boxes  : float32 (R, 4)
     """
 
-    pixels_or_maps: NDArray[np.uint8] | list[Map]
+    levels: Sequence[NDArray[np.uint8] | Map]
     sides: tuple[int, int]
     boxes: Boxes
 
@@ -182,31 +183,35 @@ class Extractor:
 
     def prepare(self, image: NDArray[np.uint8], boxes: Boxes) -> SppInput:
         """The part that needs no network; may run in a thread ahead of `features`."""
-        return SppInput(image, (image.shape[1], image.shape[0]), boxes)
+        with self._clock.host("resize"):
+            levels = [scaled(image, scale) for scale in self._scales]
+        return SppInput(levels, (image.shape[1], image.shape[0]), boxes)
 
     def recall(self, image_id: str, sides: tuple[int, int], boxes: Boxes) -> SppInput:
         """`prepare` for an image whose feature maps are in the store: the trunk is not run again."""
         assert self._maps is not None
         return SppInput([self._maps.map(image_id, scale) for scale in self._scales], sides, boxes)
 
-    def features(self, prepared: SppInput) -> dict[str, NDArray[np.float32]]:
-        """float32 rows by name: `pool5` (R, D) of the pyramid, `fc7` (R, F) and `probabilities` (R, C+1)."""
-        maps, sides, boxes = prepared
+    def features(self, prepared: SppInput, dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
+        """Rows by name: `pool5` (R, D) of the pyramid and `fc7` (R, F); float32 `probabilities` (R, C+1).
+
+        dtype : of pool5 and fc7; float16 where they are to be stored: half as much to bring back from a GPU
+        """
+        levels, sides, boxes = prepared
         assert self._window is not None
-        if not isinstance(maps, list):
-            with self._clock("trunk"):
-                recipe, pixels = self.network.backbone.recipe, maps
-                maps = [compute_map(self._trunk, pixels, scale, recipe, self._device) for scale in self._scales]
+        with self._clock("trunk"):
+            recipe = self.network.backbone.recipe
+            maps = [
+                level if isinstance(level, Map) else compute_map(self._trunk, level, recipe, self._device)
+                for level in levels
+            ]
         with self._clock("regions"):
             scale_of = choose_scale(boxes, sides, self._scales, self._window)
             pooled = pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)
-            rows = {"pool5": pooled.astype(np.float32)}
             parts: list[tuple[Tensor, Tensor]] = []
             with torch.inference_mode(), self._device.autocast():
                 for start in range(0, max(len(boxes), 1), self._batch):
-                    pool5 = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.torch_device)
-                    fc7, logits = self._head(pool5)
-                    parts.append((fc7.float().cpu(), logits.float().softmax(1).cpu()))
-            for name, values in zip(("fc7", "probabilities"), zip(*parts, strict=True), strict=True):
-                rows[name] = torch.cat(values).numpy()
-        return rows
+                    fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
+                    parts.append((fc7.to(dtype).cpu(), logits.float().softmax(1).cpu()))
+            fc7, probabilities = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+        return {"pool5": pooled.astype(fc7.dtype), "fc7": fc7, "probabilities": probabilities}

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from lib.backbones import backbones
-from lib.backbones.device import pick_device
+from lib.backbones.device import Device
 from lib.detectors.rcnn import network as rcnn
-from lib.stage.errors import InputError
+from lib.images.warp import Crops, Uncut
 from tests.detectors.rcnn.models_on_disk import BOXES, CLASSES, CPU, IMAGE, write
 
 
@@ -51,11 +51,25 @@ def test_features_do_not_depend_on_the_batch_and_equal_the_plain_network(models)
     assert extractor.widths == {"pool5": 512, "fc7": 512}
 
 
-def test_devices():
-    assert pick_device("cpu", "auto", training=True).dtype == torch.float32
-    assert pick_device("auto", "float32").dtype == torch.float32
-    with pytest.raises(InputError, match="float16"):
-        pick_device("cpu", "float16")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match=r"is 'cuda', and torch finds no GPU.*compute.device: auto"):
-            pick_device("cuda", "auto")
+def test_crops_that_the_device_cuts_give_the_same_features(models):
+    """Of random weights, whose features change by the two hundredth part where pixels change by 1 of 255."""
+    extractor = rcnn.Extractor(models / "cnn.pt", CPU, 2)
+    rows = extractor.features(extractor.prepare(IMAGE, BOXES))
+    cut_there = extractor.features(extractor.network.uncut(IMAGE, BOXES))
+    for name, expected in rows.items():
+        assert np.abs(cut_there[name] - expected).max() < 0.02 * np.abs(expected).max()
+    network = extractor.network
+    inputs = list(network.batches(network.uncut(IMAGE, BOXES), CPU, 2))
+    assert [len(part) for part in inputs] == [2, 2, 1]
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in inputs)
+    expected = network.prepare(network.cut(IMAGE, BOXES), CPU)
+    levels = np.array(network.backbone.recipe.std)[:, None, None] * (torch.cat(inputs) - expected).numpy()
+    assert np.abs(levels).max() < 1.001
+    assert ((torch.cat(inputs) == 0) == (expected == 0)).all()
+
+
+def test_only_a_cpu_cuts_beforehand(models):
+    extractor = rcnn.Extractor(models / "cnn.pt", CPU, 2)
+    assert isinstance(extractor.prepare(IMAGE, BOXES), Crops)
+    extractor._device = Device(torch.device("cuda"), torch.float32)
+    assert isinstance(extractor.prepare(IMAGE, BOXES), Uncut)

@@ -35,7 +35,7 @@ def test_detector_scores_with_the_svms_and_moves_with_the_regressors(models):
     assert np.isneginf(scores[:, 1]).all()
     moved = refine(np.array([1, 0]), np.array([0, 1]), BOXES[[1, 0]])
     np.testing.assert_allclose(moved, [[15, 10, 65, 60], [0, 0, 160, 120]], atol=1e-3)
-    assert set(clock.seconds) == {"trunk", "regions", "scores"}
+    assert set(clock.seconds) == {"resize", "trunk", "regions", "scores"}
 
 
 def test_softmax_without_regression_needs_one_file(models, tmp_path):

@@ -7,7 +7,7 @@ from lib.backbones import backbones, scaling
 from lib.detectors.spp import network as spp_network
 from lib.detectors.spp.network import SppLayers
 from lib.pooling import map_store
-from lib.pooling.pyramid import compute_map
+from lib.pooling.pyramid import compute_map, scaled
 from lib.pooling.roi import pool_whole
 from lib.stage.errors import InputError
 from lib.storage import tables
@@ -32,7 +32,7 @@ def store(models, tmp_path_factory):
         writer = map_store.writer(folder, layout, variant, 256, 2**20)
         assert writer.todo == ["a.jpg"]
         pixels = np.ascontiguousarray(IMAGE[:, ::-1]) if variant.mirrored else IMAGE
-        values = compute_map(trunk, pixels, variant.scale, network.backbone.recipe, CPU).values
+        values = compute_map(trunk, scaled(pixels, variant.scale), network.backbone.recipe, CPU).values
         writer.append({map_store.NAME: values.reshape(-1, 256)})
         writer.close()
     tables.write(folder / "maps.parquet", layout, map_store.MAPS)
@@ -122,7 +122,9 @@ def test_store_keeps_mirrored_maps_apart(models, store):
     assert "a.jpg" in maps
     assert "b.jpg" not in maps
     trunk = spp_network.inference_trunk(network, CPU.torch_device)
-    mirrored = compute_map(trunk, np.ascontiguousarray(IMAGE[:, ::-1]), 128, network.backbone.recipe, CPU)
+    mirrored = compute_map(
+        trunk, scaled(np.ascontiguousarray(IMAGE[:, ::-1]), 128), network.backbone.recipe, CPU
+    )
     stored = maps.map("a.jpg", 128, mirrored=True)
     np.testing.assert_array_equal(stored.values, mirrored.values)
     assert (stored.x, stored.y) == (mirrored.x, mirrored.y)
