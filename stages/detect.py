@@ -37,7 +37,7 @@ def main(life: Life) -> None:
     if detector.wants_proposals:
         proposals = ByImage(life.input("regions"), tables.PROPOSALS)
         proposals.require(image_set.ids, "Run: dvc repro propose")
-        boxes = lambda image_id, _: tables.boxes(proposals[image_id])  # noqa: E731
+        boxes = lambda image_id, _: proposals.boxes(image_id)  # noqa: E731
     candidates = Candidates(life.scratch, image_set.classes, len(image_set), settings)
     life.announce(f"{len(image_set)} images")
     todo = image_set.ids[candidates.done :]
