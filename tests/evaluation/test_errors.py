@@ -164,7 +164,7 @@ def test_effects_of_many_classes_are_those_of_each_alone(monkeypatch):
     images, objects, detections = random_tables(9, images=60, classes=classes)
     classified = classify(Inputs.of(images, objects, detections, classes), [classes[:5]])
     matchings = []
-    monkeypatch.setattr(errors, "match", lambda *given: matchings.append(given) or match(*given))
+    monkeypatch.setattr(errors, "match", lambda *arguments: matchings.append(arguments) or match(*arguments))
     together = {(row["class"], row["kind"]): row for row in effects(classified)}
     assert len(matchings) == 1, "the matching of all classes is not repeated for each"
     gains = []
