@@ -208,10 +208,10 @@ class Reader:
             # A mapping of NumPy's keeps its file open, and a store may have thousands; this one does not.
             mapped = torch.from_file(str(path), shared=False, size=halves, dtype=torch.half).numpy()
             self._mapped[path] = mapped[offset // DTYPE.itemsize :]
-        rows = self._mapped[path][start * width : (start + count) * width].reshape(-1, width)
-        if len(rows) != count:
+        values = self._mapped[path][start * width : (start + count) * width]
+        if values.size != count * width:
             raise self._broken(path, image_id)
-        return rows
+        return values.reshape(count, width)
 
     def _mask(self, name: str, image_id: str) -> NDArray[np.bool_]:
         self.width(name)
