@@ -56,7 +56,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables.write(tmp_path / "tables/objects.parquet", frame, tables.OBJECTS)
     tables.write_json(tmp_path / "tables/classes.json", ["cat", "dog"])
     random = np.random.default_rng(0)
-    corners = np.repeat(frame[tables.BOX].to_numpy(), PROPOSALS // 2, axis=0) + random.uniform(-16, 16, (240, 1)) + random.uniform(-2, 2, (240, 4))
+    shifts = random.uniform(-16, 16, (240, 1)) + random.uniform(-2, 2, (240, 4))
+    corners = np.repeat(frame[tables.BOX].to_numpy(), PROPOSALS // 2, axis=0) + shifts
     proposals = pd.DataFrame(corners, columns=tables.BOX).assign(score=1.0)
     proposals.insert(0, "image_id", np.repeat(ids, PROPOSALS))
     tables.write(tmp_path / "proposals/selective_search.parquet", proposals, tables.PROPOSALS)
