@@ -1,5 +1,8 @@
+import resource
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from lib.boxes.boxes import iou
@@ -132,3 +135,14 @@ def test_ties_of_most_go_to_the_first_class_and_in_it_to_the_first_box(tmp_path)
     rows = tables.read(tmp_path / "d.parquet", tables.DETECTIONS)
     assert rows["class"].tolist() == ["b", "a", "a", "a", "a", "b"]
     assert rows["x1"].tolist() == [40, 0, 20, 40, 60, 0]
+
+
+def test_hundreds_of_pieces_need_few_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "PIECE", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 32, hard))
+    try:
+        assert len(fill(tmp_path / "many", images=200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list((tmp_path / "many").glob("candidates-*"))) == 200
