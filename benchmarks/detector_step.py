@@ -107,7 +107,7 @@ def theirs(image_set: ImageSet, proposals: ByImage, device: Device) -> Callable[
         boxes, labels = image_set.objects(image_id)
         ready[image_id] = (
             to_input(resize(image_set.image(image_id), scale), backbone.recipe, device),
-            torch.from_numpy(tables.boxes(proposals[image_id]) * np.float32(scale)).to(device.torch_device),
+            torch.from_numpy(proposals.boxes(image_id) * np.float32(scale)).to(device.torch_device),
             {
                 "boxes": torch.from_numpy(boxes * np.float32(scale)).to(device.torch_device),
                 "labels": torch.from_numpy(labels + 1).to(device.torch_device),

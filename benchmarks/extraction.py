@@ -64,8 +64,9 @@ def main() -> int:
         extractor = rcnn.Extractor(model, device, settings.batch)
         network = extractor.network.to(device.torch_device)
         fast = backbones.fold_batch_norm(network).to(device.torch_device, memory_format=torch.channels_last)
-        plan = shards.plan(ids, [len(regions[image_id]) for image_id in ids], 2 * sum(extractor.widths.values()),
-                           settings.shard_mib * 2**20)
+        rows = (shards.Rows({name: np.ones(len(regions[image_id]), bool) for name in extractor.widths})
+                for image_id in ids)
+        plan = shards.plan(ids, rows, extractor.widths, settings.shard_mib * 2**20)
         writer = shards.Writer(Path(folder) / "features", plan, extractor.widths)
 
         def prepare(image_id: str) -> Crops | Uncut:

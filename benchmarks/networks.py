@@ -34,6 +34,8 @@ CELLS = sum((short // 16) * (short * 4 // 3 // 16) for short in (480, 576, 688, 
 SIDES = {"alexnet": 227, "vgg16": 224}
 BATCH = {"alexnet": 128, "vgg16": 24}
 POOL5 = {"alexnet": 6 * 6 * 256, "vgg16": 7 * 7 * 512}
+ABOVE = 0.0157  # share of the regions with an IoU above 0.6: 1,179 of 74,906, on 40 images of VOC 2007's train and val
+MEASURED = 200 * 200  # regions on which the scale of the features is measured
 
 
 def main() -> int:
@@ -112,12 +114,12 @@ def hours(name: str, ms: dict[str, dict[str, float]]) -> dict[str, dict[str, flo
 
 
 def gigabytes(name: str) -> dict[str, float]:
-    """Of the stored features in half precision: rows of all training regions; for SPPnet the feature maps too."""
-    channels, rows = {"alexnet": 256, "vgg16": 512}[name], TRAIN * PROPOSALS * 2 / 1e9
-    maps = 2 * TRAIN * CELLS * channels * 2 / 1e9
-    return {
-        "rcnn": rows * (POOL5[name] + 4096), "spp": rows * (50 * channels + 4096) + maps, "fast": 0.0, "faster": 0.0,
-    }
+    """Of the stored features in half precision: fc7 of all training regions; R-CNN's pool5 of those that the regressors
+    read, and SPPnet's feature maps, from which its regressors pool."""
+    channels, regions = {"alexnet": 256, "vgg16": 512}[name], TRAIN * PROPOSALS
+    fc7, pool5 = regions * 4096, (regions * ABOVE + MEASURED) * POOL5[name]
+    maps = 2 * TRAIN * CELLS * channels
+    return {"rcnn": (fc7 + pool5) * 2 / 1e9, "spp": (fc7 + maps) * 2 / 1e9, "fast": 0.0, "faster": 0.0}
 
 
 if __name__ == "__main__":

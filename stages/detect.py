@@ -36,7 +36,7 @@ def main(life: Life) -> None:
     boxes = None
     if detector.wants_proposals:
         proposals = image_set.proposals(life.input("regions"))
-        boxes = lambda image_id, _: tables.boxes(proposals[image_id])  # noqa: E731
+        boxes = lambda image_id, _: proposals.boxes(image_id)  # noqa: E731
     candidates = Candidates(life.scratch, image_set.classes, len(image_set), settings)
     life.announce(f"{len(image_set)} images")
     todo = image_set.ids[candidates.done :]

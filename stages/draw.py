@@ -52,7 +52,7 @@ def main(life: Life) -> None:
             picture = drawing.panel(
                 image_set.image(image_id),
                 (boxes, [image_set.classes[label] for label in labels]),
-                tables.boxes(proposals[image_id])[: settings.proposals],
+                proposals.boxes(image_id)[: settings.proposals],
                 (tables.boxes(best), best["class"].tolist(), best["score"].to_numpy(), best["outcome"].to_numpy()),
             )
             drawing.write_png(path, picture)

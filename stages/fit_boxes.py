@@ -1,20 +1,23 @@
 """One ridge regression per class from features to boxes (R-CNN paper, appendix C).
 
-Reads the features of the method, the tables and the proposals; writes `data/models/METHOD/boxes.pt`.
+`python -m stages.fit_boxes METHOD detector=PAPER features=FOLDER model=FILE proposals=TABLE makes=FILE`: PAPER of
+lib/detectors, whose `TrainingFeatures` reads FOLDER: the features that `extract` stored, or SPPnet's feature maps.
 """
 
+from importlib import import_module
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from lib.boxes.samples import NormSample, pair
 from lib.images.image_set import ImageSet, Splits
 from lib.linear import files as linear
-from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
-from lib.linear.feature_norm import NormSample, measure
+from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, ridge_bytes
+from lib.linear.feature_norm import measure
 from lib.stage.params import Seed, Settings
 from lib.stage.run import Life
-from lib.storage import shards, tables
+from lib.storage import tables
 from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
@@ -46,11 +49,13 @@ def main(life: Life) -> None:
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
     proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
-    features = shards.Reader(life.input("features"))
+    network = import_module(f"lib.detectors.{life.role('detector')}.network")
+    features = network.TrainingFeatures(life.input("features"), life.input("model"), image_set, proposals)
+    counts = []
     pairs = {}  # by image: rows, their boxes, the objects they are to be moved onto, those objects' classes
     for image_id in image_set.ids:
         boxes, (objects, labels) = image_set.regions(image_id, proposals), image_set.objects(image_id)
-        features.check(image_id, boxes)
+        counts.append(len(boxes))
         rows, targets = pair(boxes, objects, settings.more_than)
         pairs[image_id] = rows, boxes[rows], objects[targets], labels[targets]
     all_labels = np.concatenate([part[-1] for part in pairs.values()])
@@ -62,7 +67,8 @@ def main(life: Life) -> None:
         f"features {settings.layer}",
         memory=max(ridge_bytes([samples[label] for label in group], width) for group in passes),
     )
-    scale = measure(features, settings.layer, image_set.ids, settings.norm, life.params["seed"])
+    read = lambda image, rows: features.read(settings.layer, image_set.ids[image], rows)  # noqa: E731
+    scale = measure(read, counts, settings.norm, life.params["seed"])
     fitted: list[BoxRegressors] = []
     steps = [(group, image_id) for group in passes for image_id in image_set.ids]
     for group, image_id in life.progress(steps, len(steps), "image"):

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
-
 from lib.backbones.device import Precision, pick_device
 from lib.detectors.faster import network as faster
 from lib.detectors.faster.rpn import Proposing
@@ -74,13 +72,12 @@ def main(life: Life) -> None:
     milliseconds = 1000 * fmean(seconds.values()) if seconds else None
     tables.write_json(life.out(f"results/speed/{name}.json"), {"proposals": milliseconds})
 
-    table = ByImage(target, tables.PROPOSALS)
+    table = ByImage(target, cached.SCHEMA)
     test = ImageSet(life.data_root, tables_folder, splits.test, difficult=False)
     for path, value in recall.Recall.of(test, table).files(name).items():
         tables.write_json(life.out(path), value)
-    with tables.Writer(life.out(f"data/proposals/{name}_training.parquet"), tables.PROPOSALS) as writer:
-        for ids in tables.chunks([image_id for image_id in image_set.ids if image_id in training_ids], cached.GROUP):
-            writer.append(pd.concat([table[image_id] for image_id in ids], ignore_index=True))
+    training = [image_id for image_id in image_set.ids if image_id in training_ids]
+    cached.write(life.out(f"data/proposals/{name}_training.parquet"), training, lambda _: table)
     if note := recall.few(table, image_set.ids):
         print(note, flush=True)
 

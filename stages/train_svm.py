@@ -4,6 +4,7 @@ Reads the features of the method, the tables and the proposals; writes `data/mod
 mined negatives.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from pydantic import Field
 
 from lib.boxes.boxes import class_overlaps
+from lib.boxes.samples import NormSample
 from lib.images.image_set import ImageSet, Splits
 from lib.linear import files as linear
 from lib.linear import svm
-from lib.linear.feature_norm import NormSample, measure
+from lib.linear.feature_norm import measure
 from lib.stage.params import Seed
 from lib.stage.run import Life
 from lib.storage import checkpoint, shards, tables
@@ -50,21 +52,20 @@ def main(life: Life) -> None:
     for image_id in image_set.ids:
         features.check(image_id, image_set.regions(image_id, proposals))
     counts = np.bincount(np.concatenate([labels for _, labels in objects.values()]), minlength=len(image_set.classes))
-    negatives = min(settings.max_negatives, sum(features.rows(image_id) for image_id in image_set.ids))
+    regions = [features.rows(image_id) for image_id in image_set.ids]
+    negatives = min(settings.max_negatives, sum(regions))
     need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
     life.announce(f"{len(image_set)} images, {len(image_set.classes)} classes, features {settings.layer}, "
                   f"{negatives} negatives of a class at most", memory=need)
     limit = int(life.compute.memory_gib * 2**30)
     svm.require_memory(need, limit, life.name)
-    scale = measure(features, settings.layer, image_set.ids, settings.norm, seed)
+    read = partial(features.read, settings.layer)
+    scale = measure(lambda image, rows: read(image_set.ids[image], rows), regions, settings.norm, seed)
 
-    def read(image_id: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        return features.read(settings.layer, image_id, rows) * np.float32(scale)
-
-    parts = ((labels, read(image_id, slice(len(labels)))) for image_id, (_, labels) in objects.items())
+    rows = {image_id: slice(len(labels)) for image_id, (_, labels) in objects.items()}
+    parts = ((objects[image_id][1], read(image_id, own) * np.float32(scale)) for image_id, own in rows.items())
     miner = svm.Miner(image_set.classes, svm.by_class(image_set.classes, parts), settings, seed, limit)
-    state = life.scratch / "state.pt"
-    done = 0
+    state, done = life.scratch / "state.pt", 0
     if state.exists():
         saved = checkpoint.load(state, "done", "miner")
         done = saved["done"]
@@ -72,7 +73,7 @@ def main(life: Life) -> None:
     for position, image_id in enumerate(life.progress(image_set.ids[done:], len(image_set), "image", done), done):
         boxes = image_set.regions(image_id, proposals)
         overlaps = class_overlaps(boxes, *objects[image_id], len(image_set.classes))
-        miner.add_image(position, read(image_id), overlaps, last=position + 1 == len(image_set))
+        miner.add_image(position, read(image_id) * np.float32(scale), overlaps, last=position + 1 == len(image_set))
         if (position + 1) % settings.checkpoint_every == 0:
             tensors = {name: torch.from_numpy(value) for name, value in miner.state_dict().items()}
             checkpoint.save(state, {"done": position + 1, "miner": tensors})

@@ -33,7 +33,7 @@ def by_name(entry: Entry) -> set[str]:
     task, detector = entry.roles.get("task"), entry.roles.get("detector")
     found = {f"lib/detectors/{task.replace('.', '/')}.py"} if task else set()
     if detector:
-        found.add(f"lib/detectors/{detector}/{'network' if entry.script == 'stages.extract' else 'detector'}.py")
+        found.add(f"lib/detectors/{detector}/{'detector' if entry.script == 'stages.detect' else 'network'}.py")
     return found
 
 

@@ -23,14 +23,12 @@ EXEMPT = {
     "lib/linear/negative_cache.py": ("tests/linear/test_mining.py", "the cache is a part of mining"),
     "lib/pooling/kernels.py": ("tests/pooling/test_roi.py", "kernels of the functions tested there"),
     "lib/pooling/map_store.py": ("tests/detectors/spp/test_network.py", "a store is filled by SPPnet's trunk"),
-    "lib/proposals/cached.py": ("tests/proposals/test_search_images.py", "what is reused shows in a search"),
     "lib/selective_search/edges.py": ("tests/selective_search/test_segmentation.py", "a step of segmentation"),
     "lib/selective_search/regions.py": ("tests/selective_search/test_grouping.py", "regions are what is grouped"),
     "lib/selective_search/scratch.py": ("tests/selective_search/test_selective_search.py", "buffers of a search"),
     "lib/selective_search/settings.py": ("tests/selective_search/test_selective_search.py", "settings only"),
     "lib/selective_search/texture.py": ("tests/selective_search/test_grouping.py", "a feature of regions"),
     "lib/stage/pipeline.py": ("tests/test_structure.py", "it reads our dvc.yaml, which is checked there"),
-    "lib/storage/by_image.py": ("tests/storage/test_tables.py", "one set of tables for both readers"),
     "lib/training/task.py": ("tests/stages/test_faster_steps.py", "an interface; every training stage uses it"),
 }
 MODULES = sorted(str(path) for path in Path("lib").rglob("*.py") if path.name != "__init__.py")

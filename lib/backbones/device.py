@@ -73,14 +73,6 @@ class Device:
             return ahead(lambda item: run(prepare(item)), items, workers, lambda: torch.set_num_threads(1))
         return ahead(run, ahead(prepare, items, workers))
 
-    def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
-        """How many threads should use the network at once, and what each of them calls first.
-
-        On a CPU each computes on one core: several small problems side by side waste less than a single one
-        spread over the cores, and the result does not depend on their number. A GPU takes one at a time.
-        """
-        return (workers, lambda: torch.set_num_threads(1)) if self.torch_device.type == "cpu" else (1, lambda: None)
-
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling; does nothing unless gradients are float16."""
         return torch.amp.GradScaler(self.torch_device.type, enabled=self.dtype == torch.float16)

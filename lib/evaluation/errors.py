@@ -166,7 +166,8 @@ def effects(errors: Errors, all_classes: str = "all classes") -> list[Row]:
 
     Each kind is fixed alone, starting from the detections as they are, so the gains do not add up.
     """
-    rows = [row for label in range(len(errors.inputs.classes)) for row in _effect(errors, label)]
+    loose = match(errors.inputs, errors.background).outcome
+    rows = [row for label in range(len(errors.inputs.classes)) for row in _effect(errors, loose, label)]
     for kind in _FIXED_KINDS:
         kind_rows = [row for row in rows if row["kind"] == kind]
         total: Row = {"class": all_classes, "kind": kind, "count": sum(int(row["count"] or 0) for row in kind_rows)}
@@ -180,15 +181,15 @@ def _number(value: str | int | float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _effect(errors: Errors, label: int) -> list[Row]:
+def _effect(errors: Errors, loose: NDArray[np.int8], label: int) -> list[Row]:
+    """The rows of one class. loose : int8 (D,) outcomes of the matching at `background`"""
     detections, objects = errors.inputs.detections, errors.inputs.objects
     of_class = detections.label == label
     to_find = (objects.label == label) & objects.counted
     kind, npos = errors.kind[of_class], int(to_find.sum())
     missed = int((errors.fate[to_find] != FOUND).sum())
     outcome = errors.matches.outcome[of_class]
-    loose = match(errors.inputs, errors.background).outcome[of_class]
-    without_duplicates = np.where(loose == WRONG, IGNORED, loose)
+    without_duplicates = np.where(loose[of_class] == WRONG, IGNORED, loose[of_class])
     localised = np.where(errors.matches.overlap[of_class] < errors.background, outcome, without_duplicates)
     fixed: Mapping[str, tuple[NDArray[np.int8], int]] = {
         "Loc": (localised, npos),

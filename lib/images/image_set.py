@@ -123,4 +123,4 @@ class ImageSet:
 
     def regions(self, image_id: str, proposals: ByImage) -> Boxes:
         """float32 (K + P, 4): the image's objects, then its proposals, as features are stored."""
-        return np.concatenate([self.objects(image_id)[0], tables.boxes(proposals[image_id])])
+        return np.concatenate([self.objects(image_id)[0], proposals.boxes(image_id)])

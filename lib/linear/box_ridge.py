@@ -15,25 +15,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
-from lib.boxes.assign import POSITIVE, assign
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import LARGEST_LOG, decode, encode
 from lib.linear.feature_norm import refuse_non_finite
 
 BLOCK = 1024  # rows that are buffered before they are added to the sums
-
-
-def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which boxes to learn from, and the object each is to be moved onto.
-
-    boxes     : float32 (R, 4)  the objects themselves included, as in the original; they teach "do not move"
-    objects   : float32 (S, 4)  of all classes; a sample belongs to the class of its object
-    more_than : IoU with the best object must be above it: R-CNN 0.6, SPPnet 0.5
-    returns   : int64 (n,) rows of boxes, ascending; int64 (n,) their objects: largest IoU, ties go to the first
-    """
-    assigned = assign(boxes, objects, more_than, more_than, best="none", strict=True)
-    rows = np.flatnonzero(assigned.label == POSITIVE)
-    return rows, assigned.object[rows]
 
 
 def ridge_bytes(samples: Sequence[int], features: int) -> int:

@@ -4,34 +4,26 @@ It is a single number for the whole layer, measured on the training images and s
 sample nor each dimension is normalised. C of the SVM and the ridge penalty presume it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from lib.boxes.samples import NormSample, sampled_images, sampled_regions
 from lib.stage.errors import Fault, InputError
-from lib.stage.params import Settings
-from lib.storage.shards import Reader
+
+Read = Callable[[int, NDArray[np.int64]], NDArray[np.floating]]
 
 
-class NormSample(Settings):
-    """The mean norm that the features of a layer are scaled to, and the sample on which it is measured.
+def measure(read: Read, counts: Sequence[int], sample: NormSample, seed: int) -> float:
+    """The factor that brings a layer to the target mean norm; a multiplier for every feature.
 
-    target        : mean norm after scaling (authors: 20)
-    images, boxes : random training images, and random regions in each (authors: 200 and 200)
+    read   : number of an image and rows of its regions, int64 (n,) -> their features, any float type (n, D)
+    counts : number of regions of each image, in order
     """
-
-    target: float = Field(gt=0)
-    images: int = Field(ge=1)
-    boxes: int = Field(ge=1)
-
-
-def measure(features: Reader, layer: str, image_ids: Sequence[str], sample: NormSample, seed: int) -> float:
-    """The factor that brings a stored layer to the target mean norm; a multiplier for every feature."""
-    norm = FeatureNorm(sample.boxes, seed)
-    for image in sampled_images(len(image_ids), sample.images, seed):
-        norm.add(int(image), features.read(layer, image_ids[image]))
+    norm = FeatureNorm()
+    for image in sampled_images(len(counts), sample.images, seed).tolist():
+        norm.add(image, read(image, sampled_regions(counts[image], image, sample.boxes, seed)))
     return norm.scale(sample.target)
 
 
@@ -49,31 +41,17 @@ def refuse_non_finite(features: NDArray[np.floating], where: str) -> None:
         raise InputError([fault])
 
 
-def sampled_images(images: int, most: int = 200, seed: int = 3) -> NDArray[np.int64]:
-    """Which images the norm is measured on: `most` of them, or all if there are fewer.
-
-    returns : int64 (min(most, images),)  distinct, ascending, so that stored features are read in order
-    """
-    sample = np.random.default_rng(seed).permutation(images)[:most]
-    return np.sort(sample).astype(np.int64)
-
-
 class FeatureNorm:
-    """Mean Euclidean norm of up to `boxes` random rows of each image, streaming.
+    """Mean Euclidean norm of the rows of some images, streaming."""
 
-    Which rows are sampled depends on the seed and the image's number alone, not on the order of the images.
-    """
-
-    def __init__(self, boxes: int = 200, seed: int = 3) -> None:
-        self._boxes, self._seed = boxes, seed
+    def __init__(self) -> None:
         self._sum, self._rows = 0.0, 0
 
     def add(self, image: int, features: NDArray[np.floating]) -> None:
-        """Features of one image, any float type (R, D), after ReLU, unscaled; objects may be among them."""
+        """Features of the sampled regions of one image, any float type (n, D), after ReLU, unscaled."""
         refuse_non_finite(features, f"image {image}")
-        rows = np.random.default_rng((self._seed, image)).permutation(len(features))[: self._boxes]
-        norms = np.linalg.norm(np.asarray(features)[rows].astype(np.float64), axis=1)
-        self._sum, self._rows = self._sum + float(norms.sum()), self._rows + len(rows)
+        norms = np.linalg.norm(np.asarray(features).astype(np.float64), axis=1)
+        self._sum, self._rows = self._sum + float(norms.sum()), self._rows + len(norms)
 
     def scale(self, target: float = 20.0) -> float:
         """The factor ``target / mean norm`` for every feature of this layer."""

@@ -62,7 +62,8 @@ def layout(trunk: nn.Module, images: pd.DataFrame, scales: Sequence[int]) -> pd.
 def writer(folder: Path, maps: pd.DataFrame, variant: Variant, channels: int, shard_bytes: int) -> shards.Writer:
     """The writer of one form of all images; give it `{NAME: cells}` for each image of its `todo`."""
     rows = maps[maps["scale"] == variant.scale]
-    index = shards.plan(rows["image_id"], rows["cells_x"] * rows["cells_y"], 2 * channels, shard_bytes)
+    all_cells = (shards.Rows({NAME: np.ones(cells, bool)}) for cells in rows["cells_x"] * rows["cells_y"])
+    index = shards.plan(rows["image_id"].tolist(), all_cells, {NAME: channels}, shard_bytes)
     return shards.Writer(folder / variant.folder, index, {NAME: channels})
 
 

@@ -7,6 +7,7 @@ run holds under the same key is reused; the result is always written anew and in
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from lib.storage import tables
 from lib.storage.by_image import ByImage
 
 SCHEMA = pa.schema([*tables.PROPOSALS, ("key", pa.string())])
-GROUP = 64  # images in one row group
-PIECE = 8  # images in one of the pieces that a killed run leaves behind
+PIECE = 8  # images in a row group of a table, and in one of the pieces that a killed run leaves behind
+OPEN_PIECES = 4  # while the table is put together
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,39 @@ def update(
             waiting.append(result)
             seconds[result.image_id] = result.seconds
         if waiting and (len(waiting) == PIECE or number == len(missing)):
-            # Images of equal content have equal keys; a piece must not take another's name.
-            first = waiting[0].image_id
-            path = scratch / f"{hashlib.sha256(f'{first} {keys[first]}'.encode()).hexdigest()[:16]}.parquet"
+            # Named by all that is in it: images of equal content have equal keys, and an image without boxes, which
+            # leaves no row to be known by, is searched again and may come first in another piece too.
+            contents = " ".join(f"{result.image_id} {keys[result.image_id]}" for result in waiting)
+            path = scratch / f"{hashlib.sha256(contents.encode()).hexdigest()[:16]}.parquet"
             tables.write(path, pd.concat([_rows(result, keys) for result in waiting], ignore_index=True), SCHEMA)
             path_of |= {result.image_id: path for result in waiting}
             waiting = []
     if faults:
         raise InputError(faults)
-    _assemble(target, list(keys), path_of)
+    whole = {path: ByImage(path, SCHEMA) for path in {earlier} & set(path_of.values()) if path is not None}
+    piece = lru_cache(OPEN_PIECES)(lambda path: ByImage(path, SCHEMA))  # they lie in the order of the images
+    write(target, list(keys), lambda image_id: whole.get(path_of[image_id]) or piece(path_of[image_id]))
     return seconds
+
+
+def write(target: Path, image_ids: Sequence[str], source: Callable[[str], ByImage]) -> None:
+    """The table of these images, in this order, from what `source` says holds the rows of each, with their keys.
+
+    One row group for every `PIECE` images, so equal contents give equal bytes wherever the rows come from.
+    """
+    with tables.Writer(target, SCHEMA) as writer:
+        for ids in tables.chunks(image_ids, PIECE):
+            writer.append(pd.concat([source(image_id)[image_id] for image_id in ids], ignore_index=True))
 
 
 def _keys(path: Path) -> Iterator[tuple[str, str]]:
     """(image_id, key) of each image in a table; none where it is of another kind or broken."""
     try:
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            pairs = file.read_row_group(group, columns=["image_id", "key"]).group_by(["image_id", "key"]).aggregate([])
-            yield from zip(pairs["image_id"].to_pylist(), pairs["key"].to_pylist(), strict=True)
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=["image_id", "key"])
+                pairs = rows.group_by(["image_id", "key"]).aggregate([])
+                yield from zip(pairs["image_id"].to_pylist(), pairs["key"].to_pylist(), strict=True)
     except (pa.ArrowInvalid, OSError, KeyError):
         return
 
@@ -102,10 +117,3 @@ def _rows(result: Found, keys: Mapping[str, str]) -> pd.DataFrame:
     rows.insert(0, "image_id", result.image_id)
     return rows.assign(score=result.scores, key=keys[result.image_id])
 
-
-def _assemble(target: Path, image_ids: Sequence[str], path_of: Mapping[str, Path]) -> None:
-    """One row group for every `GROUP` images, so equal contents give equal bytes wherever the rows come from."""
-    readers = {path: ByImage(path, SCHEMA) for path in set(path_of.values())}
-    with tables.Writer(target, SCHEMA) as writer:
-        for ids in tables.chunks(image_ids, GROUP):
-            writer.append(pd.concat([readers[path_of[image_id]][image_id] for image_id in ids], ignore_index=True))

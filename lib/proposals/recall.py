@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lib.boxes.boxes import Boxes, iou
 from lib.images.image_set import ImageSet
-from lib.storage import tables
 from lib.storage.by_image import ByImage
 
 FIRST = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10000)
@@ -77,7 +76,7 @@ class Recall:
         measured = cls()
         for image_id in image_set.ids:
             objects, labels = image_set.objects(image_id)
-            measured.add(tables.boxes(table[image_id]), objects, [image_set.classes[label] for label in labels])
+            measured.add(table.boxes(image_id), objects, [image_set.classes[label] for label in labels])
         return measured
 
     def files(self, name: str) -> dict[str, Any]:
@@ -146,6 +145,6 @@ def _summary(best: NDArray[np.float64]) -> dict[str, Any]:
 
 def few(table: ByImage, image_ids: Sequence[str], shown: int = 20) -> str:
     """A line that names the images with fewer than 50 boxes, at most `shown` of them; empty where there are none."""
-    names = [f"{image_id} ({count})" for image_id in image_ids if (count := len(table[image_id])) < FEW]
+    names = [f"{image_id} ({count})" for image_id in image_ids if (count := table.count(image_id)) < FEW]
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"note: fewer than {FEW} boxes in {len(names)} images: {', '.join(names[:shown])}{rest}" if names else ""

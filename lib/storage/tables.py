@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from lib.stage.errors import Fault, InputError
 
+GROUP_ROWS = 2**14  # most rows of a row group: it is decoded as a whole, even for a single image
 BOX = ["x1", "y1", "x2", "y2"]
 _box = [(name, pa.float32()) for name in BOX]
 
@@ -83,13 +84,13 @@ def read_json(path: Path | str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
+def to_arrow(frame: pd.DataFrame | pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     """The frame as an Arrow table of exactly this schema; extra columns follow it.
 
     Raises InputError for a missing or repeated column, a value that does not fit (text where a number is due, a number
     where text is due: ids of classes are not their names), a missing or non-finite number.
     """
-    present = list(frame.columns)
+    present = frame.column_names if isinstance(frame, pa.Table) else list(frame.columns)
     faults = [
         Fault("missing column", where, f"there is no column {name}", f"columns {schema.names}",
               "Add the column, or name another table")
@@ -107,7 +108,7 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
     for name in names:
         kind = schema.field(name).type if name in schema.names else None
         try:
-            column = pa.array(frame[name], from_pandas=True)
+            column = frame[name] if isinstance(frame, pa.Table) else pa.array(frame[name], from_pandas=True)
             column = column if kind is None else _cast(column, kind)
         except (pa.ArrowException, OverflowError) as error:
             faults.append(Fault("wrong type", f"{where}, column {name}", str(error), str(kind), "Convert it"))
@@ -147,21 +148,21 @@ def _family(kind: pa.DataType) -> str:
     return "truth" if pa.types.is_boolean(kind) else str(kind)
 
 
-def _bad_rows(column: pa.Array) -> np.ndarray:
+def _bad_rows(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     bad = pc.is_null(column)
     if pa.types.is_floating(column.type):
         bad = pc.or_(bad, pc.fill_null(pc.invert(pc.is_finite(column)), True))
-    return np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+    return np.flatnonzero(bad.to_numpy(zero_copy_only=False)) if pc.any(bad).as_py() else np.zeros(0, np.int64)
 
 
 def write(path: Path | str, frame: pd.DataFrame, schema: pa.Schema) -> None:
     """Writes a whole table; equal frames give equal bytes."""
     table = to_arrow(frame, schema, str(path))
-    write_atomic(path, lambda file: pq.write_table(table, file))
+    write_atomic(path, lambda file: pq.write_table(table, file, row_group_size=GROUP_ROWS))
 
 
 class Writer:
-    """Writes a table in chunks, one row group each, into a scratch file (the caller publishes it)."""
+    """Writes a table in chunks, each in row groups of its own, into a scratch file (the caller publishes it)."""
 
     def __init__(self, path: Path | str, schema: pa.Schema) -> None:
         self.path, self.schema = Path(path), schema
@@ -169,12 +170,12 @@ class Writer:
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, frame: pd.DataFrame) -> None:
-        """Adds one row group; a frame without rows still fixes the columns."""
+        """Adds rows, none of them to an earlier row group; a frame without rows still fixes the columns."""
         table = to_arrow(frame, self.schema, str(self.path))
         if self._writer is None:
             self._writer = pq.ParquetWriter(str(self.path), table.schema)
         if table.num_rows or not self._writer.is_open:
-            self._writer.write_table(table)
+            self._writer.write_table(table, GROUP_ROWS)
 
     def close(self) -> None:
         """Writes the footer; without it the file is unreadable, and so never mistaken for a whole one."""

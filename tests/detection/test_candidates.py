@@ -1,5 +1,8 @@
+import resource
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from lib.boxes.boxes import iou
@@ -145,3 +148,14 @@ def test_fewer_images_than_announced_are_written_like_a_set_of_so_many(tmp_path,
     collected.write(tmp_path / "d.parquet")
     whole = fill(tmp_path / "whole", selection, images=stop) if stop else tables.DETECTIONS.empty_table().to_pandas()
     pd.testing.assert_frame_equal(tables.read(tmp_path / "d.parquet", tables.DETECTIONS), whole)
+
+
+def test_hundreds_of_pieces_need_few_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "PIECE", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 32, hard))
+    try:
+        assert len(fill(tmp_path / "many", images=200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list((tmp_path / "many").glob("candidates-*"))) == 200

@@ -7,6 +7,7 @@ from lib.evaluation import errors
 from lib.evaluation.average_precision import evaluate, mean
 from lib.evaluation.errors import BG, CORRECT, IGNORE, LOC, OTH, SIM, classify, effects, missed_rows, shares
 from lib.evaluation.inputs import Inputs
+from lib.evaluation.matching import match
 from tests.evaluation.eval_tables import detections_table, images_table, objects_table, random_tables
 
 SQUARE = (0, 0, 100, 100)
@@ -155,6 +156,27 @@ def test_fixing_never_falls_below_the_average_and_match_the_evaluator():
         assert row["kind"] == "Loc" or row["gain"] >= 0  # a loose box taken first can cost a better one its object
     total = effects(classify(inputs))[-1]
     assert total["ap"] == pytest.approx(mean([result.ap_area for result in evaluate(inputs)]))
+
+
+def test_effects_of_many_classes_are_those_of_each_alone(monkeypatch):
+    """What does not ask for other classes is the same where there are none; and all classes are matched at once."""
+    classes = [f"c{number:02d}" for number in range(12)]
+    images, objects, detections = random_tables(9, images=60, classes=classes)
+    classified = classify(Inputs.of(images, objects, detections, classes), [classes[:5]])
+    matchings = []
+    monkeypatch.setattr(errors, "match", lambda *arguments: matchings.append(arguments) or match(*arguments))
+    together = {(row["class"], row["kind"]): row for row in effects(classified)}
+    assert len(matchings) == 1, "the matching of all classes is not repeated for each"
+    gains = []
+    for name in classes:
+        of_class = (table[table["class"] == name] for table in (objects, detections))
+        alone = {row["kind"]: row for row in effects(classify(Inputs.of(images, *of_class, [name]))) if row["count"]}
+        for kind in ("Loc", "missed"):
+            if kind in alone:
+                assert together[name, kind] == {**alone[kind], "class": name}
+                gains.append(alone[kind]["gain"])
+    assert len(gains) > 12
+    assert min(gains) != max(gains)
 
 
 def test_shares_among_the_best_false_positives():

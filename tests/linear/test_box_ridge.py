@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from lib.boxes.coding import decode, encode
 from lib.linear import box_ridge
-from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, pair, ridge_bytes
+from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, ridge_bytes
 from lib.stage.errors import InputError
 
 Sample = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
@@ -191,30 +191,6 @@ def test_each_row_is_moved_by_the_regressor_of_its_class() -> None:
     moved = model.predict(np.zeros((2, 3), np.float32), np.repeat(box, 2, axis=0), np.array([1, 0]))
     np.testing.assert_allclose(moved, [[0, 4 - 312.5, 10, 4 + 312.5], [1, 0, 11, 10]], rtol=1e-6)
     assert model.predict(np.empty((0, 3), np.float32), box[:0], np.empty(0, int)).shape == (0, 4)
-
-
-def test_pairs_are_strictly_above_the_threshold() -> None:
-    """Boxes of 10 x 10 against the first 10 x 6 of it: an IoU of exactly 0.6 is out, 0.7 is in."""
-    objects = np.float32([[0, 0, 10, 10]])
-    boxes = np.float32([[0, 0, 10, 6], [0, 0, 10, 7], [0, 0, 10, 10], [50, 50, 60, 60]])
-    rows, matched = pair(boxes, objects, more_than=0.6)
-    np.testing.assert_array_equal(rows, [1, 2])
-    np.testing.assert_array_equal(matched, [0, 0])
-    np.testing.assert_array_equal(pair(boxes, objects, more_than=0.5)[0], [0, 1, 2])
-
-
-def test_pairs_take_the_best_object_and_the_first_of_equals() -> None:
-    objects = np.float32([[0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 9], [2, 0, 12, 10]])
-    rows, matched = pair(np.float32([[0, 0, 10, 10]]), objects, more_than=0.6)
-    np.testing.assert_array_equal(rows, [0])
-    np.testing.assert_array_equal(matched, [1])
-
-
-def test_no_objects_or_no_boxes() -> None:
-    some, none = np.float32([[0, 0, 1, 1]]), np.empty((0, 4), np.float32)
-    for boxes, objects in ((some, none), (none, some), (none, none)):
-        rows, matched = pair(boxes, objects, 0.6)
-        assert rows.shape == matched.shape == (0,)
 
 
 def test_non_finite_features_are_refused() -> None:

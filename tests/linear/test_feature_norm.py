@@ -1,13 +1,11 @@
 """The feature factor against hand-worked norms and a plain loop."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from lib.linear.feature_norm import FeatureNorm, NormSample, measure, refuse_non_finite, sampled_images
+from lib.boxes.samples import NormSample
+from lib.linear.feature_norm import FeatureNorm, measure, refuse_non_finite
 from lib.stage.errors import InputError
-from lib.storage import shards
 
 
 def test_worked_example() -> None:
@@ -21,47 +19,11 @@ def test_worked_example() -> None:
 
 def test_scaled_features_have_the_target_norm() -> None:
     images = [np.random.default_rng(i).gamma(2, 3, (50, 8)).astype(np.float32) for i in range(5)]
-    norm = FeatureNorm(boxes=1000)
+    norm = FeatureNorm()
     for number, features in enumerate(images):
         norm.add(number, features)
     scaled = np.concatenate(images) * norm.scale()
     assert np.linalg.norm(scaled, axis=1).mean() == pytest.approx(20, rel=1e-5)
-
-
-def test_no_more_boxes_than_asked_for() -> None:
-    """A hundred rows of norm 1 and an image of three rows of norm 5: 2 + 2 count, whichever are drawn."""
-    norm = FeatureNorm(boxes=2)
-    norm.add(0, np.tile(np.float32([1, 0]), (100, 1)))
-    norm.add(1, np.tile(np.float32([3, 4]), (3, 1)))
-    assert norm.scale(target=1) == pytest.approx(1 / 3)
-
-
-def test_sample_is_random_and_repeatable() -> None:
-    features = np.arange(1, 1001, dtype=np.float32)[:, None]
-
-    def scale(seed: int, order: list[int]) -> float:
-        norm = FeatureNorm(boxes=200, seed=seed)
-        for image in order:
-            norm.add(image, features)
-        return norm.scale()
-
-    assert scale(3, [0, 1]) == scale(3, [1, 0])
-    assert scale(3, [0, 1]) != scale(4, [0, 1])
-    assert scale(3, [0]) != scale(3, [1])
-    mean = 20 / scale(3, list(range(20)))
-    assert mean == pytest.approx(500.5, rel=0.03), "the first 200 have a mean of 100"
-
-
-def test_sampled_images() -> None:
-    sample = sampled_images(5011)
-    assert len(set(sample.tolist())) == 200
-    assert (np.diff(sample) > 0).all()
-    assert 0 <= sample.min() < 1000
-    assert 4000 < sample.max() < 5011
-    np.testing.assert_array_equal(sample, sampled_images(5011))
-    assert (sample != sampled_images(5011, seed=4)).any()
-    np.testing.assert_array_equal(sampled_images(7), np.arange(7))
-    assert sampled_images(0).shape == (0,)
 
 
 def test_half_precision_does_not_overflow() -> None:
@@ -85,41 +47,37 @@ def test_non_finite_features_are_refused(value: float) -> None:
     with pytest.raises(InputError, match=r"image 7, row 2.*1 of 4 rows"):
         refuse_non_finite(features, "image 7")
     with pytest.raises(InputError, match="image 9"):
-        FeatureNorm(boxes=1).add(9, features)
+        FeatureNorm().add(9, features)
     refuse_non_finite(features[:2], "image 7")
 
 
-def store(folder: Path, images: dict[str, list[list[float]]]) -> shards.Reader:
-    """Two layers of two features, the second ten times the first, in shards of at most four rows."""
-    index = shards.plan(list(images), [len(rows) for rows in images.values()], row_bytes=8, shard_bytes=32)
-    writer = shards.Writer(folder, index, {"fc7": 2, "pool5": 2})
-    for rows in images.values():
-        features = np.array(rows, np.float32).reshape(-1, 2)
-        writer.append({"fc7": features, "pool5": 10 * features})
-    writer.close()
-    return shards.Reader(folder)
+def measured(images: list[np.ndarray], sample: NormSample, seed: int) -> float:
+    return measure(lambda image, rows: images[image][rows], [len(rows) for rows in images], sample, seed)
 
 
-def test_measure_by_hand(tmp_path: Path) -> None:
-    """Norms 5 and 13, none, and 6: the mean of the layer is 8, so 20 needs 2.5; the other layer is ten times that."""
-    images = {"a": [[3, 4], [5, 12]], "b": [], "c": [[0, 6]]}
-    features, sample = store(tmp_path, images), NormSample(target=20, images=200, boxes=200)
-    assert measure(features, "fc7", list(images), sample, seed=3) == pytest.approx(2.5)
-    assert measure(features, "pool5", list(images), sample, seed=3) == pytest.approx(0.25)
-    # Images outside the list, test images for example, do not count.
-    assert measure(features, "fc7", ["c"], sample, seed=3) == pytest.approx(20 / 6)
+def test_measure_by_hand() -> None:
+    """Norms 5 and 13, none, and 6: the mean is 8, so 20 needs 2.5."""
+    images = [np.float32([[3, 4], [5, 12]]), np.zeros((0, 2), np.float32), np.float32([[0, 6]])]
+    sample = NormSample(target=20, images=200, boxes=200)
+    assert measured(images, sample, 3) == pytest.approx(2.5)
+    assert measured(images[2:], sample, 3) == pytest.approx(20 / 6)
 
 
-def test_measure_is_the_loop_over_the_sample(tmp_path: Path) -> None:
-    """3 of 9 images and 2 of 4 boxes in each, the same ones that the parts sample; another seed gives others."""
-    rng = np.random.default_rng(0)
-    images = {f"{i}": rng.gamma(2, 3, (4, 2)).astype(np.float16).tolist() for i in range(9)}
-    features, sample = store(tmp_path, images), NormSample(target=7, images=3, boxes=2)
+def test_no_more_boxes_than_asked_for() -> None:
+    """A hundred rows of norm 1 and an image of three rows of norm 5: 2 + 2 count, whichever are drawn."""
+    images = [np.tile(np.float32([1, 0]), (100, 1)), np.tile(np.float32([3, 4]), (3, 1))]
+    assert measured(images, NormSample(target=1, images=9, boxes=2), 3) == pytest.approx(1 / 3)
+
+
+def test_measure_is_the_loop_over_the_sample() -> None:
+    """3 of 9 images and 2 of 4 boxes in each, drawn as NumPy's generator draws; another seed gives others."""
+    random = np.random.default_rng(0)
+    images, sample = [random.gamma(2, 3, (4, 2)) for _ in range(9)], NormSample(target=7, images=3, boxes=2)
     norms = []
-    for image in sampled_images(9, 3, seed=5):
+    for image in sorted(np.random.default_rng(5).permutation(9)[:3]):
         rows = np.random.default_rng((5, image)).permutation(4)[:2]
-        norms += [float(np.hypot(*images[str(image)][row])) for row in rows]
+        norms += [float(np.hypot(*images[image][row])) for row in rows]
     assert len(norms) == 6
-    factor = measure(features, "fc7", list(images), sample, seed=5)
+    factor = measured(images, sample, 5)
     assert factor == pytest.approx(7 / np.mean(norms), rel=1e-6)
-    assert measure(features, "fc7", list(images), sample, seed=6) != factor
+    assert measured(images, sample, 6) != factor

@@ -43,8 +43,9 @@ def make(folder: Path, objects: Objects, difficult: bool = True) -> None:
     tables.write(folder / "proposals/selective_search.parquet", proposals, tables.PROPOSALS)
     boxes = [[(10, 10, 30, 30)] * sum(image == i and (difficult or not hard) for image, _, hard in objects)
              + [(50, 50, 90, 90)] * PROPOSALS for i in range(COUNT)]
-    counts, digests = zip(*(shards.count(np.array(corners, np.float32)) for corners in boxes), strict=True)
-    index = shards.plan(ids, counts, 10, 2**20).assign(regions=digests)
+    counts = [len(corners) for corners in boxes]
+    rows = (shards.Rows({"fc7": np.ones(len(corners), bool)}, shards.digest(np.array(corners))) for corners in boxes)
+    index = shards.plan(ids, rows, {"fc7": WIDTH}, 2**20)
     writer = shards.Writer(folder / "features/rcnn", index, {"fc7": WIDTH})
     for count in counts:
         writer.append({"fc7": random.gamma(2, 3, (count, WIDTH))})

@@ -1,6 +1,5 @@
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -159,24 +158,17 @@ def test_write_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_by_image_streams_row_groups(tmp_path):
-    with tables.Writer(tmp_path / "t", tables.PROPOSALS) as writer:
-        for part in (proposals(3, 2).iloc[:5], proposals(0, 0, 4, 1)):
+def test_row_groups_stay_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "GROUP_ROWS", 4)
+    tables.write(tmp_path / "w", proposals(3, 7), tables.PROPOSALS)
+    with tables.Writer(tmp_path / "a", tables.PROPOSALS) as writer:
+        for part in (proposals(3), proposals(0, 7)):
             writer.append(part)
-    assert pq.ParquetFile(tmp_path / "t").num_row_groups == 2
-    table = ByImage(tmp_path / "t", tables.PROPOSALS)
-    assert [len(table[f"{i}.jpg"]) for i in range(5)] == [3, 2, 4, 1, 0]
-    assert table["2.jpg"]["x1"].tolist() == [0, 1, 2, 3]
-    table.require(["0.jpg", "3.jpg"], "Rerun")
-    with pytest.raises(InputError, match=r"no rows for 9.jpg \(1 of 2 images.*holds 4 images\). Allowed.*Rerun"):
-        table.require(["0.jpg", "9.jpg"], "Rerun")
-
-
-def test_scattered_rows_are_refused(tmp_path):
-    frame = proposals(2, 2).iloc[[0, 2, 1, 3]]
-    tables.write(tmp_path / "t", frame, tables.PROPOSALS)
-    with pytest.raises(InputError, match="are not contiguous"):
-        ByImage(tmp_path / "t", tables.PROPOSALS)["0.jpg"]
+    sizes = {"w": [4, 4, 2], "a": [3, 4, 3]}
+    for name, expected in sizes.items():
+        metadata = pq.ParquetFile(tmp_path / name).metadata
+        assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == expected
+        assert tables.read(tmp_path / name, tables.PROPOSALS).equals(tables.read(tmp_path / "w", tables.PROPOSALS))
 
 
 def test_json_refuses_nan(tmp_path):
@@ -184,16 +176,3 @@ def test_json_refuses_nan(tmp_path):
         tables.write_json(tmp_path / "m.json", {"map": float("nan")})
     tables.write_json(tmp_path / "m.json", {"map": None})
     assert tables.read_json(tmp_path / "m.json") == {"map": None}
-
-
-def test_threads_may_share_a_table(tmp_path):
-    counts = [300, 100, 400, 100, 500, 900, 200, 600] * 8
-    frame = proposals(*counts)
-    with tables.Writer(tmp_path / "t", tables.PROPOSALS) as writer:
-        for image in range(len(counts)):
-            writer.append(frame[frame["image_id"] == f"{image}.jpg"])
-    table = ByImage(tmp_path / "t", tables.PROPOSALS)
-    wanted = np.random.default_rng(0).integers(len(counts), size=2000).tolist()
-    with ThreadPoolExecutor(8) as pool:
-        lengths = list(pool.map(lambda image: len(table[f"{image}.jpg"]), wanted))
-    assert lengths == [counts[image] for image in wanted]

@@ -24,7 +24,6 @@ from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import FastTraining, Regions, head_loss
 from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
-from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
 from lib.training.order import images_of
@@ -80,7 +79,7 @@ class FastBatches:
     def regions(self, image_id: str) -> Regions:
         """The objects and proposals of an image, labelled."""
         boxes, labels = self._image_set.objects(image_id)
-        proposals = tables.boxes(self._proposals[image_id])[: self._settings.proposals_max]
+        proposals = self._proposals.boxes(image_id)[: self._settings.proposals_max]
         size = self._image_set.size(image_id)
         return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
 

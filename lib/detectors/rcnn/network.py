@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from lib.backbones import backbones
 from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
+from lib.images.image_set import ImageSet
 from lib.images.warp import Crops, Uncut, sample, uncut, warp
 from lib.stage.params import Settings
-from lib.storage import checkpoint
+from lib.storage import checkpoint, shards
+from lib.storage.by_image import ByImage
 
 FEATURES = ("pool5", "fc7")
 
@@ -142,3 +144,17 @@ class Extractor:
                 for name, column in zip(rows, columns, strict=True):
                     rows[name].append(column)
         return self._device.fetch({name: torch.cat(parts) for name, parts in rows.items()})
+
+
+class TrainingFeatures:
+    """Features of the regions of training images for box regressors, as `extract` stored them.
+
+    features, model : the store; the network, which needs not run again
+    image_set, proposals : the regions of each image. Raises InputError where the store is of other regions
+    """
+
+    def __init__(self, features: Path, model: Path, image_set: ImageSet, proposals: ByImage) -> None:
+        store = shards.Reader(features)
+        for image_id in image_set.ids:
+            store.check(image_id, image_set.regions(image_id, proposals))
+        self.width, self.read = store.width, store.read

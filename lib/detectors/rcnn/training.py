@@ -17,7 +17,7 @@ from lib.backbones.device import Device, Precision
 from lib.detectors.rcnn.network import Crop, RcnnNetwork, describe
 from lib.images.image_set import ImageSet
 from lib.images.warp import Crops
-from lib.storage import checkpoint, tables
+from lib.storage import checkpoint
 from lib.training import windows
 from lib.training.loop import Optimisation, Part, generator
 from lib.training.task import Given, Task, once
@@ -55,7 +55,7 @@ def task(given: Given) -> Task:
     window_sets = windows.WindowSets(settings.foreground, settings.background)
     for position, image_id in enumerate(images.ids):
         objects, labels = images.objects(image_id)
-        window_sets.add_image(position, objects, labels, tables.boxes(proposals[image_id]), len(images.classes))
+        window_sets.add_image(position, objects, labels, proposals.boxes(image_id), len(images.classes))
     all_windows = window_sets.join()
 
     torch.manual_seed(given.seed)

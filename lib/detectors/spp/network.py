@@ -3,6 +3,7 @@
 R regions, C classes without background, D pooled features, F features of fc7.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +15,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones import backbones
-from lib.backbones.device import Device
+from lib.backbones.device import Device, pick_device
 from lib.boxes.boxes import Boxes
+from lib.images.image_set import ImageSet
 from lib.parallel.clock import Clock
 from lib.pooling.map_store import MapStore
 from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows, scaled
 from lib.pooling.roi import pool_whole
 from lib.stage.params import Settings
 from lib.storage import checkpoint
+from lib.storage.by_image import ByImage
 
 
 class SppLayers(Settings):
@@ -197,6 +200,16 @@ class Extractor:
 
         dtype : of pool5 and fc7; float16 where they are to be stored: half as much to bring back from a GPU
         """
+        pooled, parts = self.pool(prepared), list[tuple[Tensor, Tensor]]()
+        with self._clock("regions"), torch.inference_mode(), self._device.autocast():
+            for start in range(0, max(len(pooled), 1), self._batch):
+                fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
+                parts.append((fc7.to(dtype).cpu(), logits.float().softmax(1).cpu()))
+            fc7, probabilities = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+        return {"pool5": pooled.astype(fc7.dtype), "fc7": fc7, "probabilities": probabilities}
+
+    def pool(self, prepared: SppInput) -> NDArray[np.float16]:
+        """float16 (R, D): the rows `pool5` alone, without the fc layers."""
         levels, sides, boxes = prepared
         assert self._window is not None
         with self._clock("trunk"):
@@ -207,11 +220,30 @@ class Extractor:
             ]
         with self._clock("regions"):
             scale_of = choose_scale(boxes, sides, self._scales, self._window)
-            pooled = pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)
-            parts: list[tuple[Tensor, Tensor]] = []
-            with torch.inference_mode(), self._device.autocast():
-                for start in range(0, max(len(boxes), 1), self._batch):
-                    fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
-                    parts.append((fc7.to(dtype).cpu(), logits.float().softmax(1).cpu()))
-            fc7, probabilities = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
-        return {"pool5": pooled.astype(fc7.dtype), "fc7": fc7, "probabilities": probabilities}
+            return pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)
+
+
+class TrainingFeatures:
+    """Features of the regions of training images for box regressors, in half precision as `extract` stores features.
+
+    Pooled anew from the stored maps: at 50 bins a region they would take more disk than all maps.
+
+    maps, model : a store of feature maps, a file of the fine-tuned network
+    image_set, proposals : the regions of each image
+    """
+
+    def __init__(self, maps: Path, model: Path, image_set: ImageSet, proposals: ByImage) -> None:
+        self._extractor = Extractor(model, pick_device("cpu", "float32"), sys.maxsize, maps)
+        self._image_set, self._proposals = image_set, proposals
+
+    def width(self, layer: str) -> int:
+        """Row length of a layer."""
+        return self._extractor.widths[layer]
+
+    def read(self, layer: str, image_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 (n, width): the regions of an image with these numbers."""
+        boxes = self._image_set.regions(image_id, self._proposals)[rows]
+        prepared = self._extractor.recall(image_id, self._image_set.size(image_id), boxes)
+        pooled = layer == "pool5"
+        values = self._extractor.pool(prepared) if pooled else self._extractor.features(prepared)[layer]
+        return values.astype(np.float16).astype(np.float32)

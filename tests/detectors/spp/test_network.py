@@ -93,6 +93,36 @@ def test_features_of_the_store_equal_those_of_the_image(models, store):
         np.testing.assert_allclose(recalled[name], computed[name], rtol=1e-4, atol=1e-5)
 
 
+class OneImage:
+    """The part of an `ImageSet` that the features of its regions need."""
+
+    ids = ("a.jpg",)
+
+    def regions(self, image_id, proposals):
+        return BOXES
+
+    def size(self, image_id):
+        return 160, 120
+
+
+@pytest.mark.parametrize("layer", ["pool5", "fc7"])
+def test_regressors_pool_from_the_maps_what_extract_would_have_stored(models, store, layer):
+    """A part of the regions, out of order: bit for bit the half-precision rows of `Extractor.features`."""
+    features = spp_network.TrainingFeatures(store, models / "cnn.pt", OneImage(), None)
+    extractor = spp_network.Extractor(models / "cnn.pt", CPU, 256, store)
+    rows = extractor.features(extractor.recall("a.jpg", (160, 120), BOXES))[layer]
+    assert features.width(layer) == rows.shape[1]
+    wanted = np.array([3, 0, 4])
+    read = features.read(layer, "a.jpg", wanted)
+    assert read.dtype == np.float32
+    if layer == "pool5":
+        np.testing.assert_array_equal(read, rows[wanted].astype(np.float16))
+    else:
+        np.testing.assert_allclose(read, rows[wanted].astype(np.float16), rtol=1e-2, atol=1e-3)
+    assert len(np.unique(read, axis=0)) > 1
+    assert features.read(layer, "a.jpg", wanted[:0]).shape == (0, rows.shape[1])
+
+
 def test_features_of_the_whole_image_are_those_of_the_plain_network(models):
     """One scale, one window over everything: trunk, pyramid and fc layers in torch alone give the same."""
     network = make_network(scales=[96])
