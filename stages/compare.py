@@ -32,9 +32,8 @@ def load(revision: str, method: str, splits: list[str], scratch: Path) -> tuple[
 def compare(options: argparse.Namespace) -> None:
     """See the module's docstring."""
     outputs.check([options.out / "changes.json", options.out / "0000.png"], "--out")
-    values = params.validate(
-        params.load(), {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
-    )
+    schema = {"evaluate": Evaluate, "report": Report, "splits": Splits, "data.root": str}
+    values = params.validate(params.load(), schema)
     settings, scoring = values["report"], values["evaluate"]
     names = options.first, options.second
     with tempfile.TemporaryDirectory() as scratch:
