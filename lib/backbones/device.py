@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lib.stage.errors import Fault, InputError
 
@@ -28,6 +30,17 @@ class Device:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.torch_device.type, dtype=self.dtype)
+
+    def put(self, array: NDArray[Any]) -> torch.Tensor:
+        """An array of at least one axis as a tensor on the device, of the same dtype and shape.
+
+        On a CPU it shares the array's memory where that is contiguous. A GPU gets a copy out of pinned memory, which the
+        host does not wait for; the array may be changed at once.
+        """
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.torch_device.type != "cuda":
+            return tensor.to(self.torch_device)
+        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
 
     def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
         """How many threads should use the network at once, and what each of them calls first.
