@@ -205,12 +205,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         children = list(module.named_children())
         for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, nn.utils.fusion.fuse_conv_bn_eval(conv, _plain(norm)))
+                setattr(module, conv_name, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, getattr(norm, "act", nn.Identity()))
     return folded
 
-
-def _plain(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    plain = nn.BatchNorm2d(norm.num_features, eps=norm.eps).eval()
-    plain.load_state_dict(norm.state_dict())
-    return plain
