@@ -1,7 +1,7 @@
 """Where a network runs and in which precision."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,13 +34,26 @@ class Device:
     def put(self, array: NDArray[Any]) -> torch.Tensor:
         """An array of at least one axis as a tensor on the device, of the same dtype and shape.
 
-        On a CPU it shares the array's memory where that is contiguous. A GPU gets a copy out of pinned memory, which the
-        host does not wait for; the array may be changed at once.
+        On a CPU it shares the array's memory where that is contiguous. A GPU gets a copy out of pinned memory, which
+        the host does not wait for; the array may be changed at once.
         """
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self.torch_device.type != "cuda":
             return tensor.to(self.torch_device)
         return tensor.pin_memory().to(self.torch_device, non_blocking=True)
+
+    def fetch(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+        """Tensors of the device as arrays of the host, by name. A GPU sends all of them, and is waited for once."""
+        copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+        self.synchronise()
+        return {name: copy.numpy() for name, copy in copies.items()}
+
+    def synchronise(self) -> None:
+        """Waits until a GPU has done all that it was given; a CPU is never behind."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
 
     def side_by_side(self, workers: int) -> tuple[int, Callable[[], None]]:
         """How many threads should use the network at once, and what each of them calls first.

@@ -187,24 +187,26 @@ class RegionScorer:
         """
         names = [*layers, "logits", "deltas"]
         head = self.network.head
-        parts: dict[str, list[Tensor]] = {name: [self._no_rows(name)] for name in names}
+        parts = {name: [self._no_rows(name)] for name in names}
         with torch.inference_mode(), self._device.autocast():
             for image, rois in zip(prepared.images, prepared.rois, strict=True):
                 with self._clock("trunk"):
                     maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
                 with self._clock("regions"):
-                    for batch in torch.from_numpy(rois).to(self._device.torch_device).split(self._batch):
+                    for batch in self._device.put(rois).split(self._batch):
                         fc7 = head.layers(self.network.pool(maps, batch))
                         logits, deltas = head.outputs(fc7)
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
-                            parts[name].append(values[name].float().cpu())
-        return {name: torch.cat(values).numpy()[prepared.row_of] for name, values in parts.items()}
+                            parts[name].append(values[name].float())
+            with self._clock("regions"):
+                rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
+        return {name: values[prepared.row_of] for name, values in rows.items()}
 
     def _no_rows(self, name: str) -> Tensor:
         labels = len(self.classes) + 1
         shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
-        return torch.zeros(0, *shapes[name])
+        return torch.zeros(0, *shapes[name], device=self._device.torch_device)
 
 
 def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

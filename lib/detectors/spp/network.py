@@ -17,7 +17,7 @@ from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
 from lib.parallel.clock import Clock
 from lib.pooling.map_store import MapStore
-from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows
+from lib.pooling.pyramid import Map, Window, choose_scale, compute_maps, pool_windows
 from lib.pooling.roi import pool_whole
 from lib.stage.params import Settings
 from lib.storage import checkpoint
@@ -196,17 +196,16 @@ class Extractor:
         if not isinstance(maps, list):
             with self._clock("trunk"):
                 recipe, pixels = self.network.backbone.recipe, maps
-                maps = [compute_map(self._trunk, pixels, scale, recipe, self._device) for scale in self._scales]
+                maps = compute_maps(self._trunk, pixels, self._scales, recipe, self._device)
         with self._clock("regions"):
             scale_of = choose_scale(boxes, sides, self._scales, self._window)
             pooled = pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)
             rows = {"pool5": pooled.astype(np.float32)}
-            parts: list[tuple[Tensor, Tensor]] = []
+            parts: dict[str, list[Tensor]] = {"fc7": [], "probabilities": []}
             with torch.inference_mode(), self._device.autocast():
                 for start in range(0, max(len(boxes), 1), self._batch):
-                    pool5 = torch.from_numpy(rows["pool5"][start : start + self._batch]).to(self._device.torch_device)
-                    fc7, logits = self._head(pool5)
-                    parts.append((fc7.float().cpu(), logits.float().softmax(1).cpu()))
-            for name, values in zip(("fc7", "probabilities"), zip(*parts, strict=True), strict=True):
-                rows[name] = torch.cat(values).numpy()
+                    fc7, logits = self._head(self._device.put(rows["pool5"][start : start + self._batch]))
+                    parts["fc7"].append(fc7.float())
+                    parts["probabilities"].append(logits.float().softmax(1))
+                rows |= self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
         return rows
