@@ -7,8 +7,8 @@
 
 Simulated, at the level at which PyTorch dispatches its operators, backward passes included:
 - an operator refuses tensors on both devices; numbers, host tensors without axes and host indices may be mixed in;
-- a device tensor has no `.numpy()`; `.to`, `.cpu`, `.item`, factories with a device and `Module.to` move between the two,
-  the last as it does on a GPU: each parameter stays the same object;
+- a device tensor has no `.numpy()`; `.to`, `.cpu`, `.item`, factories with a device and `Module.to` move between the
+  two, the last as it does on a GPU: each parameter stays the same object;
 - what makes the host wait: a number or a bool of a device tensor, a blocking copy to the host, an operator whose result
   has a size that depends on the data (`nonzero`, a boolean mask as index, `nms`), a copy from host memory that is not
   pinned, an index on the host, `synchronize`;
@@ -16,8 +16,9 @@ Simulated, at the level at which PyTorch dispatches its operators, backward pass
   event that was recorded after it. An event whose work an earlier wait has covered costs no wait;
 - `torch.autocast("cuda")`, which is the CPU's; `torch.cuda`: whether it is there, free memory, events, the stream.
 
-Not simulated: time, memory and its limits, other streams, half-precision arithmetic as a GPU does it, the order of a
-GPU's sums, optimisers over lists of tensors (SGD's `foreach`), operators that a GPU lacks or that are not deterministic.
+Not simulated: time, memory and its limits, other streams, gradients that go from one device to the other,
+half-precision arithmetic as a GPU does it, the order of a GPU's sums, optimisers over lists of tensors (SGD's
+`foreach`), operators that a GPU lacks or that are not deterministic.
 """
 
 import traceback
@@ -53,6 +54,9 @@ class DeviceTensor(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _gpu().run(func, args, kwargs or {})
+
+    def __repr__(self, **options):
+        return f"DeviceTensor({tuple(self.shape)}, {self.dtype})"
 
     def numpy(self, *, force=False):
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
@@ -158,17 +162,18 @@ class Simulation:
         hosts = [tensor for tensor in tensors if not isinstance(tensor, DeviceTensor)]
         if name in INDEXING:
             indices = [index for index in args[1] if index is not None]
-            masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
-            if masks or any(not isinstance(index, DeviceTensor) for index in indices):
-                self.wait("boolean mask as an index" if masks else "index on the host")
+            if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
+                self.wait("boolean mask as an index")
+            elif not all(isinstance(index, DeviceTensor) for index in indices):
+                self._count("index on the host")
             if not isinstance(args[0], DeviceTensor):
                 raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
             hosts = [tensor for tensor in hosts if all(tensor is not index for index in indices)]
         if name in COPYING:
             return self._copy(func, args, kwargs)
         if any(tensor.dim() for tensor in hosts):
-            raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two devices, "
-                               "cuda:0 and cpu!")
+            raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two "
+                               "devices, cuda:0 and cpu!")
         if name in SIZED_BY_DATA or name in READ_BY_HOST:
             self.wait(name)
         with torch._C._DisableTorchDispatch():
@@ -203,7 +208,9 @@ class Simulation:
         self._pinned[pinned.untyped_storage().data_ptr()] = pinned
         return pinned
 
-    def to(self, original: Callable[..., torch.Tensor], tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def to(
+        self, original: Callable[..., torch.Tensor], tensor: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """`Tensor.to`, where a device tensor or the simulated device has a part in it."""
         copy = kwargs.pop("copy", False)
         if args and isinstance(args[0], torch.Tensor):
@@ -258,7 +265,7 @@ def _set_data(tensor: torch.Tensor, value: torch.Tensor, original: Any = torch.T
 def installed() -> Iterator[Simulation]:
     """The simulated GPU is the one that torch finds, in all threads, until the block ends."""
     gpu, patch = Simulation(), pytest.MonkeyPatch()
-    original_to, original_cuda, autocast = torch.Tensor.to, torch.Tensor.cuda, torch.autocast
+    original_to, autocast = torch.Tensor.to, torch.autocast
     on_cpu = {"cuda": "cpu"}
     cuda: Mapping[str, Any] = {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,

@@ -1,4 +1,4 @@
-"""The losses of a training, brought to the host one step late, so that it never waits for the step it has just started."""
+"""The losses of a training, brought to the host one step late: it never waits for the step that it has just started."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ class LossLog:
         """The losses of all iterations. Raises InputError where one is not finite."""
         if self._last:
             step, self._last = self._last, None
-            losses = {name: sum(values) for name, values in zip(step.names, zip(*step.arrived()), strict=True)}
+            losses = {name: sum(values) for name, values in zip(step.names, zip(*step.arrived(), strict=True), strict=True)}
             self._check(step, losses)
             self._rows.append({"iteration": step.iteration, **losses})
         return self._rows

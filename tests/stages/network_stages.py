@@ -16,15 +16,15 @@ from tests.images_on_disk import SIZE, write
 from tests.life import FakeLife
 
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [(20, 20, 70, 100)], [(50, 20, 110, 90), (5, 40, 50, 110)]]
-TRAINING = {"scale": {"short_side": [96], "max_side": 200}, "iterations": 3, "checkpoint_every": 2}
+TRAINING = {"scale": {"short_side": [96], "max_side": 200}, "iterations": 3, "checkpoint_every": 3}
 REGIONS = {"regions": 16, "fc": 16, "dropout": 0.0}
-SVM = {"layer": "fc7", "checkpoint_every": 4}
+SVM = {"layer": "fc7", "checkpoint_every": 3}
 CHANGES: Mapping[str, Any] = {
-    "rcnn.crop": {"side": 32, "pool5_grid": 1}, "rcnn.finetune": {"iterations": 3, "batch": 8, "checkpoint_every": 2},
+    "rcnn.crop": {"side": 32, "pool5_grid": 1}, "rcnn.finetune": {"iterations": 3, "batch": 8, "checkpoint_every": 3},
     "rcnn.svm": SVM, "spp.svm": SVM, "fast_svm.svm": SVM,
     "spp": {"scales": [96, 128]}, "spp.layers": {"levels": [1, 2], "fc": 16, "dropout": 0.0},
-    "spp.pretrain": {"iterations": 3, "sizes": [48, 32], "batch": 4, "checkpoint_every": 2},
-    "spp.finetune": {"iterations": 3, "batch": 8, "checkpoint_every": 2},
+    "spp.pretrain": {"iterations": 3, "sizes": [48, 32], "batch": 4, "checkpoint_every": 3},
+    "spp.finetune": {"iterations": 3, "batch": 8, "checkpoint_every": 3},
     "fast.train": {**TRAINING, **REGIONS}, "fast_svd": {"ranks": [8, 4]},
     "faster.anchors": {"scales": [16.0, 32.0, 64.0]}, "faster.rpn": {"width": 16},
     "faster.m1": TRAINING, "faster.m2": {**TRAINING, **REGIONS},

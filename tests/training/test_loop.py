@@ -168,6 +168,14 @@ def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
     assert all(torch.isfinite(value).all() for value in saved["network"].values())
 
 
+@pytest.mark.parametrize("poison", [0, 4, 11])
+def test_a_loss_that_is_not_finite_is_named_and_never_saved_right_before_a_checkpoint_and_at_the_end(tmp_path, poison):
+    """Losses are read one step late, but before each state and before the end."""
+    with pytest.raises(InputError, match=rf"iteration {poison}, images a.jpg.*not finite"):
+        run(tmp_path, poison=poison)
+    assert (tmp_path / "state.pt").exists() == (poison > 5)
+
+
 def test_a_learning_rate_that_diverges(tmp_path):
     with pytest.raises(InputError, match="not finite"):
         run(tmp_path, learning_rate=1e30, optimiser=SGD, schedule=STEP)

@@ -21,7 +21,6 @@ from lib.boxes.coding import decode_tensors
 from lib.boxes.nms import survivors
 from lib.stage.params import Settings
 
-
 UNUSABLE = -1.0  # in place of a probability
 
 
@@ -164,8 +163,8 @@ def propose(
     Boxes that are not finite are unusable. Ties go to the first anchor, so that equal outputs give equal proposals.
     R may be 0.
 
-    No row is dropped for its value alone, since a GPU would be waited for to learn how many are left. Unusable boxes are
-    sorted last and become copies of the best one, which NMS removes (except at a threshold of 1).
+    No row is dropped for its value before NMS: the host would wait for a GPU to learn how many are left. Unusable boxes
+    are sorted last and become copies of the best one, which NMS removes (but at a threshold of 1).
     """
     with torch.no_grad():
         boxes = decode_tensors(anchors, deltas.float()).clamp(min=0)
@@ -182,6 +181,6 @@ def propose(
 
 
 def usable(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays by name that have a row for each box of `propose`, `scores` among them, without those of unusable boxes."""
+    """Arrays with a row for each box of `propose`, by name, `scores` among them; the rows of unusable boxes left out."""
     good = rows["scores"] != UNUSABLE
     return {name: values[good] for name, values in rows.items()}
