@@ -44,7 +44,8 @@ class LossLog:
         """The losses of all iterations. Raises InputError where one is not finite."""
         if self._last:
             step, self._last = self._last, None
-            losses = {name: sum(values) for name, values in zip(step.names, zip(*step.arrived(), strict=True), strict=True)}
+            of_names = zip(*step.arrived(), strict=True)  # each loss in all parts
+            losses = {name: sum(values) for name, values in zip(step.names, of_names, strict=True)}
             self._check(step, losses)
             self._rows.append({"iteration": step.iteration, **losses})
         return self._rows

@@ -169,7 +169,7 @@ def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
 
 
 @pytest.mark.parametrize("poison", [0, 4, 11])
-def test_a_loss_that_is_not_finite_is_named_and_never_saved_right_before_a_checkpoint_and_at_the_end(tmp_path, poison):
+def test_a_late_loss_is_read_before_a_state_is_saved_and_before_the_end(tmp_path, poison):
     """Losses are read one step late, but before each state and before the end."""
     with pytest.raises(InputError, match=rf"iteration {poison}, images a.jpg.*not finite"):
         run(tmp_path, poison=poison)

@@ -181,6 +181,6 @@ def propose(
 
 
 def usable(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays with a row for each box of `propose`, by name, `scores` among them; the rows of unusable boxes left out."""
+    """Arrays by name with a row for each box of `propose`, `scores` among them, less the rows of unusable boxes."""
     good = rows["scores"] != UNUSABLE
     return {name: values[good] for name, values in rows.items()}

@@ -120,8 +120,8 @@ def item_losses(
 
     size = item.image.shape[1], item.image.shape[0]
     anchors = network.rpn.anchors_on(maps, device)
-    boxes, scores = propose(anchors, logits, deltas, size, item.factor, settings.proposing)
-    proposals = usable(device.fetch({"boxes": boxes, "scores": scores}))["boxes"]
+    boxes, objectness = propose(anchors, logits, deltas, size, item.factor, settings.proposing)
+    proposals = usable(device.fetch({"boxes": boxes, "scores": objectness}))["boxes"]
     regions = regions_of(item, proposals, size, settings)
     label, foreground = device.put(regions.label), device.put(np.flatnonzero(regions.label))
     head = network.detector.head

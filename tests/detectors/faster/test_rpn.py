@@ -10,6 +10,7 @@ from lib.boxes.coding import decode
 from lib.detectors.faster import rpn
 from lib.detectors.faster.rpn import Anchors, ProposerGrid, Proposing, RpnLayers
 from lib.storage import checkpoint
+from tests import simulated_device
 
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 TEST = Proposing(pre_nms=6000, post_nms=300, nms=0.7, min_size=16.0)
@@ -193,6 +194,23 @@ def test_unusable_boxes_take_no_place_and_suppress_nobody(threshold):
     boxes, scores = proposals(anchors, logits, torch.zeros(54, 4), (80, 80), 1.0, settings)
     assert boxes.tolist() == [[0, 40, 32, 72], [40, 0, 72, 32], [0, 0, 32, 32]]
     assert scores.tolist() == torch.tensor([3.0, 2, 1]).sigmoid().tolist()
+
+
+def test_a_gpu_is_waited_for_once_to_learn_how_many_boxes_nms_leaves():
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 100, (400, 2))
+    anchors = torch.from_numpy(np.hstack([corners, corners + random.uniform(8, 40, (400, 2))]).astype(np.float32))
+    logits = torch.from_numpy(random.normal(0, 1, 400).astype(np.float32))
+    inputs = anchors, logits, torch.zeros(400, 4)
+    settings = Proposing(pre_nms=300, post_nms=20, nms=0.7, min_size=16.0)
+    expected = rpn.propose(*inputs, (110, 90), 1.0, settings)
+    with simulated_device.installed() as gpu:
+        on_device = [tensor.to("cuda") for tensor in inputs]
+        with gpu.counting() as waits:
+            made = rpn.propose(*on_device, (110, 90), 1.0, settings)
+        assert [wait.split(": ")[1] for wait in waits] == ["torchvision::nms"]
+        for tensor, value in zip(made, expected, strict=True):
+            assert torch.equal(tensor.cpu(), value)
 
 
 def test_exp_overflow_is_cut_and_clipped_to_the_image():
