@@ -176,6 +176,14 @@ def test_a_late_loss_is_read_before_a_state_is_saved_and_before_the_end(tmp_path
     assert (tmp_path / "state.pt").exists() == (poison > 5)
 
 
+def test_weights_that_are_not_finite_are_named_and_never_saved(tmp_path):
+    net = network()
+    net.register_buffer("spare", torch.tensor([1.0, torch.inf]))
+    with pytest.raises(InputError, match=r"weights are not finite: spare \(1 tensors\)"):
+        run(tmp_path, net=net)
+    assert not (tmp_path / "state.pt").exists()
+
+
 def test_a_learning_rate_that_diverges(tmp_path):
     with pytest.raises(InputError, match="not finite"):
         run(tmp_path, learning_rate=1e30, optimiser=SGD, schedule=STEP)

@@ -196,6 +196,18 @@ def test_unusable_boxes_take_no_place_and_suppress_nobody(threshold):
     assert scores.tolist() == torch.tensor([3.0, 2, 1]).sigmoid().tolist()
 
 
+def test_unusable_boxes_cost_the_layers_behind_nothing_and_are_finite():
+    """NMS removes them where there is a usable box; where there is none, those that are left have no area."""
+    anchors = torch.tensor([[0.0, 0, 4, 4], [50, 50, 54, 54], [20, 20, 24, 24], [0, 0, 32, 32]])
+    logits, deltas = torch.tensor([9.0, 8, 7, 1]), torch.zeros(4, 4)
+    settings = TEST.model_copy(update={"post_nms": 3})
+    boxes, scores = rpn.propose(anchors, logits, deltas, (80, 80), 1.0, settings)
+    assert boxes.tolist() == [[0, 0, 32, 32]]
+    boxes, scores = rpn.propose(anchors, logits, deltas * torch.nan, (80, 80), 1.0, settings)
+    assert not boxes.any()
+    assert (scores == rpn.UNUSABLE).all()
+
+
 def test_a_gpu_is_waited_for_once_to_learn_how_many_boxes_nms_leaves():
     random = np.random.default_rng(0)
     corners = random.uniform(0, 100, (400, 2))
