@@ -30,8 +30,8 @@ TRUNKS = {"efficientnet_lite0": tuple(SCRIPTS), "resnet18": ("fast", "m1", "p1")
 # proposals of each of its two images on the host, for sampling: how many NMS leaves, and the boxes.
 STEP_WAITS = {**dict.fromkeys(TRAININGS, 1), "spp_pretrain": 2, "faster_joint": 4}
 # The results of an image come at once. SPPnet pools on the host between its two networks, and so does the unshared
-# pair, whose second network sees the image at a size of its own; NMS tells how many boxes it leaves. R-CNN's three kinds
-# of rows come batch by batch, here two.
+# pair, whose second network sees the image at a size of its own; NMS tells how many boxes it leaves. R-CNN's rows
+# come batch by batch, two here, and each of three kinds by itself.
 IMAGE_WAITS = {
     "rcnn": 6, "spp": 2, "fast": 1, "fast_svd": 1, "fast_svm": 1, "faster": 2, "faster_unshared": 3, "faster_joint": 2,
 }
