@@ -13,14 +13,16 @@ class FakeLife(SimpleNamespace):
     """The part of `run.Life` that scripts use. Paths below `data/` lie in the folder itself, all others in it too.
 
     name : address of the stage;  values : nested params, or the checked ones by dotted key
-    said : the work that was announced;  memory : bytes that were announced
+    device : `compute.device`;  said : the work that was announced;  memory : bytes that were announced
     """
 
-    def __init__(self, folder: Path, name: str, values: Mapping[str, Any], memory_gib: float = 1.0) -> None:
+    def __init__(
+        self, folder: Path, name: str, values: Mapping[str, Any], memory_gib: float = 1.0, device: str = "cpu"
+    ) -> None:
         entry = pipeline.entries()[name]
         schema = schemas.keys(stage_schemas.schemas()[name], entry)
         checked = dict(values) if set(schema) <= set(values) else params.validate(values, schema)
-        compute = params.Compute(device="cpu", workers=0, launcher="loky", memory_gib=memory_gib)
+        compute = params.Compute(device=device, workers=0, launcher="loky", memory_gib=memory_gib)
         scratch = folder / "scratch" / name
         scratch.mkdir(parents=True, exist_ok=True)
         super().__init__(name=name, entry=entry, item=(*entry.words, "")[0], params=checked, compute=compute,

@@ -10,6 +10,7 @@ N crops or images, S side of a crop in pixels, D features.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,15 @@ class Recipe:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) RGB -> float32 of the same shape and memory order."""
-        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        mean, std = _on_channels(self.mean, images.device), _on_channels(self.std, images.device)
         return images.to(torch.float32).sub_(mean).div_(std)
+
+
+@cache
+def _on_channels(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """float32 (1, 3, 1, 1), made once for each device: a GPU would be waited for each time."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 IMAGENET = Recipe((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -205,12 +213,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         children = list(module.named_children())
         for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, nn.utils.fusion.fuse_conv_bn_eval(conv, _plain(norm)))
+                setattr(module, conv_name, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, getattr(norm, "act", nn.Identity()))
     return folded
 
-
-def _plain(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    plain = nn.BatchNorm2d(norm.num_features, eps=norm.eps).eval()
-    plain.load_state_dict(norm.state_dict())
-    return plain

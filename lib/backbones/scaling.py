@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -121,8 +120,7 @@ def resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 
 def to_input(image: NDArray[np.uint8], recipe: Recipe, device: Device) -> Tensor:
     """uint8 (H, W, 3) RGB -> float32 (1, 3, H, W) as the weights want it, channels-last, on the device."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device.torch_device)
-    return recipe(pixels.permute(2, 0, 1)[None])
+    return recipe(device.put(image).permute(2, 0, 1)[None])
 
 
 def choose_level(boxes: Boxes, factors: Sequence[float]) -> NDArray[np.int64]:

@@ -102,20 +102,33 @@ def scaled(image: NDArray[np.uint8], short: int) -> NDArray[np.uint8]:
     return scaling.resize(image, short / min(image.shape[:2]))
 
 
-def compute_map(trunk: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe, device: Device) -> Map:
-    """One pass of the trunk over one whole image, alone and without padding.
+def compute_maps(
+    trunk: nn.Module, levels: Sequence[NDArray[np.uint8]], recipe: Recipe, device: Device
+) -> list[Map]:
+    """A pass of the trunk over the whole image at each scale, alone and without padding.
 
-    trunk : in evaluation mode, on the device;  pixels : uint8 (H, W, 3) RGB, the image `scaled`
+    trunk : in evaluation mode, on the device;  levels : uint8 (H, W, 3) RGB, the image `scaled`
     """
-    x, y = axis(trunk, pixels.shape[1]), axis(trunk, pixels.shape[0])
+    limit, halves = float(np.finfo(np.float16).max), {}
     with torch.inference_mode(), device.autocast():
-        values = trunk(scaling.to_input(pixels, recipe, device))[0].float()
-        limit = float(np.finfo(np.float16).max)
-        halves = values.clamp(-limit, limit).half().permute(1, 2, 0).contiguous().cpu().numpy()
-    if halves.shape[:2] != (y.cells, x.cells):
+        for number, pixels in enumerate(levels):
+            values = trunk(scaling.to_input(pixels, recipe, device))[0].float()
+            halves[str(number)] = values.clamp(-limit, limit).half().permute(1, 2, 0).contiguous()
+        arrays = device.fetch(halves).values()
+    return [_located(trunk, values, pixels) for values, pixels in zip(arrays, levels, strict=True)]
+
+
+def _located(trunk: nn.Module, values: NDArray[np.float16], pixels: NDArray[np.uint8]) -> Map:
+    x, y = axis(trunk, pixels.shape[1]), axis(trunk, pixels.shape[0])
+    if values.shape[:2] != (y.cells, x.cells):
         expected = f"expected {(y.cells, x.cells)}"
-        raise ValueError(f"the trunk made {halves.shape[:2]} cells of {pixels.shape[:2]} pixels, {expected}")
-    return Map(halves, x, y)
+        raise ValueError(f"the trunk made {values.shape[:2]} cells of {pixels.shape[:2]} pixels, {expected}")
+    return Map(values, x, y)
+
+
+def compute_map(trunk: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe, device: Device) -> Map:
+    """`compute_maps` at one scale."""
+    return compute_maps(trunk, [pixels], recipe, device)[0]
 
 
 def choose_scale(boxes: Boxes, sides: tuple[int, int], scales: Sequence[int], window: Window) -> NDArray[np.int64]:

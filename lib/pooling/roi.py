@@ -33,7 +33,8 @@ def roi_pool(maps: Tensor, rois: Tensor, stride: int, grid: int) -> Tensor:
     region becomes one cell; the grid is laid first and clipped to the map afterwards.
     """
     if maps.device.type != "cpu":
-        inclusive = rois.float() - rois.new_tensor([0, 0, 0, 1, 1])
+        inclusive = rois.float().clone()
+        inclusive[:, 3:] -= 1
         return torchvision.ops.roi_pool(maps.float(), inclusive, grid, 1 / stride).to(maps.dtype)
     pooled: Tensor = _RoiPool.apply(maps.float(), rois.float(), stride, grid)  # type: ignore[no-untyped-call]
     return pooled.to(maps.dtype)

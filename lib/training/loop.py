@@ -19,6 +19,7 @@ from lib.parallel.ahead import ahead
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 from lib.storage import checkpoint
+from lib.training.loss_log import LossLog, Row
 
 B = TypeVar("B")
 
@@ -115,7 +116,7 @@ def train(
     stage: str,
     scratch: Path,
     progress: Callable[[Iterable[int], int], Iterator[int]],
-) -> list[dict[str, float]]:
+) -> list[Row]:
     """Trains `network` in place and returns the loss of every iteration.
 
     head     : modules whose learning rate is multiplied by `head_multiplier`
@@ -123,14 +124,15 @@ def train(
     losses   : part -> Part; on a CPU the parts are computed side by side, one core each
     scratch  : folder of the resumable state
     progress : (iterations to go, iterations done) -> the same iterations, shown
-    Raises InputError at the first loss that is not finite; no state with such weights is ever saved.
+    Raises InputError at the first loss that is not finite, one step late; no state with such weights is ever saved.
     """
     # Inputs are channels-last; a network in the other order would be converted at every layer, in three times the time.
     network.to(device.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = _optimiser(network, head, settings)
     scaler = device.scaler()
     state = scratch / "state.pt"
-    start, log = _resume(state, network, optimiser, scaler)
+    start, rows = _resume(state, network, optimiser, scaler)
+    log = LossLog(stage, rows)
     todo = range(start, settings.iterations)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     # Threads would take numbers from dropout's single generator in no fixed order.
@@ -144,18 +146,17 @@ def train(
             group["lr"] = settings.learning_rate * group["multiplier"] * rate(i, settings)
         torch.manual_seed(int(generator(seed, f"{stage} dropout", i).integers(2**31)))
         results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
-        step = {name: sum(part.losses[name].item() for part, _ in results) for name in results[0][0].losses}
-        _check_finite(step, [name for part, _ in results for name in part.images], stage, i)
         for parameter, gradients in zip(trained, zip(*(of_part for _, of_part in results), strict=True), strict=True):
             parameter.grad = _sum_like(parameter, gradients)
         scaler.step(optimiser)
         scaler.update()
-        log.append({"iteration": i, **step})
+        log.add(i, [part.losses for part, _ in results], [name for part, _ in results for name in part.images])
         if (i + 1) % settings.checkpoint_every == 0:
-            _save(state, network, optimiser, scaler, i + 1, log)
+            _save(state, network, optimiser, scaler, i + 1, log.rows())
+    rows = log.rows()
     _check_weights(network, stage)
     network.eval()
-    return log
+    return rows
 
 
 def _gradients(
@@ -196,7 +197,7 @@ def _optimiser(network: nn.Module, head: Iterable[nn.Module], settings: Optimisa
 
 def _save(
     path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, done: int,
-    log: list[dict[str, float]],
+    log: list[Row],
 ) -> None:
     _check_weights(network, path.parent.name)
     checkpoint.save(
@@ -210,7 +211,7 @@ def _save(
 
 def _resume(
     path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> tuple[int, list[dict[str, float]]]:
+) -> tuple[int, list[Row]]:
     if not path.exists():
         return 0, []
     state = checkpoint.load(path, "network", "optimiser", "scaler", "done", "log")
@@ -222,16 +223,10 @@ def _resume(
     return state["done"], state["log"]
 
 
-def _check_finite(losses: dict[str, float], images: Sequence[str], stage: str, iteration: int) -> None:
-    if not all(math.isfinite(value) for value in losses.values()):
-        raise InputError(
-            [Fault("diverged", f"{stage}, iteration {iteration}, images {', '.join(images[:8])}",
-                   f"the loss is not finite: {losses}", "", "Lower the learning rate, or look at these images")]
-        )
-
-
 def _check_weights(network: nn.Module, stage: str) -> None:
-    non_finite = [name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
+    state = network.state_dict()
+    finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()  # one wait for a GPU
+    non_finite = [name for name, is_finite in zip(state, finite, strict=True) if not is_finite]
     if non_finite:
         raise InputError(
             [Fault("diverged", stage, f"weights are not finite: {non_finite[0]} ({len(non_finite)} tensors)", "",

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.pooling import roi as pooling
+from tests import simulated_device
 
 
 def random_rois(random, count, images, width, height):
@@ -36,6 +37,19 @@ def test_roi_pool_and_its_gradient_equal_torchvisions(channels, grid):
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-5)
     with torch.no_grad():
         assert torch.equal(pooling.roi_pool(maps, rois, 16, grid), expected)
+
+
+def test_on_a_gpu_it_pools_the_same_and_is_not_waited_for():
+    torch.manual_seed(0)
+    maps, rois = torch.randn(3, 5, 13, 17), random_rois(np.random.default_rng(1), 50, 3, 17 * 16, 13 * 16)
+    expected = pooling.roi_pool(maps, rois, 16, 7)
+    with simulated_device.installed() as gpu:
+        inputs = maps.to("cuda"), rois.to("cuda")
+        with gpu.counting() as waits:
+            pooled = pooling.roi_pool(*inputs, 16, 7)
+        assert waits == []
+        assert torch.equal(pooled.cpu(), expected)
+        assert torch.equal(inputs[1].cpu(), rois)
 
 
 def test_roi_pool_takes_half_open_boxes():

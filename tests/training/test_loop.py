@@ -168,6 +168,22 @@ def test_the_first_loss_that_is_not_finite_stops_it(tmp_path):
     assert all(torch.isfinite(value).all() for value in saved["network"].values())
 
 
+@pytest.mark.parametrize("poison", [0, 4, 11])
+def test_a_late_loss_is_read_before_a_state_is_saved_and_before_the_end(tmp_path, poison):
+    """Losses are read one step late, but before each state and before the end."""
+    with pytest.raises(InputError, match=rf"iteration {poison}, images a.jpg.*not finite"):
+        run(tmp_path, poison=poison)
+    assert (tmp_path / "state.pt").exists() == (poison > 5)
+
+
+def test_weights_that_are_not_finite_are_named_and_never_saved(tmp_path):
+    net = network()
+    net.register_buffer("spare", torch.tensor([1.0, torch.inf]))
+    with pytest.raises(InputError, match=r"weights are not finite: spare \(1 tensors\)"):
+        run(tmp_path, net=net)
+    assert not (tmp_path / "state.pt").exists()
+
+
 def test_a_learning_rate_that_diverges(tmp_path):
     with pytest.raises(InputError, match="not finite"):
         run(tmp_path, learning_rate=1e30, optimiser=SGD, schedule=STEP)

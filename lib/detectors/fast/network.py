@@ -196,18 +196,20 @@ class RegionScorer:
                 with self._clock("trunk"):
                     maps = self.network.trunk(to_input(image, self.network.recipe, self._device))
                 with self._clock("regions"):
-                    for batch in torch.from_numpy(rois).to(self._device.torch_device).split(self._batch):
+                    for batch in self._device.put(rois).split(self._batch):
                         fc7 = head.layers(self.network.pool(maps, batch))
                         logits, deltas = head.outputs(fc7)
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
-                            parts[name].append(values[name].to(dtypes[name]).cpu())
-        return {name: torch.cat(values).numpy()[prepared.row_of] for name, values in parts.items()}
+                            parts[name].append(values[name].to(dtypes[name]))
+            with self._clock("regions"):
+                rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
+        return {name: values[prepared.row_of] for name, values in rows.items()}
 
     def _no_rows(self, name: str) -> Tensor:
         labels = len(self.classes) + 1
         shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
-        return torch.zeros(0, *shapes[name])
+        return torch.zeros(0, *shapes[name], device=self._device.torch_device)
 
 
 def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -221,9 +223,7 @@ def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.i
     cells = np.floor(corners.astype(np.float64) + 0.5).astype(np.int64).clip(0)
     _, first, group = np.unique(cells @ (np.int64(1) << np.arange(0, 64, 16)), return_index=True, return_inverse=True)
     order = np.argsort(first)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    return first[order], position[group.reshape(-1)]
+    return first[order], np.argsort(order)[group.reshape(-1)]
 
 
 class Extractor:

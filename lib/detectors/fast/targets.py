@@ -196,13 +196,14 @@ class FastTraining(HeadTraining):
 
 
 def head_loss(
-    logits: Tensor, deltas: Tensor, label: Tensor, target: Tensor, total: int, box_loss: BoxLoss, beta: float,
-    weight: float,
+    logits: Tensor, deltas: Tensor, label: Tensor, target: Tensor, foreground: Tensor, total: int, box_loss: BoxLoss,
+    beta: float, weight: float,
 ) -> dict[str, Tensor]:
     """One image's share of the loss of a batch. R regions of the image, C classes without background.
 
     logits   : float (R, C+1);  deltas : float (R, C+1, 4), normalised; only those of the true class count
     label    : int64 (R,), 0 for background;  target : float32 (R, 4), normalised;  R may be 0
+    foreground : int64, rows with a label above 0, which the host knows: a GPU would be waited for
     total    : regions of the whole batch, foreground **and** background, by which both sums are divided; not times the
                four coordinates; 1 for a batch without regions
     box_loss : smooth_l1: d² / (2 beta) below `beta`, |d| - beta / 2 above (beta 1: equation 3; 1/σ² in
@@ -214,7 +215,6 @@ def head_loss(
     count, dtype = max(total, 1), torch.promote_types(logits.dtype, torch.float32)
     losses = {"classification": functional.cross_entropy(logits.to(dtype), label, reduction="sum") / count}
     if box_loss != "none":
-        foreground = label > 0
         predicted, wanted = deltas.to(dtype)[foreground, label[foreground]], target[foreground]
         if box_loss == "l2":
             loss = functional.mse_loss(predicted, wanted, reduction="sum") / 2

@@ -172,12 +172,12 @@ def item_losses(
     network: FastNetwork, trunk: TrainedTrunk, item: FastExample, settings: FastTraining, device: Device
 ) -> training.Part:
     """The losses of one image of a batch; `trunk` runs the network's trunk in training."""
-    arrays = (item.rois, item.label, item.target)
-    rois, label, target = (torch.from_numpy(array).to(device.torch_device) for array in arrays)
+    label, target = device.put(item.label), device.put(item.target)
+    foreground = device.put(np.flatnonzero(item.label))
     maps = trunk(to_input(item.image, network.recipe, device), item.key)
-    logits, deltas = network.head(network.pool(maps, rois))
+    logits, deltas = network.head(network.pool(maps, device.put(item.rois)))
     box_loss, beta = settings.box_loss, settings.beta
-    losses = head_loss(logits, deltas, label, target, item.total, box_loss, beta, settings.box_weight)
+    losses = head_loss(logits, deltas, label, target, foreground, item.total, box_loss, beta, settings.box_weight)
     return training.Part(losses, [item.key[0]])
 
 

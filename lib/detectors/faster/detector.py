@@ -17,7 +17,7 @@ from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
 from lib.detectors.faster.network import ImageInput, ImageProposer, to_original
-from lib.detectors.faster.rpn import Proposing
+from lib.detectors.faster.rpn import Proposing, usable
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
 
@@ -75,13 +75,15 @@ class Detector:
         network = self._scorer.network
         with torch.inference_mode():
             maps = self._proposer.maps(prepared)
-            boxes, _ = self._proposer.propose(maps, prepared, self._proposing)
+            boxes, scores = self._proposer.propose(maps, prepared, self._proposing)
             with self._clock("regions"), self._device.autocast():
                 rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
                 parts = [network.head(network.pool(maps, part)) for part in rois.split(self._settings.batch)]
                 logits, deltas = (torch.cat(values) for values in zip(*parts, strict=True))
                 moves = network.head.deltas(deltas.float())
-        return to_original(boxes, prepared), logits.float().cpu().numpy(), moves.cpu().numpy()
+                results = {"boxes": boxes, "scores": scores, "logits": logits.float(), "moves": moves}
+                rows = usable(self._device.fetch(results))
+        return to_original(rows["boxes"], prepared), rows["logits"], rows["moves"]
 
 
 def same_trunk(first: model_file.Model, second: model_file.Model) -> bool:

@@ -97,10 +97,11 @@ class ImageProposer:
             return maps
 
     def propose(self, maps: Tensor, prepared: ImageInput, settings: Proposing) -> tuple[Tensor, Tensor]:
-        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,). See `rpn.propose`."""
+        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,), unusable ones among them, see
+        `rpn.propose`."""
         with self._clock("proposals"), self._device.autocast():
             logits, deltas = self.network.rpn(maps)
-            anchors = self.network.rpn.anchors_on(maps)
+            anchors = self.network.rpn.anchors_on(maps, self._device)
             return rpn_net.propose(anchors, logits, deltas, prepared.size, prepared.factor, settings)
 
     def __call__(self, prepared: ImageInput, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
@@ -111,14 +112,15 @@ class ImageProposer:
         """
         with torch.inference_mode():
             boxes, scores = self.propose(self.maps(prepared), prepared, settings)
-        if not len(boxes):
+            rows = rpn_net.usable(self._device.fetch({"boxes": boxes, "scores": scores}))
+        if not len(rows["boxes"]):
             height, width = prepared.original.shape[:2]
             return np.array([[0, 0, width, height]], np.float32), np.zeros(1, np.float32)
-        return to_original(boxes, prepared), scores.cpu().numpy()
+        return to_original(rows["boxes"], prepared), rows["scores"]
 
 
-def to_original(boxes: Tensor, prepared: ImageInput) -> Boxes:
+def to_original(boxes: Boxes, prepared: ImageInput) -> Boxes:
     """Boxes of the scaled image in pixels of the original, clipped to it, since the scaled sides were rounded."""
     height, width = prepared.original.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
-    return np.asarray(np.minimum(boxes.cpu().numpy() / np.float32(prepared.factor), limits), np.float32)
+    return np.asarray(np.minimum(boxes / np.float32(prepared.factor), limits), np.float32)

@@ -5,18 +5,23 @@ a batch are computed one by one.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from lib.backbones.device import Device
 from lib.boxes.anchors import AnchorGrid, Level
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode_tensors
 from lib.boxes.nms import survivors
 from lib.stage.params import Settings
+
+UNUSABLE = -1.0  # in place of a probability
 
 
 class Anchors(Settings):
@@ -123,9 +128,9 @@ class RPN(nn.Module):
             scores = objects - background
         return scores.permute(0, 2, 3, 1).reshape(-1), deltas.permute(0, 2, 3, 1).reshape(-1, 4)
 
-    def anchors_on(self, maps: Tensor) -> Tensor:
-        """float32 (H·W·A, 4): the anchors of a feature map, on its device."""
-        return torch.tensor(self.anchors([(maps.shape[2], maps.shape[3])]), device=maps.device)
+    def anchors_on(self, maps: Tensor, device: Device) -> Tensor:
+        """float32 (H·W·A, 4): the anchors of a feature map that is on `device`."""
+        return device.put(self.anchors([(maps.shape[2], maps.shape[3])]).copy())  # a cached grid is read-only
 
     def describe(self) -> dict[str, Any]:
         """The section `rpn` of a model file, for `restore`."""
@@ -152,19 +157,30 @@ def propose(
     anchors : float32 (A, 4), also those that cross the border of the image
     logits  : float (A,);  deltas : float (A, 4);  size : width and height of the resized image
     factor  : resized / original
-    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object
+    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object, or
+              UNUSABLE: the last rows may be no proposals, which `usable` drops
 
-    Boxes that are not finite are dropped. Ties go to the first anchor, so that equal outputs give equal proposals.
+    Boxes that are not finite are unusable. Ties go to the first anchor, so that equal outputs give equal proposals.
     R may be 0.
+
+    No row is dropped for its value before NMS: the host would wait for a GPU to learn how many are left. Unusable boxes
+    are sorted last and become copies of the best one, which NMS removes (but at a threshold of 1).
     """
     with torch.no_grad():
-        boxes = decode_tensors(anchors, deltas.float())
-        limits = torch.tensor([*size, *size], dtype=torch.float32, device=boxes.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits)
+        boxes = decode_tensors(anchors, deltas.float()).clamp(min=0)
+        boxes[:, 0::2].clamp_(max=size[0])
+        boxes[:, 1::2].clamp_(max=size[1])
         large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.min_size * factor).all(dim=1)
-        solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & torch.isfinite(logits)
-        rows = torch.nonzero(large & solid).squeeze(1)
-        order = torch.argsort(logits[rows].float(), descending=True, stable=True)[: settings.pre_nms]
-        rows = rows[order]
-        kept = rows[survivors(boxes[rows], settings.nms, settings.post_nms)]
-        return boxes[kept], torch.sigmoid(logits[kept].float())
+        good = large & (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & torch.isfinite(logits)
+        scores = torch.where(good, logits.float(), -torch.inf)
+        order = torch.argsort(scores, descending=True, stable=True)[: settings.pre_nms]
+        boxes, scores = boxes[order], scores[order]
+        boxes = torch.where(good[order, None], boxes, torch.where(good[order[:1], None], boxes[:1], 0))
+        kept = survivors(boxes, settings.nms, settings.post_nms)
+        return boxes[kept], torch.where(good[order[kept]], torch.sigmoid(scores[kept]), UNUSABLE)
+
+
+def usable(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays by name with a row for each box of `propose`, `scores` among them, less the rows of unusable boxes."""
+    good = rows["scores"] != UNUSABLE
+    return {name: values[good] for name, values in rows.items()}

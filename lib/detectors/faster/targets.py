@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from lib.backbones.device import Device
 from lib.backbones.scaling import Scale, resize
 from lib.boxes.anchors import inside
 from lib.boxes.assign import NEGATIVE, POSITIVE, assign
@@ -106,22 +107,22 @@ def divisors(samples: list[AnchorSample], settings: RpnLoss, targets: AnchorTarg
 
 
 def losses(
-    logits: Tensor, deltas: Tensor, anchors: AnchorSample, divide_by: Divisors, settings: RpnLoss
+    logits: Tensor, deltas: Tensor, anchors: AnchorSample, divide_by: Divisors, settings: RpnLoss, device: Device
 ) -> dict[str, Tensor]:
     """The two losses of an image, each its share of the loss of the batch.
 
     logits : float (A,) log-odds of an object;  deltas : float (A, 4);  divide_by : the divisors of the batch
+    device : where both are
 
     With two outputs per anchor the log-odds are their difference: then this is their softmax loss.
     Raises ValueError where the feature map has other cells than those sampled from: the rows would be other anchors.
     """
     if len(logits) % anchors.positions:
         raise ValueError(f"{len(logits)} anchors for a feature map of {anchors.positions} cells")
-    device, positives = logits.device, len(anchors.targets)
-    rows = torch.from_numpy(anchors.rows).to(device)
-    labels = torch.zeros(len(rows), device=device)
+    positives, rows = len(anchors.targets), device.put(anchors.rows)
+    labels = torch.zeros(len(rows), device=device.torch_device)
     labels[:positives] = 1
-    predicted, targets = deltas[rows[:positives]].float(), torch.from_numpy(anchors.targets).to(device)
+    predicted, targets = deltas[rows[:positives]].float(), device.put(anchors.targets)
     objectness = nn.functional.binary_cross_entropy_with_logits(logits[rows].float(), labels, reduction="sum")
     boxes = nn.functional.smooth_l1_loss(predicted, targets, reduction="sum", beta=settings.sigma**-2)
     return {

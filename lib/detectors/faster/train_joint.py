@@ -26,7 +26,7 @@ from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose, usable
 from lib.detectors.faster.targets import view
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
@@ -116,18 +116,20 @@ def item_losses(
     maps = trunk(to_input(item.image, network.detector.recipe, device), item.key)
     logits, deltas = network.rpn(maps)
     divide_by = rpn_targets.divisors([item.anchors], settings.loss, settings.targets)
-    losses = rpn_targets.losses(logits, deltas, item.anchors, divide_by, settings.loss)
+    losses = rpn_targets.losses(logits, deltas, item.anchors, divide_by, settings.loss, device)
 
     size = item.image.shape[1], item.image.shape[0]
-    proposals, _ = propose(network.rpn.anchors_on(maps), logits, deltas, size, item.factor, settings.proposing)
-    regions = regions_of(item, proposals.cpu().numpy(), size, settings)
-    label = torch.from_numpy(regions.label).to(maps.device)
+    anchors = network.rpn.anchors_on(maps, device)
+    boxes, objectness = propose(anchors, logits, deltas, size, item.factor, settings.proposing)
+    proposals = usable(device.fetch({"boxes": boxes, "scores": objectness}))["boxes"]
+    regions = regions_of(item, proposals, size, settings)
+    label, foreground = device.put(regions.label), device.put(np.flatnonzero(regions.label))
     head = network.detector.head
-    target = (torch.from_numpy(regions.target).to(maps.device) - head.mean[label]) / head.std[label]
+    target = (device.put(regions.target) - head.mean[label]) / head.std[label]
     rois = np.hstack([np.zeros((len(regions), 1), np.float32), regions.boxes])
-    scores, moves = head(network.detector.pool(maps, torch.from_numpy(rois).to(maps.device)))
+    scores, moves = head(network.detector.pool(maps, device.put(rois)))
     losses |= head_loss(
-        scores, moves, label, target, len(regions), settings.box_loss, settings.beta, settings.box_weight
+        scores, moves, label, target, foreground, len(regions), settings.box_loss, settings.beta, settings.box_weight
     )
     if settings.box_loss == "none":  # the box layer is not frozen, and the loop needs a gradient for it: 0
         losses["classification"] = losses["classification"] + 0 * moves.sum()

@@ -92,7 +92,7 @@ def item_losses(
 ) -> training.Part:
     """The losses of one image of a batch."""
     logits, deltas = network.rpn(trunk(to_input(item.image, network.recipe, device), item.key))
-    losses = rpn_targets.losses(logits, deltas, item.anchors, item.divide_by, settings.loss)
+    losses = rpn_targets.losses(logits, deltas, item.anchors, item.divide_by, settings.loss, device)
     return training.Part(losses, [item.image_id])
 
 

@@ -86,7 +86,7 @@ def task(given: Given) -> Task:
 
 def losses(network: RcnnNetwork, crops: Crops, windows: Windows, batch: int, device: Device) -> dict[str, Tensor]:
     """Softmax cross-entropy over C+1 classes (paper §2.3): the share of a part in the mean over `batch` windows."""
-    labels = torch.from_numpy(windows.label.astype(np.int64)).to(device.torch_device)
+    labels = device.put(windows.label.astype(np.int64))
     logits = network(network.prepare(crops, device))[2]
     return {"classification": nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / batch}
 

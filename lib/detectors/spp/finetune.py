@@ -152,7 +152,7 @@ class FineTuningBatches:
 
     def losses(self, part: WindowPart) -> Part:
         """Softmax cross-entropy over C+1 classes: the part's share of the mean over the batch."""
-        logits = self._network.head(torch.from_numpy(part.rows).to(self._device.torch_device).float())[1]
-        labels = torch.from_numpy(part.labels.astype(np.int64)).to(self._device.torch_device)
+        logits = self._network.head(self._device.put(part.rows).float())[1]
+        labels = self._device.put(part.labels.astype(np.int64))
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self._settings.batch
         return Part({"classification": loss}, part.names)

@@ -20,7 +20,7 @@ from lib.boxes.boxes import Boxes
 from lib.images.image_set import ImageSet
 from lib.parallel.clock import Clock
 from lib.pooling.map_store import MapStore
-from lib.pooling.pyramid import Map, Window, choose_scale, compute_map, pool_windows, scaled
+from lib.pooling.pyramid import Map, Window, choose_scale, compute_maps, pool_windows, scaled
 from lib.pooling.roi import pool_whole
 from lib.stage.params import Settings
 from lib.storage import checkpoint
@@ -200,13 +200,15 @@ class Extractor:
 
         dtype : of pool5 and fc7; float16 where they are to be stored: half as much to bring back from a GPU
         """
-        pooled, parts = self.pool(prepared), list[tuple[Tensor, Tensor]]()
+        pooled = self.pool(prepared)
+        parts: dict[str, list[Tensor]] = {"fc7": [], "probabilities": []}
         with self._clock("regions"), torch.inference_mode(), self._device.autocast():
             for start in range(0, max(len(pooled), 1), self._batch):
                 fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
-                parts.append((fc7.to(dtype).cpu(), logits.float().softmax(1).cpu()))
-            fc7, probabilities = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
-        return {"pool5": pooled.astype(fc7.dtype), "fc7": fc7, "probabilities": probabilities}
+                parts["fc7"].append(fc7.to(dtype))
+                parts["probabilities"].append(logits.float().softmax(1))
+            rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
+        return {"pool5": pooled.astype(rows["fc7"].dtype), **rows}
 
     def pool(self, prepared: SppInput) -> NDArray[np.float16]:
         """float16 (R, D): the rows `pool5` alone, without the fc layers."""
@@ -214,10 +216,9 @@ class Extractor:
         assert self._window is not None
         with self._clock("trunk"):
             recipe = self.network.backbone.recipe
-            maps = [
-                level if isinstance(level, Map) else compute_map(self._trunk, level, recipe, self._device)
-                for level in levels
-            ]
+            pixels = [level for level in levels if not isinstance(level, Map)]
+            maps = [level for level in levels if isinstance(level, Map)]
+            maps = maps or compute_maps(self._trunk, pixels, recipe, self._device)
         with self._clock("regions"):
             scale_of = choose_scale(boxes, sides, self._scales, self._window)
             return pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)

@@ -4,6 +4,7 @@ D pooled features, S side of the input in an epoch, N crops.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -129,51 +130,63 @@ class PretrainingBatches:
         rows = epoch_rows(i, count, self._batch, order)
         side = self._sizes[epoch % len(self._sizes)]
         mirrored = random.random(len(rows)) < self._mirror
-        parts = []
-        for part in range(min(self._parts, len(rows))):
-            part_rows = list(zip(rows, mirrored.tolist(), strict=True))[part :: self._parts]
-            labels = np.array([self._crops.labels[crop] for crop, _ in part_rows], np.int64)
-            names = [self._crops.names[crop] for crop, _ in part_rows]
-            inputs: NDArray[np.float32] | Crops
-            if self._trunk is None:
-                inputs = Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in part_rows])
-            else:
-                inputs = np.stack([self._row(self._trunk, crop, side, flip, random) for crop, flip in part_rows])
-            parts.append(CropPart(inputs, labels, names, len(rows)))
-        return parts
+        crops = list(zip(rows, mirrored.tolist(), strict=True))
+        parts = [crops[part :: self._parts] for part in range(min(self._parts, len(rows)))]
+        return [
+            CropPart(
+                inputs,
+                np.array([self._crops.labels[crop] for crop, _ in part], np.int64),
+                [self._crops.names[crop] for crop, _ in part],
+                len(rows),
+            )
+            for part, inputs in zip(parts, self._inputs(parts, side, random), strict=True)
+        ]
 
     def losses(self, part: CropPart) -> Part:
         """Softmax cross-entropy: the part's share of the mean over the batch."""
         if isinstance(part.inputs, Crops):
             rows = self._network.pooled(normalised(part.inputs, self._network.backbone.recipe, self._device))
         else:
-            rows = torch.from_numpy(part.inputs).to(self._device.torch_device)
+            rows = self._device.put(part.inputs)
         logits = self._network.head(rows)[1]
-        labels = torch.from_numpy(part.labels).to(self._device.torch_device)
+        labels = self._device.put(part.labels)
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / part.batch
         return Part({"classification": loss}, part.names)
 
     def _cut(self, crop: int, side: int, flip: bool, random: np.random.Generator) -> Crops:
         return self._crops.cut(crop, side, random).mirrored(np.array([flip]))
 
-    def _row(
-        self, trunk: nn.Module, crop: int, side: int, flip: bool, random: np.random.Generator
+    def _inputs(
+        self, parts: Sequence[Sequence[tuple[int, bool]]], side: int, random: np.random.Generator
+    ) -> Sequence[NDArray[np.float32] | Crops]:
+        """The inputs of each part, which is made of crops, each with whether it is mirrored."""
+        if self._trunk is None:
+            return [Crops.concatenate([self._cut(crop, side, flip, random) for crop, flip in part]) for part in parts]
+        rows = self._rows(self._trunk, [(crop, side, flip) for part in parts for crop, flip in part], random)
+        return np.split(rows, np.cumsum([len(part) for part in parts])[:-1])
+
+    def _rows(
+        self, trunk: nn.Module, keys: Sequence[tuple[int, int, bool]], random: np.random.Generator
     ) -> NDArray[np.float32]:
-        key = crop, side, flip
-        if key in self._cached_rows:
-            return self._cached_rows[key]
-        crops = self._cut(crop, side, flip, random)
+        """float32 (n, D): the pooled rows of crops, each with its side and whether it is mirrored."""
+        rows = {key: self._cached_rows[key] for key in keys if key in self._cached_rows}
+        pooled = {}
         with torch.inference_mode(), self._device.autocast():
-            maps = trunk(normalised(crops, self._network.backbone.recipe, self._device))
-            row: NDArray[np.float32] = pool_whole(maps.float(), self._network.layers.levels)[0].cpu().numpy()
-        if len(self._cached_rows) < self._capacity:
-            self._cached_rows[key] = row
-        return row
+            for key in keys:
+                if key not in rows:
+                    inputs = normalised(self._cut(*key, random), self._network.backbone.recipe, self._device)
+                    pooled[key] = pool_whole(trunk(inputs).float(), self._network.layers.levels)
+        if pooled:
+            fetched = self._device.fetch({"rows": torch.cat(list(pooled.values()))})["rows"]
+            fresh = dict(zip(pooled, fetched, strict=True))
+            self._cached_rows |= islice(fresh.items(), self._capacity - len(self._cached_rows))
+            rows |= fresh
+        return np.stack([rows[key] for key in keys])
 
 
 def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
     """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
-    inputs = recipe(torch.from_numpy(crops.pixels).to(device.torch_device).permute(0, 3, 1, 2))
+    inputs = recipe(device.put(crops.pixels).permute(0, 3, 1, 2))
     for crop, y1, y2, x1, x2 in crops.gaps():
         inputs[crop, :, y1:y2, x1:x2] = 0
     return inputs

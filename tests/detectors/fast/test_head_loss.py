@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from lib.detectors.fast.targets import head_loss
+from lib.detectors.fast import targets
+
+
+def head_loss(logits, deltas, label, target, *settings):
+    """The tested function, its rows of the foreground counted here."""
+    foreground = torch.tensor([row for row in range(len(label)) if label[row] > 0], dtype=torch.int64)
+    return targets.head_loss(logits, deltas, label, target, foreground, *settings)
 
 
 def example(seed=0, count=7, classes=3):

@@ -10,9 +10,17 @@ from lib.boxes.coding import decode
 from lib.detectors.faster import rpn
 from lib.detectors.faster.rpn import Anchors, ProposerGrid, Proposing, RpnLayers
 from lib.storage import checkpoint
+from tests import simulated_device
 
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 TEST = Proposing(pre_nms=6000, post_nms=300, nms=0.7, min_size=16.0)
+
+
+def proposals(*inputs):
+    """What `propose` makes, without unusable boxes."""
+    boxes, scores = rpn.propose(*inputs)
+    rows = rpn.usable({"boxes": boxes.numpy(), "scores": scores.numpy()})
+    return rows["boxes"], rows["scores"]
 
 
 def network(score="softmax", channels=8):
@@ -145,7 +153,7 @@ def test_proposals_equal_the_slow_twin(seed, high, wide, pre, post, threshold, m
     deltas = random.normal(0, 0.3, (len(anchors), 4)).astype(np.float32)
     proposing = Proposing(pre_nms=pre, post_nms=post, nms=threshold, min_size=min_size)
     size = 16 * wide - 5, 16 * high - 3
-    boxes, scores = rpn.propose(*map(torch.from_numpy, (anchors.copy(), logits, deltas)), size, factor, proposing)
+    boxes, scores = proposals(*map(torch.from_numpy, (anchors.copy(), logits, deltas)), size, factor, proposing)
     expected = slow_proposals(anchors, logits, deltas, size, factor, proposing)
     np.testing.assert_allclose(boxes, np.float32([box for _, box in expected]).reshape(-1, 4), atol=1e-3)
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits[row])) for row, _ in expected], rtol=1e-5)
@@ -157,10 +165,10 @@ def test_nms_on_a_prefix_gives_what_nms_on_all_gives():
     anchors = torch.from_numpy(np.hstack([corners, corners + random.uniform(80, 120, (3000, 2))]).astype(np.float32))
     logits, deltas = torch.randn(3000), torch.zeros(3000, 4)
     every = Proposing(pre_nms=None, post_nms=3000, nms=0.3, min_size=0.0)
-    few = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, every.model_copy(update={"post_nms": 20}))
-    many = rpn.propose(anchors, logits, deltas, (250, 250), 1.0, every)
+    few = proposals(anchors, logits, deltas, (250, 250), 1.0, every.model_copy(update={"post_nms": 20}))
+    many = proposals(anchors, logits, deltas, (250, 250), 1.0, every)
     assert len(few[0]) == min(20, len(many[0]))
-    assert torch.equal(few[0], many[0][:20])
+    np.testing.assert_array_equal(few[0], many[0][:20])
 
 
 def test_broken_outputs_and_small_boxes_are_dropped_and_none_may_remain():
@@ -169,14 +177,55 @@ def test_broken_outputs_and_small_boxes_are_dropped_and_none_may_remain():
     deltas = torch.zeros(4, 4)
     deltas[2, 0] = torch.nan
     deltas[3, 2] = -3
-    boxes, scores = rpn.propose(anchors, logits, deltas, (80, 80), 1.0, TEST)
+    boxes, scores = proposals(anchors, logits, deltas, (80, 80), 1.0, TEST)
     assert boxes.tolist() == [[0, 0, 32, 32]]
     assert scores.tolist() == [0.5]
-    boxes, scores = rpn.propose(anchors, logits, deltas, (80, 80), 3.0, TEST)
+    boxes, scores = proposals(anchors, logits, deltas, (80, 80), 3.0, TEST)
     assert (boxes.shape, scores.shape) == ((0, 4), (0,))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_unusable_boxes_take_no_place_and_suppress_nobody(threshold):
+    """Of three good boxes among many small ones and broken ones, all survive; at a threshold of 1 too, where the
+    unusable ones do."""
+    anchors = torch.tensor([[0.0, 0, 4, 4]] * 50 + [[0, 0, 32, 32], [40, 0, 72, 32], [0, 40, 32, 72], [0, 0, 32, 30]])
+    logits = torch.cat([torch.full((50,), 9.0), torch.tensor([1.0, 2, 3, torch.inf])])
+    settings = Proposing(pre_nms=20, post_nms=3, nms=threshold, min_size=16.0)
+    boxes, scores = proposals(anchors, logits, torch.zeros(54, 4), (80, 80), 1.0, settings)
+    assert boxes.tolist() == [[0, 40, 32, 72], [40, 0, 72, 32], [0, 0, 32, 32]]
+    assert scores.tolist() == torch.tensor([3.0, 2, 1]).sigmoid().tolist()
+
+
+def test_unusable_boxes_cost_the_layers_behind_nothing_and_are_finite():
+    """NMS removes them where there is a usable box; where there is none, those that are left have no area."""
+    anchors = torch.tensor([[0.0, 0, 4, 4], [50, 50, 54, 54], [20, 20, 24, 24], [0, 0, 32, 32]])
+    logits, deltas = torch.tensor([9.0, 8, 7, 1]), torch.zeros(4, 4)
+    settings = TEST.model_copy(update={"post_nms": 3})
+    boxes, scores = rpn.propose(anchors, logits, deltas, (80, 80), 1.0, settings)
+    assert boxes.tolist() == [[0, 0, 32, 32]]
+    boxes, scores = rpn.propose(anchors, logits, deltas * torch.nan, (80, 80), 1.0, settings)
+    assert not boxes.any()
+    assert (scores == rpn.UNUSABLE).all()
+
+
+def test_a_gpu_is_waited_for_once_to_learn_how_many_boxes_nms_leaves():
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 100, (400, 2))
+    anchors = torch.from_numpy(np.hstack([corners, corners + random.uniform(8, 40, (400, 2))]).astype(np.float32))
+    logits = torch.from_numpy(random.normal(0, 1, 400).astype(np.float32))
+    inputs = anchors, logits, torch.zeros(400, 4)
+    settings = Proposing(pre_nms=300, post_nms=20, nms=0.7, min_size=16.0)
+    expected = rpn.propose(*inputs, (110, 90), 1.0, settings)
+    with simulated_device.installed() as gpu:
+        on_device = [tensor.to("cuda") for tensor in inputs]
+        with gpu.counting() as waits:
+            made = rpn.propose(*on_device, (110, 90), 1.0, settings)
+        assert [wait.split(": ")[1] for wait in waits] == ["torchvision::nms"]
+        for tensor, value in zip(made, expected, strict=True):
+            assert torch.equal(tensor.cpu(), value)
 
 
 def test_exp_overflow_is_cut_and_clipped_to_the_image():
     deltas = torch.tensor([[0.0, 0, 89, 89]])
-    boxes, _ = rpn.propose(torch.tensor([[8.0, 8, 40, 40]]), torch.zeros(1), deltas, (100, 60), 1.0, TEST)
+    boxes, _ = proposals(torch.tensor([[8.0, 8, 40, 40]]), torch.zeros(1), deltas, (100, 60), 1.0, TEST)
     assert boxes.tolist() == [[0, 0, 100, 60]]

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.backbones.device import Device
 from lib.boxes.anchors import inside
 from lib.boxes.assign import NEGATIVE, POSITIVE, assign
 from lib.boxes.boxes import iou
@@ -12,6 +13,7 @@ from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.rpn import Anchors, ProposerGrid
 from lib.detectors.faster.targets import AnchorSample, AnchorTargets, Divisors, RpnLoss, sample
 
+CPU = Device(torch.device("cpu"), torch.float32)
 PAPER = AnchorTargets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5)
 AUTHORS_LOSS = RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0)
 PAPER_LOSS = RpnLoss(normaliser="paper", box_weight=10.0, sigma=1.0)
@@ -69,7 +71,7 @@ def test_no_anchor_inside_gives_a_loss_of_exactly_zero_with_a_gradient():
     assert len(sampled.rows) == len(sampled.targets) == 0
     logits, deltas = torch.randn(len(anchors), requires_grad=True), torch.randn(len(anchors), 4, requires_grad=True)
     divide_by = rpn_targets.divisors([sampled], AUTHORS_LOSS, PAPER)
-    losses = rpn_targets.losses(logits, deltas, sampled, divide_by, AUTHORS_LOSS)
+    losses = rpn_targets.losses(logits, deltas, sampled, divide_by, AUTHORS_LOSS, CPU)
     assert [value.item() for value in losses.values()] == [0, 0]
     assert all(not grad.any() for grad in torch.autograd.grad(sum(losses.values()), [logits, deltas]))
 
@@ -78,7 +80,7 @@ def test_an_image_without_objects_has_no_box_loss():
     anchors = MAPS.of_image(200, 200)
     sampled = sample(anchors, (200, 200), np.zeros((0, 4), np.float32), 9, PAPER, np.random.default_rng(0))
     losses = rpn_targets.losses(
-        torch.zeros(len(anchors)), torch.randn(len(anchors), 4), sampled, Divisors(256, 256), AUTHORS_LOSS
+        torch.zeros(len(anchors)), torch.randn(len(anchors), 4), sampled, Divisors(256, 256), AUTHORS_LOSS, CPU
     )
     assert len(sampled.rows) == 256
     assert losses["rpn_objectness"].item() == pytest.approx(np.log(2))
@@ -99,7 +101,7 @@ def test_losses_by_hand(loss, objectness, boxes):
     deltas = torch.zeros(6, 4)
     deltas[4, 0] = -1
     divide_by = rpn_targets.divisors([sampled], loss, PAPER)
-    losses = rpn_targets.losses(logits, deltas, sampled, divide_by, loss)
+    losses = rpn_targets.losses(logits, deltas, sampled, divide_by, loss, CPU)
     assert losses["rpn_objectness"].item() == pytest.approx(objectness, rel=1e-6)
     assert losses["rpn_boxes"].item() == pytest.approx(boxes, rel=1e-6)
 
@@ -112,7 +114,7 @@ def test_losses_of_a_batch_are_the_sums_of_its_parts():
     outputs = [(torch.randn(len(anchors)), torch.randn(len(anchors), 4)) for _ in samples]
     divide_by = rpn_targets.divisors(samples, AUTHORS_LOSS, PAPER)
     pairs = list(zip(outputs, samples, strict=True))
-    parts = [rpn_targets.losses(*output, sampled, divide_by, AUTHORS_LOSS) for output, sampled in pairs]
+    parts = [rpn_targets.losses(*output, sampled, divide_by, AUTHORS_LOSS, CPU) for output, sampled in pairs]
     logits = torch.cat([output[0][sampled.rows] for output, sampled in pairs])
     labels = torch.cat([torch.arange(len(sampled.rows)) < len(sampled.targets) for sampled in samples]).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -130,10 +132,10 @@ def test_gradient_of_the_losses_by_finite_differences():
     logits, deltas = torch.randn(4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
 
     def total(a, b):
-        return float(sum(rpn_targets.losses(a, b, sampled, divide_by, AUTHORS_LOSS).values()))
+        return float(sum(rpn_targets.losses(a, b, sampled, divide_by, AUTHORS_LOSS, CPU).values()))
 
     a, b = logits.clone().requires_grad_(), deltas.clone().requires_grad_()
-    sum(rpn_targets.losses(a, b, sampled, divide_by, AUTHORS_LOSS).values()).backward()
+    sum(rpn_targets.losses(a, b, sampled, divide_by, AUTHORS_LOSS, CPU).values()).backward()
     step = 1e-2
     for values, gradient in ((logits, a.grad), (deltas, b.grad)):
         for index in np.ndindex(*values.shape):

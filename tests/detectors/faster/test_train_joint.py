@@ -50,7 +50,7 @@ def test_joint_losses_are_those_of_both_networks_and_a_batch_is_the_mean_of_its_
         with torch.no_grad():
             logits, deltas = network.rpn(network.detector.trunk(image))
         divide_by = rpn_targets.Divisors(len(item.anchors.rows), len(item.anchors.rows))
-        alone = rpn_targets.losses(logits, deltas, item.anchors, divide_by, settings.loss)
+        alone = rpn_targets.losses(logits, deltas, item.anchors, divide_by, settings.loss, CPU)
         assert losses["rpn_objectness"].item() == pytest.approx(alone["rpn_objectness"].item() / 2, rel=1e-3)
         assert losses["rpn_boxes"].item() == pytest.approx(alone["rpn_boxes"].item() / 2, rel=1e-3, abs=1e-7)
         assert losses["classification"].item() == pytest.approx(np.log(3) / 2, rel=0.1)

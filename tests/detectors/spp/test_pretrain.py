@@ -8,6 +8,7 @@ from lib.detectors.spp.class_crops import epoch_length
 from lib.detectors.spp.network import SppLayers, SppNetwork
 from lib.detectors.spp.pretrain import PretrainingBatches, normalised
 from lib.images.warp import Crops
+from tests import simulated_device
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -26,13 +27,14 @@ class FakeCrops:
         return Crops(np.full((1, side, side, 3), 20 * i, np.uint8), np.array([[0, 0, side, side]]))
 
 
-def make(frozen, budget=2**20, crops=None, mirror=0.0):
+def make(frozen, budget=2**20, crops=None, mirror=0.0, device=CPU):
     torch.manual_seed(0)
     layers = SppLayers(levels=[1, 2], fc=8, dropout=0)
     network = SppNetwork(backbones.build("resnet18"), layers, FakeCrops.classes).eval()
     network.freeze(None if frozen else 3)
     crops = crops or FakeCrops()
-    return network, PretrainingBatches(network, crops, [64, 32], 4, mirror, 2, 3, "spp_pretrain", CPU, frozen, budget)
+    settings = [64, 32], 4, mirror, 2, 3, "spp_pretrain", device, frozen, budget
+    return network, PretrainingBatches(network, crops, *settings)
 
 
 def test_sizes_alternate_by_epoch_and_every_crop_is_seen_once():
@@ -57,6 +59,27 @@ def test_batches_are_a_pure_function_of_the_iteration_and_of_no_cache():
             np.testing.assert_array_equal(a.inputs, b.inputs)
     assert cached._cached_rows
     assert not uncached._cached_rows
+
+
+def test_rows_of_a_frozen_trunk_come_from_a_gpu_at_once_and_only_where_they_are_new():
+    _, expected = make(True)
+    with simulated_device.installed() as gpu:
+        _, batches = make(True, device=Device(torch.device("cuda"), torch.float32))
+        for i, waits_wanted in ((0, None), (1, 1), (2, 1), (6, 0), (7, 0)):
+            with gpu.counting() as waits:
+                parts = batches(i)
+            assert waits_wanted is None or len(waits) == waits_wanted
+            for part, of_cpu in zip(parts, expected(i), strict=True):
+                assert part.names == of_cpu.names
+                np.testing.assert_allclose(part.inputs, of_cpu.inputs, atol=1e-5)
+
+
+def test_rows_are_kept_up_to_the_budget():
+    network, batches = make(True, budget=5 * 4 * 5 * 256)
+    for i in range(3):
+        batches(i)
+    assert network.head.fc6.in_features == 5 * 256
+    assert len(batches._cached_rows) == 5
 
 
 def total(batches, i):
