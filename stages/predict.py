@@ -33,7 +33,7 @@ from lib.storage import tables
 
 def predict(options: argparse.Namespace) -> None:
     """See the module's docstring."""
-    root, ids = image_files.find(options.images)
+    root, ids = image_files.find(options.images, options.out)
     row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     values = params.validate(params.load(), {**schema, **row.reads()})
@@ -64,7 +64,7 @@ def predict(options: argparse.Namespace) -> None:
     for image_id in ids:
         best = image_detections.get(image_id, detections.iloc[:0])
         picture = drawing.draw_best(read(image_id), best, options.boxes, options.min_score)
-        drawing.write_png(options.out / f"pictures/{image_id}.png", picture)
+        drawing.write_png(options.out / image_files.PICTURES / f"{image_id}.png", picture)
     if options.trace:
         image = read(ids[0])
         size = image.shape[1::-1]
