@@ -32,7 +32,7 @@ from lib.storage import tables
 
 def predict(options: argparse.Namespace) -> int:
     """See the module's docstring. Returns the exit code; raises InputError where there is nothing to begin with."""
-    (root, ids), results = image_files.find(options.images), Predictions(options.out)
+    (root, ids), results = image_files.find(options.images, options.out), Predictions(options.out)
     row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     values = params.validate(params.load(), {**schema, **row.reads()})

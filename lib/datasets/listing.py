@@ -1,6 +1,5 @@
 """Which files are under a data root, and how files that belong together are found by name and folder."""
 
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -8,52 +7,57 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lib.datasets.walk import walk
 from lib.images.header import EXTENSIONS
+from lib.stage.errors import Fault, InputError
 
 SETS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "trainval": "trainval", "test": "test", "testing": "test",
 }  # fmt: skip
+_KINDS = {"xml": "xml", "json": "json", "text": "txt"}
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Files under `root`, as sorted POSIX paths relative to it. Hidden files and folders are not in it."""
+    """Files under `root`, as sorted POSIX paths relative to it: all that `walk` counts.
+
+    others  : neither image nor XML, JSON or text
+    skipped : hidden, or of a tool
+    """
 
     root: Path
     images: list[str]
     xml: list[str]
     json: list[str]
+    text: list[str]
+    others: list[str]
     folders: set[str]
+    skipped: list[str]
     extensions: Counter[str]
 
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        """The file's bytes. Raises InputError where it cannot be opened."""
+        try:
+            return (self.root / path).read_bytes()
+        except OSError as error:
+            problem, remedy = f"cannot be opened ({error.strerror})", "Check the link or the permissions, or remove it"
+            raise InputError([Fault("unreadable file", path, problem, "a file that can be read", remedy)]) from error
 
 
 def scan(root: str | Path) -> Listing:
-    """Walk the root once. Links are followed, each real folder once."""
-    root = Path(root)
-    paths: list[str] = []
-    folders: set[str] = set()
-    seen: set[str] = set()
-    for folder, children, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        # Tools leave copies of annotations in .ipynb_checkpoints, .idea and __MACOSX, and ._name files beside them.
-        visible = sorted(child for child in children if not child.startswith((".", "__MACOSX")))
-        children[:] = visible if real not in seen else []  # in place: os.walk goes into what is left in the list
-        if real in seen:
-            continue
-        seen.add(real)
-        here = Path(folder).relative_to(root)
-        folders.add(here.as_posix())
-        paths += [(here / name).as_posix() for name in files if not name.startswith(".")]
+    """Walk the root once. Raises InputError where a name is no text."""
+    below = walk(root)
     by_extension = defaultdict(list)
-    for path in sorted(paths):
+    for path in below.files:
         by_extension[PurePosixPath(path).suffix.lower()].append(path)
     images = sorted(path for extension in EXTENSIONS for path in by_extension[extension])
     counts = Counter({extension or "(none)": len(members) for extension, members in by_extension.items() if members})
-    return Listing(root, images, by_extension[".xml"], by_extension[".json"], folders, counts)
+    kinds = {name: by_extension[f".{extension}"] for name, extension in _KINDS.items()}
+    others = sorted(set(below.files).difference(images, *kinds.values()))
+    return Listing(
+        Path(root), images, others=others, folders=below.folders, skipped=below.skipped, extensions=counts, **kinds
+    )
 
 
 def stem(path: str) -> str:
