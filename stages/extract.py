@@ -67,8 +67,9 @@ def main(life: Life) -> None:
     index = shards.plan(image_set.ids, rows(), widths, settings.shard_mib * 2**20)
     disk = shards.size(index, widths)
     parts = "".join(f", {layer} {size / 2**20:,.0f} MiB" for layer, size in disk.items())
-    life.announce(f"{len(index)} images, {index['rows'].sum()} regions{parts}", disk=sum(disk.values()))
-    writer = shards.Writer(life.scratch / "features", index, widths)
+    writer = shards.Writer(life.out(f"data/features/{method}"), index, widths)
+    left = shards.size(index[index["image_id"].isin(writer.todo)], widths)
+    life.announce(f"{len(index)} images, {index['rows'].sum()} regions{parts}", disk=sum(left.values()))
 
     def prepare(image_id: str) -> Any:
         regions = image_set.regions(image_id, proposals)
@@ -82,7 +83,6 @@ def main(life: Life) -> None:
     for image_features in life.progress(results, len(index), "image", len(index) - len(writer.todo)):
         writer.append(image_features)
     writer.close()
-    (life.scratch / "features").rename(life.out(f"data/features/{method}"))
 
 
 if __name__ == "__main__":

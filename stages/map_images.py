@@ -50,7 +50,7 @@ def main(life: Life) -> None:
     cells = int((layout["cells_x"] * layout["cells_y"]).sum()) * (1 + settings.mirror)
     life.announce(f"{len(image_set)} images at {scales} pixels", disk=2 * cells * network.backbone.channels)
 
-    folder, total = life.scratch / "maps", len(image_set) * len(forms)
+    folder, total = life.out("data/features/spp_maps"), len(image_set) * len(forms)
     for number, form in enumerate(forms):
         writer = map_store.writer(folder, layout, form, network.backbone.channels, settings.shard_mib * 2**20)
 
@@ -68,7 +68,6 @@ def main(life: Life) -> None:
             writer.append({map_store.NAME: cells_of_map})
         writer.close()
     tables.write(folder / "maps.parquet", layout, map_store.MAPS)
-    folder.rename(life.out("data/features/spp_maps"))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from lib.report.predictions import Predictions
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
 from lib.stage.errors import InputError
-from lib.stage.interrupt import until_interrupted
+from lib.stage.interrupt import HeldBack
 from lib.storage import tables
 
 
@@ -51,21 +51,21 @@ def predict(options: argparse.Namespace) -> int:
 
     regions, done = proposals if detector.wants_proposals else None, list[str]()
     guard = lambda image_id: results.failures(str(root / image_id), "Replace the image or leave it out")  # noqa: E731
-    with tempfile.TemporaryDirectory() as scratch:
+    with HeldBack() as interrupt, tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
         work = many_images.detect(
             detector, ids, read, regions, candidates, clock, device, workers(values["compute"]), guard
         )
-        for image_id in tqdm(until_interrupted(work), total=len(ids), unit="image", desc=options.method):
-            done.append(image_id)
+        for image_id in tqdm(interrupt.until(work), total=len(ids), unit="image", desc=options.method):
+            done += [image_id] if image_id else []
         candidates.write(Path(scratch) / "detections.parquet")
         detections = tables.read(Path(scratch) / "detections.parquet", tables.DETECTIONS)
-    results.missing = len(ids) - len(done) - len(results.failures.places)
-    results.tables(done, detector.classes, detections)
-    results.pictures(done, read, detections, options.boxes, options.min_score)
-    if options.trace and done:
-        score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
-        results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes)
+        results.missing = len(ids) - len(done) - len(results.failures.places)
+        results.tables(done, detector.classes, detections)
+        results.pictures(done, read, detections, options.boxes, options.min_score, interrupt)
+        if options.trace and done:
+            score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
+            results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes)
     spent = clock.milliseconds(len(done))
     print(f"{len(done)} images, {len(detections)} detections in {options.out}; milliseconds: {spent}")
     return results.exit_code()

@@ -57,6 +57,8 @@ def main() -> int:
     (copy / "params.yaml").write_text(text, encoding="utf-8")
     connect(root, copy)
     print(f"preset {options.name} runs in {copy}", flush=True)
+    # Of the code that was copied: edits made here during the run are none of it.
+    version, codes = commit(root), {row: digest(row, entries, values) for row in rows}
     failed = []
     for row in rows:
         if repro(copy, f"{ROW}{row}"):
@@ -64,7 +66,7 @@ def main() -> int:
             continue
         for path in collect(row, entries, copy, home):
             print(path.relative_to(root), flush=True)
-        record(row, entries, values, home, commit(root))
+        record(row, home, version, codes[row])
     if not options.rows and not failed:
         failed += ["the other stages"] * bool(repro(copy))
     mark_stale(entries, values, home)
@@ -183,11 +185,10 @@ def digest(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any]) ->
     return state.hexdigest()[:16]
 
 
-def record(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any], home: Path, commit: str) -> None:
+def record(row: str, home: Path, commit: str, code: str) -> None:
     """Says in `rows.json` where the figures of a row come from."""
     path = home / "rows.json"
     rows = tables.read_json(path) if path.exists() else {}
-    code = digest(row, entries, values)
     rows[row] = {"commit": commit, "processor": processor(), "code": code, "stale": False}
     tables.write_json(path, dict(sorted(rows.items())))
 

@@ -13,6 +13,8 @@ from torchvision.ops import nms as suppress
 from lib.boxes.boxes import Boxes
 from lib.stage.errors import Fault, InputError
 
+ROWS = 1024  # of `overlaps` at once: a table of all pairs of 12,000 boxes would fill a gigabyte
+
 
 def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
     """Rows that survive, best first.
@@ -58,6 +60,38 @@ def survivors(boxes: Tensor, threshold: float, most: int | None = None) -> Tenso
         if len(kept) >= wanted or seen >= len(boxes):
             return kept[:wanted]
         seen *= 2
+
+
+def overlaps(boxes: Tensor, threshold: float) -> Tensor:
+    """The first half of NMS for boxes on a GPU, which the host need not wait for; `greedy` is the other.
+
+    boxes   : float32 (R, 4);  threshold : as in `nms`
+    returns : uint8 (R, ceil(R / 8)): bit j of row i says that the IoU of the two is above the threshold, in the order
+              of bits and bytes of a little-endian number
+    """
+    limit = float(np.float32(threshold))
+    corners = torch.nn.functional.pad(boxes, (0, 0, 0, -len(boxes) % 8))
+    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    places = torch.arange(8, dtype=torch.uint8, device=boxes.device)
+    rows = []
+    for first in range(0, len(boxes), ROWS):
+        some = boxes[first : first + ROWS, None]
+        sides = torch.minimum(some[..., 2:], corners[:, 2:]) - torch.maximum(some[..., :2], corners[:, :2])
+        shared = sides.clamp(min=0).prod(dim=2)
+        above = shared / (areas[first : first + len(some), None] + areas - shared) > limit
+        rows.append((above.view(len(some), -1, 8).to(torch.uint8) << places).sum(dim=2, dtype=torch.uint8))
+    return torch.cat(rows) if rows else boxes.new_zeros((0, 0), dtype=torch.uint8)
+
+
+def greedy(bits: NDArray[np.uint8], count: int, most: int) -> NDArray[np.int64]:
+    """What `survivors` returns of the first `count` boxes, from their `overlaps`."""
+    kept: list[int] = []
+    alive = (1 << count) - 1  # a bit for each box that nothing has suppressed yet
+    while alive and len(kept) < most:
+        row = (alive & -alive).bit_length() - 1
+        kept.append(row)
+        alive &= ~(int.from_bytes(bits[row].tobytes(), "little") | 1 << row)
+    return np.array(kept, np.int64)
 
 
 def _broken(row: int, score: float) -> Fault:

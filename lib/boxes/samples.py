@@ -42,7 +42,7 @@ def pair(boxes: Boxes, objects: Boxes, more_than: float) -> tuple[NDArray[np.int
     return rows, assigned.object[rows]
 
 
-def sampled_images(images: int, most: int = 200, seed: int = 3) -> NDArray[np.int64]:
+def sampled_images(images: int, most: int, seed: int) -> NDArray[np.int64]:
     """Which images the norm is measured on: `most` of them, or all if there are fewer.
 
     returns : int64 (min(most, images),)  distinct, ascending, so that stored features are read in order
@@ -51,7 +51,7 @@ def sampled_images(images: int, most: int = 200, seed: int = 3) -> NDArray[np.in
     return np.sort(sample).astype(np.int64)
 
 
-def sampled_regions(regions: int, image: int, most: int = 200, seed: int = 3) -> NDArray[np.int64]:
+def sampled_regions(regions: int, image: int, most: int, seed: int) -> NDArray[np.int64]:
     """Which regions of one image it is measured on: they depend on the seed and the image's number alone.
 
     returns : int64 (min(most, regions),)  distinct, in random order

@@ -49,7 +49,7 @@ def find(words: Sequence[str], out: Path) -> tuple[Path, list[str]]:
         raise InputError(faults)
     root = Path(os.path.commonpath([file.parent for file in paths]))
     if skipped:
-        print(f"{len(skipped)} files and folders are skipped, hidden or of a tool: {min(skipped)} ...", flush=True)
+        print(f"{len(skipped)} files and folders are skipped, hidden or of a tool: {min(skipped)!a} ...", flush=True)
     return root, sorted(file.relative_to(root).as_posix() for file in paths)
 
 

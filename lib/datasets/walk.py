@@ -28,25 +28,31 @@ class Walk:
 
 
 def walk(root: str | Path, without: Collection[str] = ()) -> Walk:
-    """All below `root`. Links are followed, each real folder is entered once, so that circles end.
+    """All below `root`. Each folder is entered once, by its own path where that is below `root`, else by the first link
+    to it, so that circles end.
 
     without : real paths of folders that are left out and not counted
     raises  : InputError with every name that is no text
     """
     root, seen = Path(root), set(without)
     result, faults = Walk(), list[Fault]()
-    for folder, children, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        here = Path(folder).relative_to(root)
-        is_new = real not in seen
-        usual = sorted(child for child in children if is_new and not is_of_a_tool(child))
-        if is_new:
+    starts = [str(root)]
+    while starts:
+        for folder, children, names in os.walk(starts.pop(0)):
+            real = os.path.realpath(folder)
+            if real in seen:
+                children.clear()
+                continue
             seen.add(real)
+            here = Path(folder).relative_to(root)
+            usual = sorted(name for name in [*children, *names] if not is_of_a_tool(name))
             result.folders.add(here.as_posix())
             result.skipped += [(here / name).as_posix() for name in [*children, *names] if is_of_a_tool(name)]
-            result.files += [(here / name).as_posix() for name in names if not is_of_a_tool(name)]
-            faults += [no_text(str(here / name)) for name in [*usual, *names] if not is_text(name)]
-        children[:] = usual  # in place: os.walk goes into what is left in the list
+            result.files += [(here / name).as_posix() for name in usual if name not in children]
+            faults += [no_text(str(here / name)) for name in usual if not is_text(name)]
+            links = [name for name in usual if name in children and os.path.islink(os.path.join(folder, name))]
+            starts += [os.path.join(folder, name) for name in links]
+            children[:] = sorted(set(usual) & set(children) - set(links))  # in place: os.walk goes into these
     if faults:
         raise InputError(faults)
     result.files.sort()

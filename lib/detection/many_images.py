@@ -47,8 +47,9 @@ def detect(
     device: Device,
     workers: int,
     guard: Guard = nullcontext,
-) -> Iterator[str]:
-    """Adds the scored boxes of the images `todo`, in order, to `candidates`; yields each image's id when it is done.
+) -> Iterator[str | None]:
+    """Adds the scored boxes of the images `todo`, in order, to `candidates`; yields each
+    image's id when it is done, None for one that failed.
 
     The first image is run once before the clock counts: kernels compile and libraries choose their algorithms on it.
 
@@ -76,8 +77,8 @@ def detect(
         return None
 
     with suppress(Exception):  # what fails here fails again below
-        for _ in device.in_order(prepare, lambda ready: score(todo[0], ready), todo[:1], 1):
-            clock.reset()
+        list(device.in_order(prepare, lambda ready: score(todo[0], ready), todo[:1], 1))
+    clock.reset()
     results = device.in_order(
         lambda image_id: (image_id, guarded(prepare, image_id)),
         lambda pair: None if pair[1] is None else guarded(score, *pair),
@@ -87,4 +88,4 @@ def detect(
         if result is not None:
             with clock.host("select"):
                 candidates.add(*result)
-            yield result[0]
+        yield result and result[0]

@@ -5,8 +5,9 @@ training and test share. `warp` cuts on a CPU; a GPU cuts what `Uncut` describes
 R boxes, S side of the square in pixels, H W sides of the image.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -102,6 +103,16 @@ class Crops:
                 if gap[1] > gap[0] and gap[3] > gap[2]:
                     rectangles.append((crop, *gap))
         return rectangles
+
+    def normalised(self, recipe: Callable[[Tensor], Tensor], put: Callable[[NDArray[Any]], Tensor]) -> Tensor:
+        """float32 (R, 3, S, S), channels-last, as a network takes them; gaps are exactly 0, the mean.
+
+        recipe : of the network's weights;  put : onto its device
+        """
+        inputs = recipe(put(self.pixels).permute(0, 3, 1, 2))
+        for crop, y1, y2, x1, x2 in self.gaps():
+            inputs[crop, :, y1:y2, x1:x2] = 0
+        return inputs
 
 
 def warp(image: NDArray[np.uint8], boxes: Boxes, side: int, context: float, shape: Shape = "warp") -> Crops:

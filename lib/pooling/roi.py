@@ -1,9 +1,8 @@
-"""Pooling of regions of a map: Fast R-CNN's grid of maxima (roi_pooling_layer.cu), RoIAlign's grid of means (Mask
-R-CNN, He et al. 2017, §3), SPPnet's pyramid (§2.2, appendix A).
+"""Max pooling of regions of a map: Fast R-CNN's grid (roi_pooling_layer.cu) and SPPnet's pyramid (§2.2, appendix A).
 
-On a CPU all run here, in compiled loops over channels-last maps whose innermost step takes a vector of channels at
+On a CPU both run here, in compiled loops over channels-last maps whose innermost step takes a vector of channels at
 once; they release the interpreter lock, so that images are pooled side by side. On one core they take a fraction of the
-time of torchvision's, which compute the same in the other memory order; threads within a call made them
+time of torchvision's RoI pooling, which computes the same in the other memory order; threads within a call made them
 slower.
 
 N images, R regions, C channels, H W cells of a map, g cells a side of the grid, n of a pyramid level.
@@ -61,40 +60,6 @@ class _RoiPool(torch.autograd.Function):
         totals = np.zeros(ctx.shape, np.float32)
         kernels.spread(_rows(gradient), ctx.winners, ctx.image, totals)
         return torch.from_numpy(totals).permute(0, 3, 1, 2), None, None, None
-
-
-def roi_align(maps: Tensor, rois: Tensor, stride: int, grid: int, samples: int = 2) -> Tensor:
-    """The mean of bilinear samples in each cell of a g x g grid; differentiable with respect to `maps`.
-
-    maps, rois, stride, grid : as `roi_pool` takes them
-    samples : a side, evenly spaced in the cell of the grid (Mask R-CNN: 4 in all, so 2)
-    returns : float (R, C, g, g); R may be 0
-
-    Nothing is rounded: cell (y, x) of a map has its centre at pixel ((x + 0.5) stride, (y + 0.5) stride), torchvision's
-    `aligned=True`. A sample beyond the outermost centres takes the border's value, one more than a cell further is 0.
-    """
-    if maps.device.type != "cpu":
-        return torchvision.ops.roi_align(maps.float(), rois.float(), grid, 1 / stride, samples, True).to(maps.dtype)
-    pooled: Tensor = _RoiAlign.apply(maps.float(), rois.float(), stride, grid, samples)  # type: ignore[no-untyped-call]
-    return pooled.to(maps.dtype)
-
-
-class _RoiAlign(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, rois: Tensor, stride: int, grid: int, samples: int) -> Tensor:
-        cells = _rows(maps)
-        ctx.regions = np.ascontiguousarray(rois.detach().numpy())
-        ctx.shape, ctx.scale, ctx.samples = cells.shape, np.float32(1 / stride), samples
-        pooled = np.empty((len(ctx.regions), grid, grid, cells.shape[3]), np.float32)
-        kernels.align(cells, ctx.regions, ctx.scale, samples, pooled)
-        return torch.from_numpy(pooled).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        totals = np.zeros(ctx.shape, np.float32)
-        kernels.align_spread(_rows(gradient), ctx.regions, ctx.scale, ctx.samples, totals)
-        return torch.from_numpy(totals).permute(0, 3, 1, 2), None, None, None, None
 
 
 def pyramid_pool(cells: NDArray[Any], windows: NDArray[np.int32], levels: Sequence[int]) -> NDArray[Any]:

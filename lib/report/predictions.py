@@ -17,7 +17,7 @@ from lib.evaluation.inputs import Inputs
 from lib.images.decode import Image
 from lib.report import drawing, page, page_trace
 from lib.stage.errors import Failures, Fault, InputError
-from lib.stage.interrupt import until_interrupted
+from lib.stage.interrupt import HeldBack
 from lib.storage import outputs, tables
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -63,11 +63,12 @@ class Predictions:
             coco_results.write(self.out, Inputs.of(images, objects, detections, classes), "images.json")
 
     def pictures(
-        self, ids: Sequence[str], read: Callable[[str], Image], detections: pd.DataFrame, most: int, min_score: float
+        self, ids: Sequence[str], read: Callable[[str], Image], detections: pd.DataFrame, most: int, min_score: float,
+        interrupt: HeldBack,
     ) -> None:
         """The images with their best boxes, as `drawing.draw_best`, up to Ctrl-C."""
         rows_of, self.undrawn = tables.groups(detections), len(ids)
-        for image_id in until_interrupted(ids):
+        for image_id in interrupt.until(ids):
             self.undrawn -= 1
             with self.failures(str(self._picture(image_id))):
                 best = rows_of.get(image_id, detections.iloc[:0])

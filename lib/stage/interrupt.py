@@ -3,31 +3,41 @@
 import signal
 from collections.abc import Generator, Iterable, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def until_interrupted(items: Iterable[T]) -> Iterator[T]:
-    """The items, up to the one in which the first Ctrl-C (SIGINT) comes; a second one raises KeyboardInterrupt at once.
+class HeldBack:
+    """The first Ctrl-C (SIGINT) inside is noted and ends the loop that runs, if one does; a second one raises
+    KeyboardInterrupt at once.
 
-    For the main thread of a process, where Python's signals arrive. A generator is closed at the end, and with it what
-    it does ahead.
+    For the main thread of a process, where Python's signals arrive.
     """
-    came = False
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, before)
+    def __init__(self) -> None:
+        self.came = False
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        for item in items:
-            yield item
-            if came:
-                return
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if isinstance(items, Generator):
-            items.close()
+    def __enter__(self) -> "HeldBack":
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def until(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, up to the one in which Ctrl-C comes; all where it came earlier, since what is done by then is to
+        be written. A generator is closed at the end, and with it what it does ahead."""
+        earlier = self.came
+        try:
+            for item in items:
+                yield item
+                if self.came and not earlier:
+                    return
+        finally:
+            if isinstance(items, Generator):
+                items.close()

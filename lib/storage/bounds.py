@@ -43,7 +43,8 @@ def faults(pieces: Iterable[pd.DataFrame], images: pd.DataFrame, where: str, lin
     examples: dict[str, Fault] = {}
     rows_before = 0
     for frame in pieces:
-        boxes, place = tables.boxes(frame), keys.get_indexer(frame["image_id"].astype(object))
+        names = frame["image_id"].astype("category").cat  # each is looked up once
+        boxes, place = tables.boxes(frame), keys.get_indexer(names.categories.astype(object))[names.codes]
         judged = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (place >= 0))
         for problem, mask in _problems(boxes[judged], sizes[place[judged]], lines).items():
             rows = judged[mask]
@@ -83,5 +84,6 @@ def _problems(boxes: NDArray[np.float32], sizes: NDArray[np.float64], lines: boo
 def _pieces(path: Path) -> Iterator[pd.DataFrame]:
     file = tables.open_parquet(path)
     for group in range(file.num_row_groups):
-        frame = file.read_row_group(group, columns=_BOXES.names).to_pandas(ignore_metadata=True)
-        yield tables.to_arrow(frame, _BOXES, f"{path}, row group {group}").to_pandas()
+        rows = file.read_row_group(group, columns=_BOXES.names)
+        rows = tables.to_arrow(rows, _BOXES, f"{path}, row group {group}")
+        yield rows.to_pandas(categories=["image_id"])

@@ -64,7 +64,7 @@ def _on_its_way(values: Tensor) -> Callable[[], list[list[float]]]:
     if not values.is_cuda:
         return host.tolist
     sent = torch.cuda.Event()
-    sent.record()
+    sent.record(torch.cuda.current_stream(values.device))
 
     def arrived() -> list[list[float]]:
         sent.synchronize()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lib.boxes.nms import nms, nms_per_class, survivors
+from lib.boxes.nms import greedy, nms, nms_per_class, overlaps, survivors
 from lib.stage.errors import InputError
 
 
@@ -150,6 +150,22 @@ def test_survivors_are_those_of_both_old_ways(seed, count, threshold, most):
     assert torch.equal(survivors(boxes, threshold), old_nms(boxes, threshold))
     assert torch.equal(survivors(boxes, threshold, most), old_first_survivors(boxes, threshold, most))
     assert torch.equal(survivors(boxes, threshold, most), old_nms(boxes, threshold)[:most])
+    bits = overlaps(boxes, threshold).numpy()
+    assert greedy(bits, count, most).tolist() == survivors(boxes, threshold, most).tolist()
+    some = count // 2
+    assert greedy(bits, some, count).tolist() == survivors(boxes[:some], threshold).tolist()
+
+
+def test_overlaps_of_many_boxes_are_made_in_pieces(monkeypatch):
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 90, (500, 2))
+    boxes = torch.from_numpy(np.hstack([corners, corners + random.uniform(5, 40, (500, 2))]).astype(np.float32))
+    whole = overlaps(boxes, 0.4)
+    monkeypatch.setattr("lib.boxes.nms.ROWS", 64)
+    assert torch.equal(overlaps(boxes, 0.4), whole)
+    assert greedy(whole.numpy(), 500, 500).tolist() == survivors(boxes, 0.4).tolist()
+    assert overlaps(boxes[:0], 0.4).shape == (0, 0)
+    assert greedy(overlaps(boxes[:0], 0.4).numpy(), 0, 9).tolist() == []
 
 
 def test_survivors_look_at_a_few_first_and_at_more_where_they_do_not_do(monkeypatch):

@@ -54,3 +54,21 @@ def test_case_106_all_names_that_are_no_text_at_once(tmp_path):
     assert sorted(fault.where for fault in error.value.faults) == [r"'Mu\udcf1oz.jpg'", r"'Pe\udcf1a'"]
     assert str(error.value).isascii()
     assert is_text(unicodedata.normalize("NFD", "Muñoz"))
+
+
+def test_a_folder_keeps_its_own_name_whatever_link_leads_to_it(tmp_path):
+    """`train` tells a split; `all`, which comes first in the alphabet, is another name of it."""
+    for name in ("train", "test", "elsewhere"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / f"{name}.jpg").touch()
+    (tmp_path / "set/elsewhere").rename(tmp_path / "elsewhere")
+    (tmp_path / "set/all").symlink_to("train")
+    (tmp_path / "set/a").symlink_to(tmp_path / "elsewhere")
+    assert walk(tmp_path / "set").files == ["a/elsewhere.jpg", "test/test.jpg", "train/train.jpg"]
+
+
+def test_what_does_not_count_may_have_any_name(tmp_path):
+    (tmp_path / "1.jpg").touch()
+    open(os.path.join(os.fsencode(tmp_path), b"._caf\xe9.jpg"), "w").close()
+    result = walk(tmp_path)
+    assert (result.files, len(result.skipped)) == (["1.jpg"], 1)

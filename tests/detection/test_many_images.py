@@ -107,7 +107,7 @@ def test_an_image_that_fails_is_left_out_where_a_guard_holds_its_error_back():
 
     failures, kept, todo = Failures(), Kept(), list("123456")
     arguments = read, regions, kept, Clock(), CPU, 2
-    assert list(running.detect(Slow(Clock()), todo, *arguments, failures)) == ["2", "4", "6"]
+    assert list(running.detect(Slow(Clock()), todo, *arguments, failures)) == [None, "2", None, "4", None, "6"]
     assert [row[0] for row in kept.rows] == ["2", "4", "6"]
     assert sorted(failures.places) == ["1", "3", "5"]
     with pytest.raises(InputError, match="1: is empty"):

@@ -40,7 +40,8 @@ def test_halves_are_the_stored_bytes_of_float32(method, precision, tmp_path):
     np.testing.assert_array_equal(plain["probabilities"], halves["probabilities"])
     files = []
     for folder, rows in (("plain", plain), ("halves", halves)):
-        index = shards.plan(["a"], [len(boxes)], 1, 2**20)
+        every = dict.fromkeys(extractor.widths, np.ones(len(boxes), bool))
+        index = shards.plan(["a"], [shards.Rows(every, shards.digest(boxes))], extractor.widths, 2**20)
         writer = shards.Writer(tmp_path / folder, index, extractor.widths)
         writer.append(rows)
         files.append({path.name: path.read_bytes() for path in (tmp_path / folder).glob("*.npy")})

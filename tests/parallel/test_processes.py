@@ -158,7 +158,7 @@ def test_ctrl_c_ends_everything(launcher, tmp_path):
     )
     stage = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also in background
     )
     assert [stage.stdout.readline() for _ in range(3)] == ["0\n", "1\n", "4\n"]
     children = psutil.Process(stage.pid).children(recursive=True)

@@ -13,6 +13,7 @@ from lib.boxes.selection import Scored, Selection
 from lib.report import drawing, page_trace
 from lib.report.predictions import Predictions
 from lib.stage.errors import InputError
+from lib.stage.interrupt import HeldBack
 from lib.storage import tables
 
 IDS = ["a.jpg", "b/a.jpg", "none.png"]
@@ -27,7 +28,8 @@ def image(image_id):
 
 def write(results, ids=IDS, read=image):
     results.tables(ids, ["cat", "dog"], DETECTIONS[DETECTIONS["image_id"].isin(ids)])
-    results.pictures(ids, read, DETECTIONS, 8, float("-inf"))
+    with HeldBack() as interrupt:
+        results.pictures(ids, read, DETECTIONS, 8, float("-inf"), interrupt)
     return results.exit_code()
 
 
@@ -78,6 +80,7 @@ def test_one_that_cannot_be_written_loses_no_other(tmp_path, monkeypatch, capsys
 
 
 def test_ctrl_c_among_the_pictures(tmp_path, capsys):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background does not get
     def read(image_id):
         if image_id == "b/a.jpg":
             os.kill(os.getpid(), signal.SIGINT)

@@ -62,7 +62,7 @@ def test_the_settings_are_those_of_params_yaml(folder, monkeypatch, capsys):
 
 
 def test_levels_of_the_eleven_points(folder, monkeypatch, capsys):
-    boxes = [[20 * n, 0, 20 * n + 10, 10] for n in range(10)]
+    boxes = [[8 * n, 0, 8 * n + 4, 10] for n in range(10)]
     objects = objects_table(*[("i.jpg", "cat", box) for box in boxes])
     detections = detections_table(*[("i.jpg", "cat", box, 0.5) for box in boxes[:3]])
     tables.write(folder / "own.parquet", objects, tables.OBJECTS)

@@ -38,7 +38,7 @@ class Extractor:
     def prepare(self, image: str, regions: np.ndarray) -> tuple[str, int]:
         return image, len(regions)
 
-    def features(self, prepared: tuple[str, int]) -> dict[str, np.ndarray]:
+    def features(self, prepared: tuple[str, int], dtype: object) -> dict[str, np.ndarray]:
         return features(*prepared)
 
 
@@ -46,9 +46,9 @@ class Extractor:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight training images with two objects each, and proposals around them, most of them loose."""
     ids = [f"{image}.jpg" for image in range(COUNT)]
-    row = {"split": "train", "width": 100, "height": 100, "transpose": False, "content": ""}
+    row = {"split": "train", "width": 140, "height": 140, "transpose": False, "content": ""}
     tables.write(tmp_path / "tables/images.parquet", pd.DataFrame([{"image_id": i, **row} for i in ids]), tables.IMAGES)
-    box, rest = dict(zip(tables.BOX, (10.0, 10.0, 50.0, 50.0), strict=True)), {"truncated": False, "crowd": False}
+    box, rest = dict(zip(tables.BOX, (30.0, 30.0, 70.0, 70.0), strict=True)), {"truncated": False, "crowd": False}
     objects = [{"image_id": image_id, "object": number, "class": name, **box, "difficult": False, **rest}
                for image_id in ids for number, name in enumerate(("cat", "dog"))]
     frame = pd.DataFrame(objects)

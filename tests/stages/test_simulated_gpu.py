@@ -28,14 +28,13 @@ from tests.stages.network_stages import METHODS, SCRIPTS, TRAININGS
 
 TRUNKS = {"efficientnet_lite0": tuple(SCRIPTS), "resnet18": ("fast", "m1", "p1")}  # both with frozen leading parts
 # A step reads its losses; SPPnet's pre-training also the rows of crops that are new to it. Joint training needs the
-# proposals of each of its two images on the host, for sampling: how many NMS leaves, and the boxes.
-STEP_WAITS = {**dict.fromkeys(TRAININGS, 1), "spp_pretrain": 2, "faster_joint": 4}
-# The results of an image come at once. SPPnet pools on the host between its two networks, and so does the unshared
-# pair, whose second network sees the image at a size of its own; NMS tells how many boxes it leaves.
+# proposals of each of its two images on the host, for sampling, and the losses of the step before come with them.
+STEP_WAITS = {**dict.fromkeys(TRAININGS, 1), "spp_pretrain": 2, "faster_joint": 2}
+# The results of an image come at once. SPPnet pools on the host between its two networks; a proposer's boxes come to
+# the host before they are pooled.
 IMAGE_WAITS = {
-    "rcnn": 1, "spp": 2, "fast": 1, "fast_svd": 1, "fast_svm": 1, "faster": 2, "faster_unshared": 3, "faster_joint": 2,
+    "rcnn": 1, "spp": 2, "fast": 1, "fast_svd": 1, "fast_svm": 1, "faster": 2, "faster_unshared": 2, "faster_joint": 2,
 }
-
 
 
 class CountingLife(FakeLife):

@@ -139,6 +139,21 @@ def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys)
     assert {row: origin["stale"] for row, origin in rows_of(repository).items()} == {"rcnn": True, "spp": False}
 
 
+def test_an_edit_during_the_run_is_no_part_of_it(repository, monkeypatch):
+    real = preset.repro
+
+    def edited_meanwhile(copy, *targets):
+        code = real(copy, *targets)
+        (repository / "stages/evaluate.py").write_text(EVALUATE + "# edited while the row ran\n")
+        return code
+
+    monkeypatch.setattr(preset, "repro", edited_meanwhile)
+    assert run(monkeypatch, "two", "spp") == 0
+    origin = rows_of(repository)["spp"]
+    assert origin["stale"]
+    assert not origin["commit"].endswith("+"), "the commit is that of the code that ran"
+
+
 def test_a_row_that_fails_does_not_keep_the_next_from_running(repository, monkeypatch, capsys):
     assert run(monkeypatch, "two") == 0
     (repository / "presets/two.yaml").write_text("set:\n  n: 2\n  rcnn: broken\n  spp: 7\n")

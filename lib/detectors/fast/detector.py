@@ -52,6 +52,6 @@ class Detector:
     def __call__(self, prepared: RegionInput) -> Scored:
         """The regions, clipped to the image, their scores, and how they move."""
         rows = self._score_regions(prepared, ("fc7",) if self._svm else ())
-        with self._clock("scores"):
+        with self._clock.host("scores"):
             scores = self._svm.scores(rows) if self._svm else softmax(rows["logits"])[:, 1:]
         return Scored(prepared.boxes, scores, refine(rows["deltas"]) if self._settings.regress else unmoved)

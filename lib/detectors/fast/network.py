@@ -202,8 +202,8 @@ class RegionScorer:
                         values = {"fc7": fc7, "logits": logits, "deltas": head.deltas(deltas.float())}
                         for name in names:
                             parts[name].append(values[name].to(dtypes[name]))
-            with self._clock("regions"):
-                rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
+        with self._clock("regions"):
+            rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
         return {name: values[prepared.row_of] for name, values in rows.items()}
 
     def _no_rows(self, name: str) -> Tensor:

@@ -17,7 +17,7 @@ from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.fast import network as fast
 from lib.detectors.faster.network import ImageInput, ImageProposer, to_original
-from lib.detectors.faster.rpn import Proposing, usable
+from lib.detectors.faster.rpn import Proposing
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
 
@@ -67,7 +67,7 @@ class Detector:
             boxes, _ = self._proposer(prepared, self._proposing)
             rows = self._scorer(self._scorer.prepare(prepared.original, boxes), ())
             logits, deltas = rows["logits"], rows["deltas"]
-        with self._clock("scores"):
+        with self._clock.host("scores"):
             scores = fast.softmax(logits)[:, 1:]
         return Scored(boxes, scores, fast.refine(deltas) if self._settings.regress else unmoved)
 
@@ -75,15 +75,14 @@ class Detector:
         network = self._scorer.network
         with torch.inference_mode():
             maps = self._proposer.maps(prepared)
-            boxes, scores = self._proposer.propose(maps, prepared, self._proposing)
+            boxes, _ = self._proposer.propose(maps, prepared, self._proposing)
             with self._clock("regions"), self._device.autocast():
-                rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+                rois = self._device.put(np.hstack([np.zeros((len(boxes), 1), np.float32), boxes]))
                 parts = [network.head(network.pool(maps, part)) for part in rois.split(self._settings.batch)]
                 logits, deltas = (torch.cat(values) for values in zip(*parts, strict=True))
                 moves = network.head.deltas(deltas.float())
-                results = {"boxes": boxes, "scores": scores, "logits": logits.float(), "moves": moves}
-                rows = usable(self._device.fetch(results))
-        return to_original(rows["boxes"], prepared), rows["logits"], rows["moves"]
+                rows = self._device.fetch({"logits": logits.float(), "moves": moves})
+        return to_original(boxes, prepared), rows["logits"], rows["moves"]
 
 
 def same_trunk(first: model_file.Model, second: model_file.Model) -> bool:

@@ -96,13 +96,15 @@ class ImageProposer:
             maps: Tensor = self.network.trunk(to_input(prepared.scaled, self.network.recipe, self._device))
             return maps
 
-    def propose(self, maps: Tensor, prepared: ImageInput, settings: Proposing) -> tuple[Tensor, Tensor]:
-        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,), unusable ones among them, see
-        `rpn.propose`."""
+    def propose(
+        self, maps: Tensor, prepared: ImageInput, settings: Proposing
+    ) -> tuple[Boxes, NDArray[np.float32]]:
+        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,)."""
         with self._clock("proposals"), self._device.autocast():
             logits, deltas = self.network.rpn(maps)
             anchors = self.network.rpn.anchors_on(maps, self._device)
-            return rpn_net.propose(anchors, logits, deltas, prepared.size, prepared.factor, settings)
+            size, factor = prepared.size, prepared.factor
+            return rpn_net.propose(anchors, logits, deltas, size, factor, settings, self._device)
 
     def __call__(self, prepared: ImageInput, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
         """The proposals in pixels of the original image, unrounded, the best first, and their probabilities.
@@ -112,11 +114,12 @@ class ImageProposer:
         """
         with torch.inference_mode():
             boxes, scores = self.propose(self.maps(prepared), prepared, settings)
-            rows = rpn_net.usable(self._device.fetch({"boxes": boxes, "scores": scores}))
-        if not len(rows["boxes"]):
+        boxes = to_original(boxes, prepared)
+        area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # less than a pixel may lie beyond the original's border
+        if not area.any():
             height, width = prepared.original.shape[:2]
             return np.array([[0, 0, width, height]], np.float32), np.zeros(1, np.float32)
-        return to_original(rows["boxes"], prepared), rows["scores"]
+        return boxes[area], scores[area]
 
 
 def to_original(boxes: Boxes, prepared: ImageInput) -> Boxes:

@@ -5,7 +5,6 @@ a batch are computed one by one.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ from lib.backbones.device import Device
 from lib.boxes.anchors import AnchorGrid, Level
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode_tensors
-from lib.boxes.nms import survivors
+from lib.boxes.nms import greedy, overlaps, survivors
 from lib.stage.params import Settings
-
-UNUSABLE = -1.0  # in place of a probability
 
 
 class Anchors(Settings):
@@ -150,21 +147,18 @@ def restore(section: dict[str, Any]) -> RPN:
 
 
 def propose(
-    anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int], factor: float, settings: Proposing
-) -> tuple[Tensor, Tensor]:
+    anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int], factor: float, settings: Proposing,
+    device: Device,
+) -> tuple[Boxes, NDArray[np.float32]]:
     """The proposals of an image, best first, without gradient. A here: all anchors of the image.
 
     anchors : float32 (A, 4), also those that cross the border of the image
     logits  : float (A,);  deltas : float (A, 4);  size : width and height of the resized image
-    factor  : resized / original
-    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object, or
-              UNUSABLE: the last rows may be no proposals, which `usable` drops
+    factor  : resized / original;  device : where the tensors are; a GPU is waited for once
+    returns : float32 (R, 4) in pixels of the resized image, clipped to it; float32 (R,) probability of an object
 
-    Boxes that are not finite are unusable. Ties go to the first anchor, so that equal outputs give equal proposals.
+    Boxes that are not finite are dropped. Ties go to the first anchor, so that equal outputs give equal proposals.
     R may be 0.
-
-    No row is dropped for its value before NMS: the host would wait for a GPU to learn how many are left. Unusable boxes
-    are sorted last and become copies of the best one, which NMS removes (but at a threshold of 1).
     """
     with torch.no_grad():
         boxes = decode_tensors(anchors, deltas.float()).clamp(min=0)
@@ -172,15 +166,17 @@ def propose(
         boxes[:, 1::2].clamp_(max=size[1])
         large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.min_size * factor).all(dim=1)
         good = large & (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & torch.isfinite(logits)
+        # Dropped boxes are sorted last: how many are left is known on the host alone.
         scores = torch.where(good, logits.float(), -torch.inf)
         order = torch.argsort(scores, descending=True, stable=True)[: settings.pre_nms]
-        boxes, scores = boxes[order], scores[order]
-        boxes = torch.where(good[order, None], boxes, torch.where(good[order[:1], None], boxes[:1], 0))
-        kept = survivors(boxes, settings.nms, settings.post_nms)
-        return boxes[kept], torch.where(good[order[kept]], torch.sigmoid(scores[kept]), UNUSABLE)
-
-
-def usable(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays by name with a row for each box of `propose`, `scores` among them, less the rows of unusable boxes."""
-    good = rows["scores"] != UNUSABLE
-    return {name: values[good] for name, values in rows.items()}
+        best = {"boxes": boxes[order], "scores": scores[order], "good": good[order]}
+        on_host = device.torch_device.type == "cpu"
+        if not on_host:
+            best["overlaps"] = overlaps(best["boxes"], settings.nms)
+        rows = device.fetch(best)
+        count = int(rows["good"].sum())
+        if on_host:
+            kept = survivors(best["boxes"][:count], settings.nms, settings.post_nms).numpy()
+        else:
+            kept = greedy(rows["overlaps"], count, settings.post_nms)
+        return rows["boxes"][kept], torch.from_numpy(rows["scores"][kept]).sigmoid().numpy()

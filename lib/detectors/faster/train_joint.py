@@ -26,7 +26,7 @@ from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
 from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose, usable
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose
 from lib.detectors.faster.targets import view
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
@@ -120,8 +120,7 @@ def item_losses(
 
     size = item.image.shape[1], item.image.shape[0]
     anchors = network.rpn.anchors_on(maps, device)
-    boxes, objectness = propose(anchors, logits, deltas, size, item.factor, settings.proposing)
-    proposals = usable(device.fetch({"boxes": boxes, "scores": objectness}))["boxes"]
+    proposals, _ = propose(anchors, logits, deltas, size, item.factor, settings.proposing, device)
     regions = regions_of(item, proposals, size, settings)
     label, foreground = device.put(regions.label), device.put(np.flatnonzero(regions.label))
     head = network.detector.head

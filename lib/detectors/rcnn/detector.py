@@ -60,6 +60,6 @@ class Detector:
         boxes, crops = prepared
         with self._clock("network"):
             rows = self._extractor.features(crops)
-        with self._clock("scores"):
+        with self._clock.host("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
         return Scored(boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

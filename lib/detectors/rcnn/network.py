@@ -64,10 +64,7 @@ class RcnnNetwork(nn.Module):
 
     def prepare(self, crops: Crops, device: Device) -> Tensor:
         """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
-        inputs = self.backbone.recipe(device.put(crops.pixels).permute(0, 3, 1, 2))
-        for crop, y1, y2, x1, x2 in crops.gaps():
-            inputs[crop, :, y1:y2, x1:x2] = 0
-        return inputs
+        return crops.normalised(self.backbone.recipe, device.put)
 
     def cut(self, image: NDArray[np.uint8], boxes: Boxes) -> Crops:
         """The crops of some boxes of an image."""

@@ -54,6 +54,6 @@ class Detector:
     def __call__(self, prepared: SppInput) -> Scored:
         """The regions, their scores, minus infinity where a class has no classifier, and how they move."""
         rows = self._extractor.features(prepared)
-        with self._clock("scores"):
+        with self._clock.host("scores"):
             scores = self._svm.scores(rows) if self._svm else rows["probabilities"][:, 1:]
         return Scored(prepared.boxes, scores, self._boxes.refine(rows) if self._boxes else unmoved)

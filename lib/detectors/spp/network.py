@@ -202,11 +202,12 @@ class Extractor:
         """
         pooled = self.pool(prepared)
         parts: dict[str, list[Tensor]] = {"fc7": [], "probabilities": []}
-        with self._clock("regions"), torch.inference_mode(), self._device.autocast():
-            for start in range(0, max(len(pooled), 1), self._batch):
-                fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
-                parts["fc7"].append(fc7.to(dtype))
-                parts["probabilities"].append(logits.float().softmax(1))
+        with self._clock("regions"), torch.inference_mode():
+            with self._device.autocast():
+                for start in range(0, max(len(pooled), 1), self._batch):
+                    fc7, logits = self._head(self._device.put(pooled[start : start + self._batch]).float())
+                    parts["fc7"].append(fc7.to(dtype))
+                    parts["probabilities"].append(logits.float().softmax(1))
             rows = self._device.fetch({name: torch.cat(values) for name, values in parts.items()})
         return {"pool5": pooled.astype(rows["fc7"].dtype), **rows}
 
@@ -215,10 +216,9 @@ class Extractor:
         levels, sides, boxes = prepared
         assert self._window is not None
         with self._clock("trunk"):
-            recipe = self.network.backbone.recipe
             pixels = [level for level in levels if not isinstance(level, Map)]
-            maps = [level for level in levels if isinstance(level, Map)]
-            maps = maps or compute_maps(self._trunk, pixels, recipe, self._device)
+            stored = [level for level in levels if isinstance(level, Map)]
+            maps = stored or compute_maps(self._trunk, pixels, self.network.backbone.recipe, self._device)
         with self._clock("regions"):
             scale_of = choose_scale(boxes, sides, self._scales, self._window)
             return pool_windows(maps, boxes, sides, self._scales, scale_of, self._window, self.network.layers.levels)

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from lib.backbones.backbones import Recipe
 from lib.backbones.device import Device, Precision
 from lib.detectors.spp.class_crops import ClassCrops, FolderCrops, ObjectCrops, epoch_length, epoch_rows
 from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0, inference_trunk
@@ -145,7 +144,7 @@ class PretrainingBatches:
     def losses(self, part: CropPart) -> Part:
         """Softmax cross-entropy: the part's share of the mean over the batch."""
         if isinstance(part.inputs, Crops):
-            rows = self._network.pooled(normalised(part.inputs, self._network.backbone.recipe, self._device))
+            rows = self._network.pooled(part.inputs.normalised(self._network.backbone.recipe, self._device.put))
         else:
             rows = self._device.put(part.inputs)
         logits = self._network.head(rows)[1]
@@ -174,7 +173,7 @@ class PretrainingBatches:
         with torch.inference_mode(), self._device.autocast():
             for key in keys:
                 if key not in rows:
-                    inputs = normalised(self._cut(*key, random), self._network.backbone.recipe, self._device)
+                    inputs = self._cut(*key, random).normalised(self._network.backbone.recipe, self._device.put)
                     pooled[key] = pool_whole(trunk(inputs).float(), self._network.layers.levels)
         if pooled:
             fetched = self._device.fetch({"rows": torch.cat(list(pooled.values()))})["rows"]
@@ -182,11 +181,3 @@ class PretrainingBatches:
             self._cached_rows |= islice(fresh.items(), self._capacity - len(self._cached_rows))
             rows |= fresh
         return np.stack([rows[key] for key in keys])
-
-
-def normalised(crops: Crops, recipe: Recipe, device: Device) -> Tensor:
-    """Crops -> normalised float32 (N, 3, S, S), channels-last, on the device; gaps are exactly 0, the mean."""
-    inputs = recipe(device.put(crops.pixels).permute(0, 3, 1, 2))
-    for crop, y1, y2, x1, x2 in crops.gaps():
-        inputs[crop, :, y1:y2, x1:x2] = 0
-    return inputs

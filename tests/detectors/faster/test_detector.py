@@ -43,11 +43,11 @@ def plainly(rpn_path, head_path, image):
         maps = proposer.backbone.trunk(to_input(scaled, proposer.backbone.recipe, CPU))
         logits, deltas = rpn(maps)
         anchors = torch.from_numpy(rpn.anchors([maps.shape[2:]]).copy())
-        boxes, _ = rpn_net.propose(anchors, logits, deltas, (scaled.shape[1], scaled.shape[0]), factor, REGIONS)
-        rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
+        boxes, _ = rpn_net.propose(anchors, logits, deltas, (scaled.shape[1], scaled.shape[0]), factor, REGIONS, CPU)
+        rois = torch.from_numpy(np.hstack([np.zeros((len(boxes), 1), np.float32), boxes]))
         scores, moves = network(to_input(scaled, network.recipe, CPU), rois)
         moves = network.head.deltas(moves).numpy()
-    original = boxes.numpy() / factor
+    original = boxes / factor
     return original, scores.softmax(1).numpy()[:, 1:], moves
 
 

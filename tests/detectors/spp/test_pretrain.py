@@ -6,7 +6,7 @@ from lib.backbones import backbones
 from lib.backbones.device import Device
 from lib.detectors.spp.class_crops import epoch_length
 from lib.detectors.spp.network import SppLayers, SppNetwork
-from lib.detectors.spp.pretrain import PretrainingBatches, normalised
+from lib.detectors.spp.pretrain import PretrainingBatches
 from lib.images.warp import Crops
 from tests import simulated_device
 
@@ -108,6 +108,6 @@ def test_a_short_last_batch_is_averaged_over_itself():
 
 def test_gaps_are_exactly_the_mean():
     crops = Crops(np.full((1, 8, 8, 3), 255, np.uint8), np.array([[2, 0, 8, 8]]))
-    inputs = normalised(crops, backbones.IMAGENET, CPU)
+    inputs = crops.normalised(backbones.IMAGENET, CPU.put)
     assert not inputs[0, :, :, :2].any()
     assert (inputs[0, :, :, 2:] > 1).all()
