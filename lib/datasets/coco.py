@@ -6,6 +6,7 @@ differ between files, have gaps, or are huge. Format: the COCO data page, boxes 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,13 +20,13 @@ _FIX = "Fix the file"
 _LENIENT = "Fix the file or set data.faults: lenient"
 
 
-def read(listing: Listing, paths: list[str]) -> Source:
+def read(listing: Listing, paths: list[str], set_of: Callable[[str], str | None] = set_of_file) -> Source:
     """One record per image that the files at `paths` name. Other images are not part of the data set."""
     source, records = Source("coco", []), dict[str, Record]()
     names: dict[str, set[str]] = {}
     images_of = by_stem(listing.images)
     for path in paths:
-        split = set_of_file(path)
+        split = set_of(path)
         if split:
             source.sets.add(split)
         elif len(paths) > 1:
