@@ -31,7 +31,8 @@ def read(listing: Listing, paths: list[str], set_of: Callable[[str], str | None]
             source.sets.add(split)
         elif len(paths) > 1:
             problem, allowed = f"tells no split, and there are {len(paths)} files", "train, val or test in its name"
-            source.faults.append(Fault("split unclear", path, problem, allowed, "Rename it or move it away"))
+            remedy = "Rename it, move it away, or name the files in data.lists"
+            source.faults.append(Fault("split unclear", path, problem, allowed, remedy))
         data = load(listing, path, source.faults)
         if data is not None:
             file = _File(path, split, images_of, records, source.faults)

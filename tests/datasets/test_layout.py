@@ -89,6 +89,7 @@ def test_annotation_files_by_name(coco):
         'data.lists.test: there is no list fourth: fourth.json lacks "annotations". Allowed: first, second, third. '
         "Name a list that is there, or add this one."
     ]
+    assert refused(coco.root, lists={"train": "first", "test": "fourth"})[0] == ["named list not there"]
 
 
 def test_annotation_files_of_one_name_are_told_apart_by_folder(coco):

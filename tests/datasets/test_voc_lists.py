@@ -146,6 +146,32 @@ def test_the_same_id_in_the_lists_of_two_years_is_no_repeat(tmp_path, voc_at, ob
     assert listed(tmp_path)[1] == []
 
 
+def test_a_list_is_for_the_images_beside_it(tmp_path, voc_at, obj):
+    for year, name in (("VOC2007", "1"), ("VOC2012", "2")):
+        data = voc_at(tmp_path, f"{year}/Annotations", f"{year}/JPEGImages")
+        data.add(name, obj())
+        data.lists(train=["1"])
+    sets_of, (fault,), _ = listed(tmp_path)
+    assert sets_of == {"1.png": {"train"}, "2.png": set()}
+    assert fault.where == "VOC2012/ImageSets/Main/train.txt, line 1"
+
+
+def test_folders_in_a_line_have_to_fit_in_any_normal_form(tmp_path, voc_at, obj):
+    for folder in ("mäuse", "katzen"):
+        voc_at(tmp_path, folder, folder).add("1", obj())
+    for form in ("NFC", "NFD"):
+        voc_at(tmp_path).lists(train=[unicodedata.normalize(form, "mäuse/1"), "hunde/1"])
+        source = read_voc(scan(tmp_path))
+        assert {record.image_id for record in source.records if record.sets} == {"mäuse/1.png"}
+        assert kinds(source.faults) == ["listed image missing"]
+
+
+def test_two_images_of_a_listed_name_are_one_fault(four, image_at):
+    image_at(four.images / "1.jpg")
+    four.lists(train=["1"])
+    assert kinds(listed(four.root)[1]) == ["two images for one annotation"]
+
+
 def test_a_listed_image_without_annotation(four):
     four.add("5", text="")
     four.add("6", text="")
@@ -255,6 +281,8 @@ def test_a_list_in_any_spelling_is_followed_or_named(tmp_path, voc_at, obj, spel
     # Never another image, never another set: what is not followed is one fault for each line.
     assert kinds(faults) == ["listed image missing"] * len(missing)
     assert all(not sets_of[f"{name}.png"] for name in missing)
+    if spelling.folder == "gone/":
+        assert missing == set(split_of)
     strange = spelling.folder in ("set/JPEGImages/", "gone/") or spelling.extension == ".xml" or spelling.after == ",1"
     if not strange and spelling.encoding != "latin-1":
         assert not missing
