@@ -38,19 +38,22 @@ def read(
         set_of = {path: stem(path) for path in lists if _is_in_main(path) and stem(path) in SETS}
     source.sets |= {*named, *set_of.values()}
     if source.sets:
-        for folder, names in _by_folder(set(lists) - set(set_of)):
+        for folder, names in _by_home({path: home for path, home in lists.items() if path not in set_of}):
             source.notes.append(Fault(UNUSED, folder, f"{names}: not used"))
     else:
         remedy = (
             "Rename them, or name them in data.lists, for example {train: t1_train, val: null, test: t1_test}; "
             "data.splits: hash makes splits without lists"
         )
-        for folder, names in _by_folder(home_of):
+        for folder, names in _by_home(home_of):
             problem = f"{names}: not understood as split lists"
             source.faults.append(Fault("split lists not understood", folder, problem, _ALLOWED, remedy))
+    images_of = {
+        home: by_stem(image for image in images if PurePosixPath(image).is_relative_to(home))
+        for home in {lists[path] for path in set_of}
+    }
     for path, split in sorted(set_of.items()):
-        images_of = by_stem(image for image in images if PurePosixPath(image).is_relative_to(lists[path]))
-        _read_list(path, _lines(listing, path), images_of, split, records, source.faults)
+        _read_list(path, _lines(listing, path), images_of[lists[path]], split, records, source.faults)
 
 
 def _home(path: str) -> str | None:
@@ -83,11 +86,12 @@ def _lines(listing: Listing, path: str) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _by_folder(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each folder with the names of its files, in one text."""
+def _by_home(home_of: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each folder ImageSets with its files, in one text."""
     names: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(paths):
-        names[str(PurePosixPath(path).parent)].append(PurePosixPath(path).name)
+    for path, home in sorted(home_of.items()):
+        folder = PurePosixPath(home) / "ImageSets"
+        names[str(folder)].append(str(PurePosixPath(path).relative_to(folder)))
     return ((folder, ", ".join(group)) for folder, group in sorted(names.items()))
 
 
