@@ -68,7 +68,7 @@ def load(
     progress : called with (images done, images in all)
     raises   : InputError with every fault that the mode does not tolerate
     """
-    source = layout.read(root, settings.format, settings.box_origin)
+    source = layout.read(root, settings.format, settings.box_origin, settings.followed)
     split_of, list_faults = assign(source, settings)
     faults, notes = source.faults + list_faults, list(source.notes)
     records = sorted(source.records, key=lambda record: record.image_id)
@@ -91,7 +91,7 @@ def load(
         notes += size_notes
         if not record.readable or any(fault.kind == "size fits neither orientation" for fault in size_faults):
             continue
-        if record.annotation is None:
+        if record.annotation is None and not record.sets:
             notes.append(Fault("image without annotation", record.image_id, "counts as an image without objects"))
         width, height = header.size(transpose)
         extremes.see(record.items, width, height)

@@ -6,6 +6,7 @@ differ between files, have gaps, or are huge. Format: the COCO data page, boxes 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,18 +20,19 @@ _FIX = "Fix the file"
 _LENIENT = "Fix the file or set data.faults: lenient"
 
 
-def read(listing: Listing, paths: list[str]) -> Source:
+def read(listing: Listing, paths: list[str], set_of: Callable[[str], str | None] = set_of_file) -> Source:
     """One record per image that the files at `paths` name. Other images are not part of the data set."""
     source, records = Source("coco", []), dict[str, Record]()
     names: dict[str, set[str]] = {}
     images_of = by_stem(listing.images)
     for path in paths:
-        split = set_of_file(path)
+        split = set_of(path)
         if split:
             source.sets.add(split)
         elif len(paths) > 1:
             problem, allowed = f"tells no split, and there are {len(paths)} files", "train, val or test in its name"
-            source.faults.append(Fault("split unclear", path, problem, allowed, "Rename it or move it away"))
+            remedy = "Rename it, move it away, or name the files in data.lists"
+            source.faults.append(Fault("split unclear", path, problem, allowed, remedy))
         data = load(listing, path, source.faults)
         if data is not None:
             file = _File(path, split, images_of, records, source.faults)

@@ -22,6 +22,13 @@ def files(listing: Listing) -> list[str]:
     return instances or paths
 
 
+def lacking(listing: Listing, paths: list[str]) -> dict[str, str]:
+    """What is missing in each file beside those at `paths` that has one of `images` and `annotations` alone."""
+    others = {path: listing.read(path).replace(b"\0", b"") for path in listing.json if path not in paths}
+    missing = {path: [key.decode() for key in _KEYS if key not in data] for path, data in others.items()}
+    return {path: f"lacks {keys[0]}" for path, keys in missing.items() if len(keys) == 1}
+
+
 def _looks_like_coco(data: bytes) -> bool:
     return all(key in data for key in _KEYS) or all(key in data.replace(b"\0", b"") for key in _KEYS)
 

@@ -1,10 +1,12 @@
 """From a folder to records: which format it has, or what is wrong with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from lib.datasets import coco, coco_json, voc
 from lib.datasets.listing import Listing, scan
+from lib.datasets.lists import CALLED_AFTER_SETS, UNUSED, named_lists
 from lib.datasets.records import Source
 from lib.datasets.voc_xml import Origin
 from lib.stage.errors import Fault, InputError
@@ -17,8 +19,16 @@ _EXPECTED = (
 )
 
 
-def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Source:
-    """All records under `root`. Raises InputError where it is missing, empty, of neither or both formats."""
+def read(
+    root: str | Path,
+    format: Format = "auto",
+    origin: Origin = 1,
+    lists: Mapping[str, str] | None = CALLED_AFTER_SETS,
+) -> Source:
+    """All records under `root`. Raises InputError where it is missing, empty, of neither or both formats.
+
+    lists : set -> name of its list, as in `lists.named_lists`; None: no list is followed
+    """
     root = Path(root)
     if not root.is_dir():
         seen = "is a file" if root.exists() else "does not exist"
@@ -46,14 +56,32 @@ def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Sourc
                 ]
             )
         format = "coco" if annotated["coco"] else "voc"
+    lacking = coco_json.lacking(listing, annotated["coco"]) if format == "coco" or not listing.xml else {}
     if not annotated[format]:
-        raise _no_data(
-            listing,
+        problem = (
             f"holds {len(listing.images)} images but no annotations"
             if not (listing.xml or annotated["coco"])
-            else f"holds no {format} annotations",
+            else f"holds no {format} annotations"
         )
-    return voc.read(listing, origin) if format == "voc" else coco.read(listing, annotated["coco"])
+        raise _no_data(listing, problem + "".join(f"; {path} {reason}" for path, reason in lacking.items()))
+    return voc.read(listing, origin, lists) if format == "voc" else _coco(listing, annotated["coco"], lacking, lists)
+
+
+def _coco(listing: Listing, paths: list[str], lacking: dict[str, str], lists: Mapping[str, str] | None) -> Source:
+    """The annotation files at `paths`, or those of them that `lists` names; the others are noted."""
+    if not lists:
+        source = coco.read(listing, paths)
+        unnamed = []
+    else:
+        faults: list[Fault] = []
+        set_of = named_lists(lists, dict.fromkeys(paths, ""), lacking, faults)
+        source = coco.read(listing, sorted(set_of), set_of.get)
+        source.sets |= set(lists)
+        source.faults += faults
+        unnamed = [path for path in paths if path not in set_of]
+    reasons = lacking | dict.fromkeys(unnamed, "is not named in data.lists")
+    source.notes += [Fault(UNUSED, path, f"{reason}: not used") for path, reason in sorted(reasons.items())]
+    return source
 
 
 def _is_annotation(listing: Listing, path: str) -> bool:

@@ -29,6 +29,9 @@ LENIENT = {
     "unreadable image": "image left out",
     "image too large": "image left out",
     "listed image missing": "entry left out",
+    "listed image without annotation": "taken as an image without objects",
+    "image listed twice": "counted once",
+    "split lists not understood": "not followed",
     "lists disagree": "image put into train",
 }
 """Kinds of fault that `faults: lenient` tolerates, and how. Any other kind stops in both modes: non-finite

@@ -1,8 +1,8 @@
 """Which image is for training, validation and test.
 
-Lists of the data set are followed: ImageSets/Main (VOC), a JSON file per split (COCO), or else folders called
-train, val (valid) and test that hold every image. Without any, a hash of its id assigns each image, so that
-adding images moves none of the others.
+Lists of the data set are followed: those that `data.lists` names, or ImageSets/Main (VOC), a JSON file per split
+(COCO), or else folders called train, val (valid) and test that hold every image. Without any, a hash of its id
+assigns each image, so that adding images moves none of the others.
 
 What lists leave open, never silently:
 
@@ -11,8 +11,7 @@ trainval, no val     val is trainval without train; without a train list too, th
                      `val_fraction` of trainval to it
 trainval, no train   train is trainval without val
 train only           the hash assigns `val_fraction` of train to val
-no test              an error, unless `test_from` says: "val" (val becomes test, the hash takes a new val from
-                     train) or "hash" (`test_fraction` of the listed images, taken first)
+no test              an error, unless `test_from` is "hash" (`test_fraction` of the listed images, taken first)
 test only            the whole set is for test
 in no list           left out, and counted in the data report
 ===================  ===================================================================================
@@ -23,11 +22,12 @@ from hashlib import blake2b
 from typing import Literal, Protocol
 
 from lib.datasets.listing import set_of_folder
+from lib.datasets.lists import UNUSED
 from lib.datasets.records import Source
 from lib.stage.errors import Fault
 
 SPLITS = ("train", "val", "test")
-TestFrom = Literal["lists", "val", "hash"]
+TestFrom = Literal["lists", "hash"]
 
 _HASH = "Fix the lists or folders, or set data.splits: hash to make all splits by hash"
 
@@ -72,6 +72,8 @@ def assign(source: Source, rules: Rules) -> tuple[dict[str, str], list[Fault]]:
     faults: list[Fault] = []
     sets_of_image, sets = _sets_of_images(source, faults) if rules.splits == "lists" else ({}, set())
     if sets:
+        if "test" not in sets and rules.test_from == "lists":
+            faults.append(_no_test(sets, source))
         return _from_lists(sets_of_image, sets, rules, faults), faults
     ids = [record.image_id for record in source.records]
     return {name: hash_split(name, rules.seed, rules.test_fraction, rules.val_fraction) for name in ids}, faults
@@ -98,25 +100,28 @@ def _sets_of_images(source: Source, faults: list[Fault]) -> tuple[dict[str, set[
     return {image_id: {name} for image_id, name in folders.items() if name}, sets
 
 
+def _no_test(sets: set[str], source: Source) -> Fault:
+    unused = "".join(f"; {note.where}: {note.problem}" for note in source.notes if note.kind == UNUSED)
+    problem = f"there is {', '.join(sorted(sets))}, but no test (data.test_from is lists){unused}"
+    remedy = "Add one, or set data.test_from: hash (taken from all)"
+    if source.sets:
+        remedy += ", or name the lists, for example data.lists: {train: train, val: null, test: val}"
+    return Fault("no test split", "split lists", problem, "a test list", remedy)
+
+
 def _from_lists(
     sets_of_image: dict[str, set[str]], sets: set[str], rules: Rules, faults: list[Fault]
 ) -> dict[str, str]:
     has_val = "val" in sets or {"train", "trainval"} <= sets
-    test_from = "lists" if "test" in sets else rules.test_from
-    if "test" not in sets and (test_from == "lists" or (test_from == "val" and not has_val)):
-        problem = f"there is {', '.join(sorted(sets))}, but no test (data.test_from is {test_from})"
-        remedy = "Add one, or set data.test_from: hash (taken from all)"
-        remedy += " or val (val becomes test, a new val is taken from train)" if has_val else ""
-        faults.append(Fault("no test split", "split lists", problem, "a test list", remedy))
+    takes_test = "test" not in sets and rules.test_from == "hash"
     splits: dict[str, str] = {}
     for image_id, names in sets_of_image.items():
         if not names:
             continue
         split = _split_of(image_id, names, sets, faults)
-        test_split = hash_split(image_id, rules.seed, rules.test_fraction, 0) if test_from == "hash" else split
-        if test_split == "test" or (test_from == "val" and split == "val"):
+        if takes_test and hash_split(image_id, rules.seed, rules.test_fraction, 0) == "test":
             split = "test"
-        elif split == "train" and (test_from == "val" or not has_val):
+        elif split == "train" and not has_val:
             split = hash_split(image_id, rules.seed, 0, rules.val_fraction)
         splits[image_id] = split
     return splits

@@ -6,23 +6,28 @@ folders of any name, nested. The image of an annotation is found by the annotati
 often wrong.
 """
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from lib.datasets import voc_lists
 from lib.datasets.listing import Listing, by_stem, nearest, stem
+from lib.datasets.lists import CALLED_AFTER_SETS
 from lib.datasets.records import Record, Source
 from lib.datasets.voc_xml import Origin, parse
 from lib.images.header import EXTENSIONS
 from lib.stage.errors import Fault
 
-LISTS = ("train", "val", "trainval", "test")
 
+def read(listing: Listing, origin: Origin = 1, lists: Mapping[str, str] | None = CALLED_AFTER_SETS) -> Source:
+    """One record per image; an image without annotation is a record without objects.
 
-def read(listing: Listing, origin: Origin = 1) -> Source:
-    """One record per image; an image without annotation is a record without objects."""
+    lists : set -> name of its list, as in `lists.named_lists`; None: no list is read
+    """
     images, annotations, notes = _scope(listing)
     records = {image: Record(image) for image in images}
     source = Source("voc", list(records.values()), notes=notes)
-    _read_lists(listing, images, records, source)
+    if lists is not None:
+        voc_lists.read(listing, images, records, source, lists)
     images_of = by_stem(images)
     for path in annotations:
         matches = nearest(path, images_of.get(stem(path), []))
@@ -61,6 +66,12 @@ def read(listing: Listing, origin: Origin = 1) -> Source:
             )
         else:
             _annotate(listing, path, record, origin)
+    for record in source.records:
+        if record.sets and record.readable and record.annotation is None:
+            problem, remedy = "is listed, but has no annotation", "Add it, or take the image off the list"
+            remedy += "; data.faults: lenient takes it as an image without objects"
+            kind, allowed = "listed image without annotation", "an XML file of its name"
+            record.faults.append(Fault(kind, record.image_id, problem, allowed, remedy))
     return source
 
 
@@ -85,41 +96,6 @@ def _scope(listing: Listing) -> tuple[list[str], list[str], list[Fault]]:
 
 def _within(path: str, homes: list[str], folder: str) -> bool:
     return any(PurePosixPath(path).is_relative_to(PurePosixPath(home) / folder) for home in homes)
-
-
-def _read_lists(listing: Listing, images: list[str], records: dict[str, Record], source: Source) -> None:
-    """Marks the records that ImageSets/Main/*.txt name; a list is for the images beside ImageSets."""
-    for folder in map(PurePosixPath, sorted(listing.folders)):
-        if folder.parts[-2:] != ("ImageSets", "Main"):
-            continue
-        home = folder.parent.parent
-        images_of = by_stem(path for path in images if PurePosixPath(path).is_relative_to(home))
-        for name in LISTS:
-            path = str(folder / f"{name}.txt")
-            if not (listing.root / path).is_file():
-                continue
-            source.sets.add(name)
-            for number, line in enumerate(listing.read(path).decode("utf-8-sig", "replace").splitlines(), 1):
-                if not (entry := line.strip()):
-                    continue
-                matches = _listed(entry, images_of)
-                for image in matches:
-                    records[image].sets.add(name)
-                if not matches:
-                    problem = f"{entry} is listed, but no image is called so"
-                    remedy = "Add the image, take it off the list, or set data.faults: lenient"
-                    source.faults.append(Fault("listed image missing", f"{path}, line {number}", problem, "", remedy))
-
-
-def _listed(entry: str, images_of: dict[str, list[str]]) -> list[str]:
-    """Images that a line of a list names: a stem, perhaps with folders or the extension."""
-    path = PurePosixPath(entry.replace("\\", "/"))
-    name = path.name if path.suffix.lower() in EXTENSIONS else f"{path.name}.jpg"
-    same_stem = images_of.get(stem(name), [])
-    folders = path.parent.parts
-    if folders:
-        same_stem = [image for image in same_stem if PurePosixPath(image).parent.parts[-len(folders) :] == folders]
-    return nearest(str(path), same_stem)
 
 
 def _annotate(listing: Listing, path: str, record: Record, origin: Origin) -> None:

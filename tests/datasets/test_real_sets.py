@@ -24,6 +24,16 @@ def test_bccd(mode):
     assert dataset.faults == []
 
 
+@pytest.mark.skipif(not (SHARED / "voc2007").is_dir(), reason="no ../shared/data/voc2007")
+def test_voc2007_learns_from_train_and_measures_on_val():
+    """Its train and val hold 2,500 and 2,508 of the devkit's 2,501 and 2,510 images; it has no test."""
+    dataset = strict(SHARED / "voc2007/VOCdevkit", lists={"train": "train", "test": "val"})
+    counts = dataset.images.groupby("split").size()
+    assert (counts["train"] + counts["val"], counts["test"]) == (2500, 2508)
+    assert [(note.kind, note.where) for note in dataset.notes] == [("list not used", "VOC2007/ImageSets")]
+    assert dataset.faults == []
+
+
 @pytest.mark.skipif(not (SHARED / "rooms").is_dir(), reason="no ../shared/data/rooms")
 def test_rooms():
     kinds, _ = refused(SHARED / "rooms")

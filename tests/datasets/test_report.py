@@ -46,7 +46,8 @@ def test_figures(small):
         "- **box over the border** (clipped): 1\n  - Annotations/2.xml, object 0 (dog): the box is [89, 0, 190, 50]"
         in text
     )
-    assert "- **image without annotation**: 1\n  - JPEGImages/3.png" in text
+    handling = "taken as an image without objects"
+    assert f"- **listed image without annotation** ({handling}): 1\n  - JPEGImages/3.png" in text
     assert "min xmin 1, min ymin 1, max xmax - width 90, max ymax - height -30" in text
 
 
@@ -123,7 +124,7 @@ def test_same_file_in_two_splits(voc, obj):
 def test_rare_and_absent_classes(voc, obj):
     voc.add("0", obj("cat"), obj("dog", (1, 1, 9, 9)), obj("dog"), obj("dog"))
     voc.add("1", obj("dog"))
-    voc.add("2", text="")
+    voc.add("2")
     voc.lists(train=["0"], val=["1"], test=["2"])
     text = warned(voc, few_objects=2)
     assert "Split val has no objects of cat." in text
