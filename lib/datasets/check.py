@@ -142,7 +142,7 @@ def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str]
     unused_text = f"; listed but without objects: {', '.join(unused)}" if unused else ""
     faults = []
     for name in sorted(set(counts) - set(listed)):
-        first = next(record.annotation for record, item, _ in objects if item.name == name)
+        first = next(item.where for _, item, _ in objects if item.name == name)
         problem = f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{unused_text}"
         same_name = next((other for other in listed if other.casefold() == name.casefold()), None)
         hint = f"Did you mean {same_name}? " if same_name else f"{suggestion(name, listed)} ".lstrip()

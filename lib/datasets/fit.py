@@ -40,7 +40,7 @@ def fit(
     from_zero = ~beyond & (lowest >= -1) & (format == "voc" and settings.box_origin == 1)
     fitted: list[Fitted] = []
     for row, item in enumerate(record.items):
-        where = f"{record.annotation}, object {item.number} ({item.name})"
+        where = item.where
         problem = f"the box is {_text(item.box)}, the image {width}x{height}"
         if empty[row]:
             notes.append(Fault("box under min_box_size", where, f"the box {_text(item.box)} has no area"))
