@@ -20,6 +20,8 @@ LENIENT = {
     "inverted box": "object left out",
     "box outside the image": "object left out",
     "box over the border": "clipped",
+    "boxes in fractions": "images left out",
+    "many boxes under min_box_size": "objects left out",
     "class not in the list": "object left out",
     "undeclared category": "object left out",
     "duplicate annotation id": "both objects kept",
@@ -33,7 +35,8 @@ LENIENT = {
 }
 """Kinds of fault that `faults: lenient` tolerates, and how. Any other kind stops in both modes: non-finite
 numbers (training on one ends without a message), a file that cannot be read as a whole, and whatever could
-put an image into two splits or objects onto the wrong image."""
+put an image into two splits or objects onto the wrong image. Boxes that are corners are among them: those that
+happen to lie inside the image are wrong as well, and nothing tells which."""
 
 
 @dataclass(frozen=True)
