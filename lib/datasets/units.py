@@ -5,9 +5,12 @@ fractions of the width and the height, or COCO's boxes as two corners, give file
 fractions as objects of a pixel, corners as objects that are too large.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
+
+import pandas as pd
 
 from lib.datasets.fit import text
 from lib.datasets.records import Item
@@ -72,6 +75,24 @@ class Units:
         )
         others = ", ".join(items[0].where for items in islice(images, 1, places))
         return Fault(slip, first.where, problem + (f"; also {others}" if others else ""), allowed, remedy)
+
+
+def per_cent(images: pd.DataFrame, objects: pd.DataFrame) -> Iterator[str]:
+    """A caution where the boxes of a whole data set may be per cent of the image's size.
+
+    Nothing is certain here: some camera's objects are always in one corner. So it is said of no fewer than 20 boxes,
+    none of which reaches beyond 100, in images of at least 200 pixels a side.
+
+    images  : columns of `tables.IMAGES`
+    objects : columns of `tables.OBJECTS`
+    """
+    sides = images.loc[images["image_id"].isin(objects["image_id"]), ["width", "height"]].min()
+    highest = objects[["x2", "y2"]].max().max()
+    if len(objects) >= 20 and sides.min() >= 200 and highest <= 100:
+        yield (
+            f"No box reaches beyond {highest:g}, in images of at least {sides['width']}x{sides['height']}: "
+            "are boxes written in per cent? They are read as pixels."
+        )
 
 
 def _is_fraction(item: Item) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.datasets.cautions import cautions
 from lib.datasets.check import load
 from lib.datasets.records import Item
 from lib.datasets.settings import DataSettings
@@ -157,3 +158,21 @@ def test_case_104_real_boxes(write, suspects):
         units.see(items, *size_of[image_id], "coco")
     assert sum(map(len, units.suspects.values())) == suspects
     assert len(units.faults()) == (suspects > 0)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "highest", "size", "warned"),
+    [(20, 100, (200, 300), True), (19, 100, (200, 300), False), (20, 101, (200, 300), False),
+     (20, 100, (199, 300), False), (20, 100, (300, 199), False)],
+)  # fmt: skip
+def test_case_104_boxes_that_may_be_per_cent_are_a_caution(coco, boxes, highest, size, warned):
+    images = [{"id": 1, "file_name": "1.png", "width": size[0], "height": size[1]},
+              {"id": 2, "file_name": "empty.png", "width": 50, "height": 50}]  # fmt: skip
+    rows = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": [number, 10, highest - number, 30]}
+        for number in range(boxes)
+    ]
+    coco.write("all.json", images, rows)
+    said = [caution for caution in cautions(strict(coco.root)) if "per cent" in caution]
+    expected = "No box reaches beyond 100, in images of at least 200x300: are boxes written in per cent?"
+    assert [caution.partition(" They")[0] for caution in said] == [expected] * warned
