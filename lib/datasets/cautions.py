@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.datasets.check import Dataset
 from lib.datasets.splits import SPLITS
+from lib.datasets.units import per_cent
 
 _ORIENTATION, _ENCODING = "orientation not told by the size", "class name of unsure encoding"
 
@@ -16,7 +17,8 @@ def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
 
     few_objects : a class with fewer objects in train and val together is reported
     """
-    return [*_origin(dataset), *_leaks(dataset.images), *_few(dataset, few_objects), *_doubtful(dataset)]
+    units = per_cent(dataset.images, dataset.objects)
+    return [*_origin(dataset), *units, *_leaks(dataset.images), *_few(dataset, few_objects), *_doubtful(dataset)]
 
 
 def _origin(dataset: Dataset) -> Iterator[str]:

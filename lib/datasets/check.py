@@ -1,9 +1,9 @@
 """The data set as the tables hold it, with everything that is wrong in the files found before any long work.
 
 `load` reads, checks every image and every box, and collects all faults. Strict: any fault stops, with all of
-them in the message. Lenient: what `records.LENIENT` lists is repaired or left out, and counted. In both modes
-boxes smaller than `min_box_size` are left out and counted, corners of 0 in 1-based data are clipped and
-counted, and missing sizes are filled in.
+them in the message. Lenient: what `records.LENIENT` lists is repaired or left out, and counted. In both modes a few
+boxes smaller than `min_box_size` are left out and counted (`fit.small_objects`), corners of 0 in 1-based data are
+clipped and counted, and missing sizes are filled in.
 """
 
 from collections import Counter
@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from lib.datasets import layout
-from lib.datasets.fit import Extremes, Fitted, fit
+from lib.datasets.fit import Extremes, Fitted, fit, small_objects
 from lib.datasets.orientation import settle
 from lib.datasets.records import LENIENT, Record
 from lib.datasets.settings import DataSettings
 from lib.datasets.splits import assign
+from lib.datasets.units import Units
 from lib.images.decode import checked_header, content_of, decode, read_bytes
 from lib.images.header import Header
 from lib.stage.errors import Fault, InputError
@@ -78,7 +79,7 @@ def load(
 
     images: list[tuple[Any, ...]] = []
     objects: list[Fitted] = []
-    extremes = Extremes()
+    extremes, units = Extremes(), Units()
     for done, (record, header, content) in enumerate(_inspected(root, records, settings, workers), 1):
         faults += record.faults
         notes += record.notes
@@ -94,9 +95,13 @@ def load(
         if record.annotation is None and not record.sets:
             notes.append(Fault("image without annotation", record.image_id, "counts as an image without objects"))
         width, height = header.size(transpose)
+        if not units.see(record.items, width, height, source.format):
+            continue
         extremes.see(record.items, width, height)
         images.append((record.image_id, split_of[record.image_id], width, height, transpose, content))
         objects += fit(record, width, height, settings, source.format, faults, notes)
+    # Boxes that are no pixels explain other faults, and come first.
+    faults = units.faults() + faults + small_objects(notes, units.boxes)
     classes, unknown = _classes(objects, settings.classes)
     faults += unknown
     objects = [fitted for fitted in objects if fitted[1].name in classes]
@@ -142,7 +147,7 @@ def _classes(objects: list[Fitted], listed: list[str] | None) -> tuple[list[str]
     unused_text = f"; listed but without objects: {', '.join(unused)}" if unused else ""
     faults = []
     for name in sorted(set(counts) - set(listed)):
-        first = next(record.annotation for record, item, _ in objects if item.name == name)
+        first = next(item.where for _, item, _ in objects if item.name == name)
         problem = f"{name!r} is not listed and is the class of {counts[name]} objects, first in {first}{unused_text}"
         same_name = next((other for other in listed if other.casefold() == name.casefold()), None)
         hint = f"Did you mean {same_name}? " if same_name else f"{suggestion(name, listed)} ".lstrip()

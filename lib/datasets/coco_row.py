@@ -1,12 +1,28 @@
-"""One row of COCO's lists: an id, an image's size, or an annotation's object."""
+"""One row of COCO's lists: its place, an id, an image's size, or an annotation's object."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from lib.datasets.records import Item
+from lib.datasets.walk import is_text
 from lib.stage.errors import Fault
 
+LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
+"""The lists of a file, and the word for one of their rows."""
+
 _LENIENT = "Fix the file or set data.faults: lenient"
+
+
+def place(rows: Literal["images", "annotations", "categories"], index: int, row: dict[str, Any], image: object) -> str:
+    """The row as messages name it: annotation 7 (a.png), or annotations[4] (a.png) where it has no id.
+
+    index : of the row in its list
+    image : name of its image; anything that is no name is left out
+    """
+    label = f"{rows}[{index}]" if row.get("id") is None else f"{LISTS[rows]} {row['id']!r}"
+    if not isinstance(image, str) or not image:
+        return label
+    return f"{label} ({image if is_text(image) else ascii(image)})"
 
 
 def size(row: dict[str, Any]) -> tuple[int, int] | None:
@@ -18,9 +34,9 @@ def size(row: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def key_of(row: dict[str, Any], name: str) -> int | str | None:
-    """An id; None where it is missing or neither a number nor text."""
+    """An id; None where it is missing or neither a whole number nor text."""
     value = row.get(name)
-    return value if isinstance(value, int | str) else None
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def item(
@@ -49,7 +65,7 @@ def item(
         if crowd not in (0, 1, None):
             fault("not a flag", f"iscrowd is {crowd!r}", "0 or 1")
         x, y, width, height = box
-        return Item(number, name, (x, y, x + width, y + height), crowd=crowd == 1)
+        return Item(number, name, (x, y, x + width, y + height), (x, y, width, height), where, crowd=crowd == 1)
     return None
 
 

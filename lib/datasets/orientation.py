@@ -18,7 +18,7 @@ def settle(record: Record, header: Header) -> tuple[bool, list[Fault], list[Faul
     mirrored) is turned, as viewers do, and noted if it has objects.
     """
     stored, turned = header.size(False), header.size(True)
-    where = record.annotation or record.image_id
+    where = record.where
     declared = record.size
     if header.orientation == 1:
         if declared in (None, stored):
@@ -50,7 +50,7 @@ def _missing(record: Record, size: tuple[int, int]) -> list[Fault]:
     return [
         Fault(
             "size missing or 0 in the annotation",
-            record.annotation,
+            record.where,
             f"the image's size {_text(size)} is used",
         )
     ]

@@ -20,6 +20,8 @@ LENIENT = {
     "inverted box": "object left out",
     "box outside the image": "object left out",
     "box over the border": "clipped",
+    "boxes in fractions": "images left out",
+    "many boxes under min_box_size": "objects left out",
     "class not in the list": "object left out",
     "undeclared category": "object left out",
     "duplicate annotation id": "both objects kept",
@@ -36,21 +38,26 @@ LENIENT = {
 }
 """Kinds of fault that `faults: lenient` tolerates, and how. Any other kind stops in both modes: non-finite
 numbers (training on one ends without a message), a file that cannot be read as a whole, and whatever could
-put an image into two splits or objects onto the wrong image."""
+put an image into two splits or objects onto the wrong image. Boxes that are corners are among them: those that
+happen to lie inside the image are wrong as well, and nothing tells which."""
 
 
 @dataclass(frozen=True)
 class Item:
     """One annotated object.
 
-    number : its position in the annotation, from 0 (COCO: among the annotations of the image)
-    name   : class, stripped, Unicode NFC
-    box    : x1 y1 x2 y2, pixels, 0-based, half-open, as written: perhaps beyond the image
+    number  : its position in the annotation, from 0 (COCO: among the annotations of the image)
+    name    : class, stripped, Unicode NFC
+    box     : x1 y1 x2 y2, pixels, 0-based, half-open, not clipped: perhaps beyond the image
+    written : the four numbers of the file. VOC: xmin ymin xmax ymax; COCO: x y width height
+    where   : its place in the files, as messages name it
     """
 
     number: int
     name: str
     box: tuple[float, float, float, float]
+    written: tuple[float, float, float, float]
+    where: str
     difficult: bool = False
     truncated: bool = False
     crowd: bool = False
@@ -61,6 +68,7 @@ class Record:
     """One image and what its annotation says.
 
     annotation : file that describes it, relative to the data root; None where there is none (a negative)
+    entry      : its place in that file, for messages; empty where the file is its own
     size       : (width, height) as the annotation gives it; None where it is missing or 0
     sets       : names of the lists that hold it: train, val, trainval, test
     readable   : False where the annotation is broken, so that nothing is known of the image's objects
@@ -69,12 +77,18 @@ class Record:
 
     image_id: str
     annotation: str | None = None
+    entry: str = ""
     size: tuple[int, int] | None = None
     items: list[Item] = field(default_factory=list)
     sets: set[str] = field(default_factory=set)
     readable: bool = True
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """Place of what its annotation says of the whole image, as messages name it."""
+        return ", ".join(filter(None, [self.annotation or self.image_id, self.entry]))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from lib.datasets.listing import Listing, by_stem, nearest, stem
 from lib.datasets.lists import UNUSED, named_lists
 from lib.datasets.records import Record, Source
+from lib.datasets.walk import is_text
 from lib.images.header import EXTENSIONS
 from lib.stage.errors import Fault
 
@@ -81,8 +82,10 @@ def _is_class_list(listing: Listing, path: str) -> bool:
 def _lines(listing: Listing, path: str) -> list[tuple[int, str]]:
     """The lines that are not blank, in Unicode NFC, with their numbers from 1."""
     data = listing.read(path)
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    lines = unicodedata.normalize("NFC", data.decode(encoding, "replace")).splitlines()
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    # Bytes of another encoding stay apart from text, so that `_read_list` can name them.
+    text = data.decode("utf-16", "replace") if is_utf_16 else data.decode("utf-8-sig", "surrogateescape")
+    lines = unicodedata.normalize("NFC", text).splitlines()
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -106,6 +109,10 @@ def _read_list(
     line_of: dict[str, int] = {}
     for number, line in lines:
         where = f"{path}, line {number}"
+        if not is_text(line):
+            problem, remedy = f"{line!a} is not in UTF-8", "Save the list as UTF-8"
+            faults.append(Fault("name is no text", where, problem, "a list in UTF-8", remedy))
+            continue
         entry, matches = _listed(line, images_of)
         for image in matches:
             records[image].sets.add(split)

@@ -129,7 +129,9 @@ def _item(element: ElementTree.Element, number: int, path: str, faults: list[Fau
         if text not in ("", "0", "1"):
             fault("not a flag", f"<{tag}> is {text!r}", "0, 1 or empty")
     box = corners if origin == "half-open" else boxes.from_voc([corners], origin)[0].tolist()
-    return Item(number, name, (box[0], box[1], box[2], box[3]), flags["difficult"], flags["truncated"])
+    xmin, ymin, xmax, ymax = corners
+    written = (xmin, ymin, xmax, ymax)
+    return Item(number, name, (box[0], box[1], box[2], box[3]), written, where, **flags)
 
 
 def _size(element: ElementTree.Element | None) -> tuple[int, int] | None:

@@ -245,6 +245,44 @@ def test_other_faults_of_coco(coco, kind, change):
     assert not dataset.objects["crowd"].any()
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"bbox": [90, 20, 30, 40]}, "box over the border"),
+        ({"bbox": [190, 20, 30, 40]}, "box outside the image"),
+        ({"bbox": [90, 20, 1, 1]}, "box under min_box_size"),
+        ({"bbox": [90, 20, 0, 1]}, "box under min_box_size"),
+        ({"bbox": [90, 20]}, "object without box"),
+        ({"category_id": 5}, "undeclared category"),
+        ({"iscrowd": "yes"}, "not a flag"),
+        ({"id": 1}, "duplicate annotation id"),
+    ],
+)
+def test_case_108_faults_and_notes_of_coco_name_image_and_annotation(coco, change, kind):
+    images = [{"id": n, "file_name": f"{name}.png", "width": 100, "height": 80} for n, name in enumerate("ab")]
+    row = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [10, 20, 30, 40]}
+    wrong = row | {"id": 44, "image_id": 1} | change
+    coco.write("all.json", images, [row, wrong])
+    dataset = lenient(coco.root)
+    places = [fault.where for fault in dataset.faults + dataset.notes if fault.kind == kind]
+    assert places[-1] == f"all.json, annotation {wrong['id']} (b.png)"
+
+
+def test_case_108_what_is_wrong_with_an_image_of_coco_names_it(coco, image_at):
+    rows = [{"id": 1, "file_name": "a.png", "width": 80, "height": 100}, {"id": 2, "file_name": "b.png"}]
+    box = {"id": 9, "image_id": 2, "category_id": 1, "bbox": [10, 20, 30, 40]}
+    for name in "ab":
+        image_at(coco.root / f"{name}.png")
+    coco.write("all.json", rows, [box])
+    dataset = lenient(coco.root)
+    assert [(fault.kind, fault.where) for fault in dataset.faults + dataset.notes] == [
+        ("size differs from the image", "all.json, image 1 (a.png)"),
+        ("size missing or 0 in the annotation", "all.json, image 2 (b.png)"),
+    ]
+    _, message = refused(coco.root, lenient, classes=["dog", "bird"])
+    assert "first in all.json, annotation 9 (b.png)" in message
+
+
 def test_categories_that_differ_are_joined_in_lenient_mode(coco):
     row = {"id": 1, "width": 100, "height": 80}
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40]}

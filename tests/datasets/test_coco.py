@@ -147,8 +147,8 @@ def test_case_8_constants_are_refused_with_their_places(coco, text):
     source = read(coco.root)
     assert kinds(source) == ["non-finite number"] * 2
     assert [str(f).split(".")[0] for f in source.faults] == ["all"] * 2
-    assert f"all.json, annotations[1].bbox[0]: is {text}" in str(source.faults[0])
-    assert f"all.json, annotations[2].area: is {text}" in str(source.faults[1])
+    assert f"all.json, annotations[1].bbox[0], annotation 2 (1.png): is {text}" in str(source.faults[0])
+    assert f"all.json, annotations[2].area, annotation 3 (1.png): is {text}" in str(source.faults[1])
     assert source.records == []
 
 
@@ -209,6 +209,139 @@ def test_file_name_with_folders(coco, image_at, name, found):
         assert kinds(source) == ["two images for one annotation"]
     else:
         assert [record.image_id for record in source.records] == [found]
+
+
+def write(path, rows, annotations=()):
+    """The file alone, without the images."""
+    content = {"images": rows, "annotations": list(annotations), "categories": [{"id": 1, "name": "cat"}]}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk"),
+    [
+        ("Caf\u00e9.png", "Cafe\u0301.png"),
+        ("Cafe\u0301.png", "Caf\u00e9.png"),
+        ("IMG_1.png", "IMG_1.PNG"),
+        ("IMG_1.PNG", "IMG_1.png"),
+        ("img_1.png", "IMG_1.png"),
+        ("CAF\u00c9.png", "cafe\u0301.png"),
+        ("Train/IMG_1.png", "train/img_1.PNG"),
+        (".\\train\\IMG_1.png", "train/IMG_1.PNG"),
+        ("./././IMG_1.png", "IMG_1.png"),
+        ("C:\\Users\\Me\\IMG_1.png", "images/img_1.png"),
+    ],
+)
+def test_case_107_names_spelled_otherwise(coco, image_at, written, on_disk):
+    image_at(coco.root / on_disk)
+    image_at(coco.root / "other.png")
+    write(coco.root / "all.json", [image(1, written)], [annotation(1)])
+    source = read(coco.root)
+    assert [(record.image_id, len(record.items)) for record in source.records] == [(on_disk, 1)]
+    assert not kinds(source)
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk", "meant"),
+    [
+        ("a.png", ["a.png", "a.PNG", "A.png"], ["a.png"]),
+        ("\u00e9.png", ["\u00e9.png", "e\u0301.png"], ["\u00e9.png"]),
+        # The same letters in another normal form are nearer than capitals.
+        ("\u00e9.png", ["e\u0301.png", "\u00c9.png"], ["e\u0301.png"]),
+        # A folder that fits but for its capitals is nearer than a name alone.
+        ("one/a.png", ["One/a.png", "two/a.png"], ["One/a.png"]),
+        ("A.png", ["a.png", "a.PNG"], ["a.PNG", "a.png"]),
+        ("a.png", ["a.jpg"], []),
+    ],
+)
+def test_case_107_the_nearest_spelling_or_a_fault(coco, image_at, written, on_disk, meant):
+    for name in on_disk:
+        image_at(coco.root / name)
+    write(coco.root / "all.json", [image(1, written)])
+    source = read(coco.root)
+    if len(meant) == 1:
+        assert [record.image_id for record in source.records] == meant
+        assert not kinds(source)
+    else:
+        assert kinds(source) == ["two images for one annotation" if meant else "listed image missing"]
+        assert f"all.json, image 1 ({written})" in str(source.faults[0])
+        assert all(name in str(source.faults[0]) for name in meant)
+
+
+def test_case_107_two_names_for_one_file_are_told(coco, image_at):
+    image_at(coco.root / "a.png")
+    write(coco.root / "all.json", [image(1, "a.png"), image(2, "A.png")])
+    source = read(coco.root)
+    assert kinds(source) == ["duplicate image id"]
+    assert "all.json, image 2 (A.png): its id or its image a.png occurs twice" in str(source.faults[0])
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"id": 7}, "annotation 7 (a.png)"),
+        ({"id": "seven"}, "annotation 'seven' (a.png)"),
+        ({"id": 7.0}, "annotation 7.0 (a.png)"),
+        ({}, "annotations[1] (a.png)"),
+    ],
+)
+def test_case_108_the_place_of_an_annotation(coco, image_at, row, place):
+    image_at(coco.root / "a.png")
+    bad = {"image_id": 1, "category_id": 1, "bbox": [1, 2, -3, 4]} | row
+    write(coco.root / "all.json", [image(1, "a.png")], [annotation(1), bad])
+    assert [fault.where for fault in faults(read(coco.root))] == [f"all.json, {place}"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "key", "where"),
+    [
+        ("images", "id", "all.json, images[0].id, image 1.0 (1.png)"),
+        ("categories", "id", "all.json, categories[0].id, category 1.0"),
+        ("annotations", "image_id", "all.json, annotations[0].image_id, annotation 1"),
+        ("annotations", "category_id", "all.json, annotations[0].category_id, annotation 1 (1.png)"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [float, lambda number: [number], bool])
+def test_case_113_ids_that_are_no_ids_are_said_once(coco, rows, key, where, wrong):
+    path = coco.write("all.json", [image(1), image(2)], [annotation(1), annotation(2, category=3)])
+    content = json.loads(path.read_text())
+    for row in content[rows]:
+        row[key] = wrong(row[key])
+    path.write_text(json.dumps(content))
+    source = read(coco.root)
+    assert kinds(source) == ["not an id"]
+    value = wrong(1)
+    assert source.faults[0].where == where.replace("1.0", repr(value))
+    assert f"is {value!r}; 2 of 2 {rows} have such ids. Allowed: a whole number or text" in str(source.faults[0])
+
+
+def test_case_106_what_is_no_text_inside_the_file(coco):
+    path = coco.write("all.json", [image(1), image(2)], [annotation(1)], [{"id": 1, "name": "cat-CATEGORY"}])
+    text = path.read_text().replace("2.png", "Mu\\udcf1oz.png").replace("-CATEGORY", "\\ud83d")
+    path.write_text(text)
+    source = read(coco.root)
+    assert kinds(source) == ["name is no text"] * 2
+    assert [str(fault).isascii() for fault in source.faults] == [True, True]
+    assert r"all.json, images[1].file_name, image 2 ('Mu\udcf1oz.png'): is 'Mu\udcf1oz.png'" in str(source.faults[0])
+    assert r"all.json, categories[0].name, category 1: is 'cat\ud83d'" in str(source.faults[1])
+
+
+def test_case_106_text_that_is_not_used_may_be_broken(coco):
+    path = coco.write("all.json", [image(1, caption="CAPTION")], [annotation(1)])
+    path.write_text(path.read_text().replace("CAPTION", "\\ud83d"))
+    source = read(coco.root)
+    assert not kinds(source)
+    assert len(source.records[0].items) == 1
+
+
+def test_case_106_json_in_another_encoding(coco):
+    path = coco.write("all.json", [image(1)], [annotation(1)], [{"id": 1, "name": "NAME"}])
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b"NAME", "Mu\u00f1oz".encode("latin-1")))
+    source = read(coco.root)
+    assert kinds(source) == ["unreadable JSON"]
+    problem = f"all.json: byte {text.index(b'NAME') + 2} is no valid utf-8. Allowed: JSON in UTF-8"
+    assert problem in str(source.faults[0])
 
 
 def test_sizes_unknown(coco):

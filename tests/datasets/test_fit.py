@@ -82,6 +82,34 @@ def test_case_5_size_is_measured_inside_the_image(voc, obj):
     assert noted(dataset) == ["box under min_box_size"]
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "stops"),
+    [(2, 1, False), (3, 1, True), (3, 297, False), (3, 296, True), (4, 396, False), (4, 395, True)],
+)
+def test_case_104_more_small_boxes_than_slips_stop(voc, obj, small, large, stops):
+    # A hundredth of 300 and of 400 are 3 and 4, which is allowed, of 299 and 399 a little less.
+    voc.add("1", *[obj(corners=(5, 5, 5, 40))] * small, *[obj()] * large)
+    if stops:
+        kinds, message = refused(voc.root)
+        assert kinds == ["many boxes under min_box_size"]
+        share = f"{small / (small + large):.1%}"
+        seen = f"the box is [4, 4, 5, 40], min_box_size is 2, and {small} of {small + large} objects ({share}) are"
+        assert f"Annotations/1.xml, object 0 (dog): {seen} as small" in message
+    else:
+        assert len(strict(voc.root).objects) == large
+    dataset = lenient(voc.root)
+    assert len(dataset.objects) == large
+    assert noted(dataset) == ["box under min_box_size"] * small
+    assert dataset.repairs == ({"many boxes under min_box_size": 1} if stops else {})
+
+
+def test_case_104_boxes_without_area_count_as_small(coco):
+    row = {"id": 1, "file_name": "a.png", "width": 100, "height": 80}
+    rows = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [10, 10, 9 * (n > 2), 20]} for n in range(6)]
+    coco.write("all.json", [row], rows)
+    assert refused(coco.root, min_box_size=0)[0] == ["many boxes under min_box_size"]
+
+
 @pytest.mark.parametrize("text", ["NaN", "inf"])
 def test_case_8_never_finite_in_no_mode(voc, obj, text):
     voc.add("1", obj(corners=(text, 1, 10, 10)), obj())
