@@ -9,6 +9,7 @@ from lib.datasets.check import Dataset
 from lib.datasets.splits import SPLITS
 
 _ORIENTATION, _ENCODING = "orientation not told by the size", "class name of unsure encoding"
+_DARK = "dark image"
 
 
 def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
@@ -76,6 +77,14 @@ def _doubtful(dataset: Dataset) -> Iterator[str]:
     if repeated:
         yield f"{repeated} objects repeat another of the same class and box."
     counts = Counter(note.kind for note in dataset.notes)
+    if counts[_DARK]:
+        first = next(note for note in dataset.notes if note.kind == _DARK)
+        share = f"{counts[_DARK]} of {len(dataset.images)} images ({counts[_DARK] / len(dataset.images):.0%})"
+        yield (
+            f"{share} use less than a quarter of the range of values, first {first.where}: {first.problem}. "
+            "Of 16 bits the upper eight count: if the files hold fewer, 12 say, scale them up (docs/usage.md has the "
+            "command)."
+        )
     if counts[_ORIENTATION]:
         yield f"{counts[_ORIENTATION]} images are turned by EXIF without a size that tells whether their boxes are."
     if counts[_ENCODING]:

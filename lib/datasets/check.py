@@ -28,6 +28,9 @@ from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
 from lib.storage.tables import BOX, IMAGES, OBJECTS
 
+DARK = 64
+"""An image with no value from here on uses less than a quarter of the range of 8 bits: it may hold 12 bits in 16."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -123,10 +126,12 @@ def _inspected(
             data = read_bytes(root, record.image_id)
             header = checked_header(data, record.image_id, settings.max_pixels)
             # In full: only that detects a truncated file.
-            decode(data, record.image_id, transpose=False)
+            brightest = int(decode(data, record.image_id, transpose=False).max())
         except InputError as error:
             record.faults += error.faults
             return record, None, ""
+        if brightest < DARK:
+            record.notes.append(Fault("dark image", record.image_id, f"its brightest value is {brightest} of 255"))
         return record, header, content_of(data)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -1,7 +1,12 @@
 """The data report: its figures on a set small enough to count by hand, and its warnings."""
 
+import itertools
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from lib.datasets.cautions import cautions
@@ -138,3 +143,30 @@ def test_bccd():
     assert "364 images, 4886 objects of 3 classes" in text
     assert ["all", rows(text, "Objects by class")[0][0]] == ["all", "Platelets"]
     assert sum(int(row[4]) for row in rows(text, "Objects by class")) == 4886
+
+
+def command_of_the_docs(after):
+    """The indented command in docs/usage.md that follows a text."""
+    lines = Path("docs/usage.md").read_text().split(after)[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("    "))
+    return "\n".join(line[4:] for line in itertools.takewhile(lambda line: line.startswith("    "), lines[start:]))
+
+
+@pytest.mark.parametrize("extension", [".tif", ".png"])
+def test_case_103_twelve_bits_in_sixteen_are_told_and_the_remedy_works(voc, obj, extension):
+    names = [voc.add(str(number), obj(corners=(1, 1, 100, 80)), extension=extension) for number in range(4)]
+    voc.lists(train=["0"], val=["1", "2"], test=["3"])
+    assert warned(voc) == ""
+    for name, brightest in zip(names, (4095, 3000, 63 * 256, 64 * 256), strict=True):
+        deep = np.random.default_rng(brightest).integers(0, brightest, (80, 100, 3), dtype=np.uint16)
+        deep[0, 0] = brightest
+        cv2.imwrite(str(voc.root / name), deep)
+    text = warned(voc)
+    assert f"3 of 4 images (75%) use less than a quarter of the range of values, first {names[0]}" in text
+    upper = {".tif": 16, ".png": 15}[extension]  # 4095 / 256, which one decoder rounds and the other cuts
+    assert f"first {names[0]}: its brightest value is {upper} of 255" in text
+    before = cv2.imread(str(voc.root / names[0]), cv2.IMREAD_UNCHANGED)
+    command = command_of_the_docs("Scale such files up").replace("python", sys.executable, 1)
+    subprocess.run(["bash", "-c", command.replace("FILES...", names[0])], cwd=voc.root, check=True)
+    np.testing.assert_array_equal(cv2.imread(str(voc.root / names[0]), cv2.IMREAD_UNCHANGED), before * 16)
+    assert "2 of 4 images (50%) use" in warned(voc)
