@@ -42,6 +42,7 @@ class Dataset:
     faults   : what lenient mode repaired or left out; empty in strict mode
     notes    : legal things that the report counts
     extremes : smallest corner, and largest corner minus image side, as the files count them; VOC only
+    lists    : the sets that have a list, be it empty: train, val, trainval, test
     """
 
     format: str
@@ -52,6 +53,7 @@ class Dataset:
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
     extremes: dict[str, float] = field(default_factory=dict)
+    lists: set[str] = field(default_factory=set)
 
     @property
     def repairs(self) -> dict[str, int]:
@@ -112,8 +114,9 @@ def load(
         raise InputError(fatal)
     written = extremes.as_written(settings.box_origin) if source.format == "voc" else {}
     return Dataset(
-        source.format, settings, _image_table(images), _object_table(objects), classes, faults, notes, written
-    )
+        source.format, settings, _image_table(images), _object_table(objects), classes, faults, notes, written,
+        source.sets,
+    )  # fmt: skip
 
 
 def _inspected(

@@ -53,7 +53,9 @@ def read(root: str | Path, format: Format = "auto", origin: Origin = 1) -> Sourc
             if not (listing.xml or annotated["coco"])
             else f"holds no {format} annotations",
         )
-    return voc.read(listing, origin) if format == "voc" else coco.read(listing, annotated["coco"])
+    source = voc.read(listing, origin) if format == "voc" else coco.read(listing, annotated["coco"])
+    source.notes += [Fault("hidden or of a tool", path, "is skipped") for path in listing.skipped]
+    return source
 
 
 def _is_annotation(listing: Listing, path: str) -> bool:
@@ -71,7 +73,7 @@ def _no_data(listing: Listing, problem: str) -> InputError:
                 str(listing.root),
                 description,
                 _EXPECTED,
-                "Set data.root to the folder of the data set",
+                "Set data.root to the folder of the data set; convert other formats, HEIC say, to JPEG or PNG",
             )
         ]
     )

@@ -170,3 +170,34 @@ def test_case_103_twelve_bits_in_sixteen_are_told_and_the_remedy_works(voc, obj,
     subprocess.run(["bash", "-c", command.replace("FILES...", names[0])], cwd=voc.root, check=True)
     np.testing.assert_array_equal(cv2.imread(str(voc.root / names[0]), cv2.IMREAD_UNCHANGED), before * 16)
     assert "2 of 4 images (50%) use" in warned(voc)
+
+
+def test_case_113_an_empty_list_is_told_from_a_missing_one(voc, obj):
+    voc.add("0", obj())
+    voc.add("1", obj())
+    voc.lists(train=["0"], val=["1"], test=[])
+    text = warned(voc)
+    assert "Split test has no images. Its list is there, but no image that it names can be used: fill it." in text
+    assert "Where its list is missing" not in text
+    (voc.root / "ImageSets/Main/test.txt").unlink()
+    (voc.root / "ImageSets/Main/val.txt").unlink()
+    assert "Split val has no images. Where its list is missing" in warned(voc, test_from="hash", val_fraction=0)
+
+
+def test_case_113_images_without_annotation_are_counted_and_named(voc, obj):
+    names = [voc.add(str(number), obj(corners=(1, 1, 100, 80)), text="" if number < 4 else None) for number in range(6)]
+    text = warned(voc, splits="hash")
+    assert f"4 of 6 images have no annotation and count as images without objects: {', '.join(names[:3])}, ..." in text
+    (voc.root / names[3]).unlink()
+    assert f"3 of 5 images have no annotation and count as images without objects: {', '.join(names[:3])}. If" in (
+        warned(voc, splits="hash")
+    )
+
+
+def test_case_105_what_was_skipped_is_in_the_report(voc, obj):
+    voc.add("0", obj(corners=(1, 1, 100, 80)))
+    assert "skipped" not in markdown(load(voc.root, DataSettings()))
+    (voc.images / "._0.png").write_bytes(b"x")
+    (voc.root / "__MACOSX").mkdir()
+    text = markdown(load(voc.root, DataSettings()))
+    assert "- **hidden or of a tool**: 2\n  - JPEGImages/._0.png: is skipped\n  - __MACOSX: is skipped" in text
