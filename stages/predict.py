@@ -8,10 +8,8 @@ after Ctrl-C, when what is done by then is written.
 """
 
 import argparse
-import math
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +22,7 @@ from lib.detection.candidates import Candidates
 from lib.images.decode import Image, read_image
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
-from lib.report.predictions import Predictions
+from lib.report.predictions import Predictions, check_drawn
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
 from lib.stage.errors import InputError
@@ -34,6 +32,7 @@ from lib.storage import tables
 
 def predict(options: argparse.Namespace) -> int:
     """See the module's docstring. Returns the exit code; raises InputError where there is nothing to begin with."""
+    check_drawn(options.boxes, options.min_score)
     (root, ids), results = image_files.find(options.images, options.out), Predictions(options.out)
     row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
@@ -73,29 +72,13 @@ def predict(options: argparse.Namespace) -> int:
     return results.exit_code()
 
 
-def number_of_boxes(word: str) -> int:
-    """The value of --boxes; raises ArgumentTypeError for what is no whole number from 0 on."""
-    if not word.strip().isdecimal():
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of boxes. Allowed: 0, 1, 2 and so on")
-    return int(word)
-
-
-def least_score(word: str) -> float:
-    """The value of --min-score; raises ArgumentTypeError for what is no number, NaN too, under which no box would be
-    drawn."""
-    with suppress(ValueError):
-        if not math.isnan(value := float(word)):
-            return value
-    raise argparse.ArgumentTypeError(f"{word!r} is no score. Allowed: any number, -inf for all boxes")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
     parser.add_argument("images", nargs="+", help="image files, folders, patterns")
     parser.add_argument("--method", required=True, help="a row of detect in dvc.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--boxes", type=number_of_boxes, default=8, help="best boxes drawn on an image (8)")
-    parser.add_argument("--min-score", type=least_score, default=float("-inf"), help="least score of a drawn box")
+    parser.add_argument("--boxes", type=int, default=8, help="best boxes drawn on an image (8)")
+    parser.add_argument("--min-score", type=float, default=float("-inf"), help="least score of a drawn box")
     parser.add_argument("--trace", action="store_true", help="follow one image through the method")
     try:
         sys.exit(predict(parser.parse_args()))

@@ -38,8 +38,8 @@ def on_white(rgb: NDArray[np.uint8], data: bytes, header: Header) -> NDArray[np.
 
 def _alpha(data: bytes, header: Header, size: tuple[int, ...]) -> NDArray[np.uint8]:
     """uint8 (H, W), 255 where opaque; of 16 bits the upper eight."""
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    stored: NDArray[Any] = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    # As stored: this flag leaves the EXIF orientation alone too.
+    stored: NDArray[Any] = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
     if header.clear_grey is not None and stored.ndim == 2:
         return np.where(stored == header.clear_grey, 0, 255).astype(np.uint8)
     if stored.ndim == 2 or stored.shape[2] < 4:
@@ -50,6 +50,5 @@ def _alpha(data: bytes, header: Header, size: tuple[int, ...]) -> NDArray[np.uin
 
 def _tiff(data: bytes) -> NDArray[np.uint8]:
     """uint8 (H, W, 4), colours not multiplied by alpha."""
-    with Pillow.open(io.BytesIO(data)) as image:
-        image.load()  # turns it by its orientation
+    with Pillow.open(io.BytesIO(data)) as image:  # which turns it by its orientation, as OpenCV does
         return np.asarray(image.convert("RGBA"))

@@ -42,8 +42,7 @@ def _unseen(root: str, files: Iterable[str]) -> list[Fault]:
                 continue
             verdict = repo.dvcignore.check_ignore(path)
             if verdict.match:
-                # The last decides: DVC goes from the outermost folder inwards. Its own rules are in no file.
-                rule = verdict.pattern_infos[-1]
+                rule = verdict.pattern_infos[-1]  # DVC's own rules are in no file
                 hidden[rule.file_info or f"DVC's own rule {rule.patterns}"].append(file)
             else:
                 linked[_link(root, file)].append(file)

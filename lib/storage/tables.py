@@ -224,15 +224,11 @@ def _broken(path: Path | str, kind: str, allowed: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(
-            [Fault(f"missing {kind}", str(path), "the file is not there", allowed,
-                   "Run: dvc repro; or, if it is a file of yours, check the path")]
-        ) from None
+        remedy = "Run: dvc repro; or, if it is a file of yours, check the path"
+        raise InputError([Fault(f"missing {kind}", str(path), "the file is not there", allowed, remedy)]) from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(
-            [Fault(f"broken {kind}", str(path), f"is not {allowed} ({error})", allowed,
-                   "Delete it and run: dvc repro; or, if it is a file of yours, write it again")]
-        ) from None
+        remedy = "Delete it and run: dvc repro; or, if it is a file of yours, write it again"
+        raise InputError([Fault(f"broken {kind}", str(path), f"is not {allowed} ({error})", allowed, remedy)]) from None
 
 
 def boxes(frame: pd.DataFrame) -> np.ndarray:

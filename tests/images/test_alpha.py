@@ -118,13 +118,15 @@ def test_case_103_alpha_turns_with_its_image(kind, orientation):
     np.testing.assert_array_equal(np.all(image == OPAQUE, axis=2), expected[..., 3] == 255)
 
 
-@pytest.mark.parametrize("name", ["PNG", "WebP", "TIFF", "TIFF of OpenCV", "16-bit PNG"])
-def test_case_103_without_a_transparent_pixel_the_bytes_are_as_before(name, monkeypatch):
+@pytest.mark.parametrize("name", ["PNG", "WebP", "TIFF", "TIFF of OpenCV", "16-bit PNG", "16-bit TIFF"])
+def test_case_103_without_a_transparent_pixel_the_bytes_are_as_before(name):
     noise = np.random.default_rng(0).integers(0, 255, (9, 7, 4), np.uint8)
     noise[..., 3] = 255
+    deep = noise.astype(np.uint16) * 256 + 255  # the one decoder rounds to 8 bits, the other cuts
     data = {
         "PNG": saved("PNG", noise), "WebP": saved("WEBP", noise), "TIFF": saved("TIFF", noise),
-        "TIFF of OpenCV": by_opencv(".tif", noise), "16-bit PNG": by_opencv(".png", noise.astype(np.uint16) * 257),
+        "TIFF of OpenCV": by_opencv(".tif", noise),
+        "16-bit PNG": by_opencv(".png", deep), "16-bit TIFF": by_opencv(".tif", deep),
     }[name]  # fmt: skip
     before = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
     np.testing.assert_array_equal(decode(data, "x", transpose=False), before)
@@ -154,6 +156,14 @@ def test_case_103_the_fourth_byte_of_a_bmp_is_no_alpha():
     empty = by_opencv(".bmp", HIDDEN)
     assert not read_header(empty).alpha
     assert decode(empty, "x", transpose=False)[3, 1].tolist() == OPAQUE
+
+
+def test_case_103_a_fourth_sample_of_a_tiff_that_is_said_to_be_no_alpha():
+    buffer = io.BytesIO()
+    Pillow.frombytes("RGBX", (8, 6), HIDDEN.tobytes()).save(buffer, "TIFF")
+    assert Pillow.open(io.BytesIO(buffer.getvalue())).tag_v2[338] == (0,)
+    assert not read_header(buffer.getvalue()).alpha
+    np.testing.assert_array_equal(decode(buffer.getvalue(), "x", transpose=False), HIDDEN[..., :3])
 
 
 def test_case_103_transparency_that_cannot_be_read_is_named(monkeypatch):
