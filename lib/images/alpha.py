@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from lib.images.header import Header
 
 WHITE = 255
+Pillow.MAX_IMAGE_PIXELS = None  # its own limit; ours is data.max_pixels, checked before any decoder runs
 
 
 def on_white(rgb: NDArray[np.uint8], data: bytes, header: Header) -> NDArray[np.uint8]:
@@ -42,7 +43,7 @@ def _alpha(data: bytes, header: Header, size: tuple[int, ...]) -> NDArray[np.uin
     stored: NDArray[Any] = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
     if header.clear_grey is not None and stored.ndim == 2:
         return np.where(stored == header.clear_grey, 0, 255).astype(np.uint8)
-    if stored.ndim == 2 or stored.shape[2] < 4:
+    if stored.ndim != 3 or stored.shape[2] < 4:
         return np.full(size, 255, np.uint8)
     alpha = stored[..., 3]
     return (alpha >> 8 if alpha.dtype == np.uint16 else alpha).astype(np.uint8)
