@@ -22,7 +22,7 @@ from lib.detection.candidates import Candidates
 from lib.images.decode import Image, read_image
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
-from lib.report.predictions import Predictions
+from lib.report.predictions import Predictions, check_drawn
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
 from lib.stage.errors import InputError
@@ -32,6 +32,7 @@ from lib.storage import tables
 
 def predict(options: argparse.Namespace) -> int:
     """See the module's docstring. Returns the exit code; raises InputError where there is nothing to begin with."""
+    check_drawn(options.boxes, options.min_score)
     (root, ids), results = image_files.find(options.images, options.out), Predictions(options.out)
     row, files = rows.row(options.method, pipeline.entries())
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}

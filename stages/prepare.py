@@ -8,9 +8,11 @@ from pathlib import Path
 
 from lib.datasets.cautions import cautions
 from lib.datasets.check import load
+from lib.datasets.listing import scan
 from lib.datasets.report import markdown
 from lib.datasets.settings import DataSettings
 from lib.parallel.processes import workers
+from lib.stage import hashed
 from lib.stage.run import Life
 from lib.storage import tables
 from stages.schemas import stage
@@ -31,6 +33,7 @@ def main(life: Life) -> None:
     # dvc.yaml's paths as DVC resolves them: ../x is absolute there, ./x is x.
     root = os.path.relpath(settings.root)
     source = life.dep(os.path.abspath(root) if root.startswith("..") else Path(root).as_posix())
+    hashed.check(source, scan(source).readable, life.entry.outs)
     dataset = load(source, settings, workers(life.compute), lambda done, total: life.tick(1))
     for caution in cautions(dataset):
         print(f"WARNING: {caution}", flush=True)

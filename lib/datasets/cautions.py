@@ -10,6 +10,7 @@ from lib.datasets.splits import SPLITS
 from lib.datasets.units import per_cent
 
 _ORIENTATION, _ENCODING = "orientation not told by the size", "class name of unsure encoding"
+_DARK, _NEGATIVE = "dark image", "image without annotation"
 
 
 def cautions(dataset: Dataset, few_objects: int = 20) -> list[str]:
@@ -61,7 +62,9 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
     for split in SPLITS:
         classes = dataset.objects.loc[object_split == split, "class"]
         if not (split_of == split).any():
-            yield f"Split {split} has no images. Where its list is missing, data.splits: hash draws all splits."
+            without = "Where its list is missing, data.splits: hash draws all splits."
+            empty = "Its list is there, but no image that it names can be used: fill it."
+            yield f"Split {split} has no images. {empty if split in dataset.lists else without}"
         elif classes.empty:
             yield f"Split {split} has no objects."
         elif absent := [name for name in dataset.classes if name not in set(classes)]:
@@ -78,6 +81,20 @@ def _doubtful(dataset: Dataset) -> Iterator[str]:
     if repeated:
         yield f"{repeated} objects repeat another of the same class and box."
     counts = Counter(note.kind for note in dataset.notes)
+    if counts[_NEGATIVE]:
+        names = [note.where for note in dataset.notes if note.kind == _NEGATIVE]
+        yield (
+            f"{len(names)} of {len(dataset.images)} images have no annotation and count as images without objects: "
+            f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}. If they were forgotten, annotate them."
+        )
+    if counts[_DARK]:
+        first = next(note for note in dataset.notes if note.kind == _DARK)
+        share = f"{counts[_DARK]} of {len(dataset.images)} images ({counts[_DARK] / len(dataset.images):.0%})"
+        yield (
+            f"{share} use less than a quarter of the range of values, first {first.where}: {first.problem}. "
+            "Of 16 bits the upper eight count: if the files hold fewer, 12 say, scale them up (docs/usage.md has the "
+            "command)."
+        )
     if counts[_ORIENTATION]:
         yield f"{counts[_ORIENTATION]} images are turned by EXIF without a size that tells whether their boxes are."
     if counts[_ENCODING]:

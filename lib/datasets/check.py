@@ -29,6 +29,9 @@ from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
 from lib.storage.tables import BOX, IMAGES, OBJECTS
 
+DARK = 64
+"""An image with no value from here on uses less than a quarter of the range of 8 bits: it may hold 12 bits in 16."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -40,6 +43,7 @@ class Dataset:
     faults   : what lenient mode repaired or left out; empty in strict mode
     notes    : legal things that the report counts
     extremes : smallest corner, and largest corner minus image side, as the files count them; VOC only
+    lists    : the sets that have a list, be it empty: train, val, trainval, test
     """
 
     format: str
@@ -50,6 +54,7 @@ class Dataset:
     faults: list[Fault] = field(default_factory=list)
     notes: list[Fault] = field(default_factory=list)
     extremes: dict[str, float] = field(default_factory=dict)
+    lists: set[str] = field(default_factory=set)
 
     @property
     def repairs(self) -> dict[str, int]:
@@ -114,8 +119,9 @@ def load(
         raise InputError(fatal)
     written = extremes.as_written(settings.box_origin) if source.format == "voc" else {}
     return Dataset(
-        source.format, settings, _image_table(images), _object_table(objects), classes, faults, notes, written
-    )
+        source.format, settings, _image_table(images), _object_table(objects), classes, faults, notes, written,
+        source.sets,
+    )  # fmt: skip
 
 
 def _inspected(
@@ -128,10 +134,12 @@ def _inspected(
             data = read_bytes(root, record.image_id)
             header = checked_header(data, record.image_id, settings.max_pixels)
             # In full: only that detects a truncated file.
-            decode(data, record.image_id, transpose=False)
+            brightest = int(decode(data, record.image_id, transpose=False).max())
         except InputError as error:
             record.faults += error.faults
             return record, None, ""
+        if brightest < DARK:
+            record.notes.append(Fault("dark image", record.image_id, f"its brightest value is {brightest} of 255"))
         return record, header, content_of(data)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -64,7 +64,9 @@ def read(
             else f"holds no {format} annotations"
         )
         raise _no_data(listing, problem + "".join(f"; {path} {reason}" for path, reason in lacking.items()))
-    return voc.read(listing, origin, lists) if format == "voc" else _coco(listing, annotated["coco"], lacking, lists)
+    source = voc.read(listing, origin, lists) if format == "voc" else _coco(listing, annotated["coco"], lacking, lists)
+    source.notes += [Fault("hidden or of a tool", path, "is skipped") for path in listing.skipped]
+    return source
 
 
 def _coco(listing: Listing, paths: list[str], lacking: dict[str, str], lists: Mapping[str, str] | None) -> Source:
@@ -99,7 +101,7 @@ def _no_data(listing: Listing, problem: str) -> InputError:
                 str(listing.root),
                 description,
                 _EXPECTED,
-                "Set data.root to the folder of the data set",
+                "Set data.root to the folder of the data set; convert other formats, HEIC say, to JPEG or PNG",
             )
         ]
     )

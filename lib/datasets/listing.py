@@ -36,6 +36,11 @@ class Listing:
     skipped: list[str]
     extensions: Counter[str]
 
+    @property
+    def readable(self) -> list[str]:
+        """All that a reader may open."""
+        return [*self.images, *self.xml, *self.json, *self.text]
+
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises InputError where it cannot be opened."""
         try:

@@ -2,11 +2,12 @@
 
 Where folders `Annotations` and `JPEGImages` are side by side (once, or once per year: VOC2007, VOC2012), only
 they are read. Anywhere else every image and every XML file under the root counts: in one folder, in sibling
-folders of any name, nested. The image of an annotation is found by the annotation's own name; `<filename>` is
-often wrong.
+folders of any name, nested. The image of an annotation is found by the annotation's own name, IMG.xml or
+IMG.jpg.xml for IMG.jpg; `<filename>` is often wrong.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from lib.datasets import voc_lists
@@ -28,16 +29,17 @@ def read(listing: Listing, origin: Origin = 1, lists: Mapping[str, str] | None =
     source = Source("voc", list(records.values()), notes=notes)
     if lists is not None:
         voc_lists.read(listing, images, records, source, lists)
-    images_of = by_stem(images)
+    images_of, others_of = _by_annotation(images), _by_annotation(listing.others)
     for path in annotations:
         matches = nearest(path, images_of.get(stem(path), []))
         if not matches:
+            other = nearest(path, others_of.get(stem(path), []))
             fault = Fault(
                 "annotation without image",
                 path,
-                f"no image is called {stem(path)}",
+                f"no image is called {stem(path)}{f', and {other[0]} is of no format that is read' if other else ''}",
                 f"one of {' '.join(EXTENSIONS)}",
-                "Add the image, or move the annotation away",
+                "Convert it to JPEG or PNG" if other else "Add the image, or move the annotation away",
             )
             # With lists it does no harm: no list can name it.
             (source.notes if source.sets else source.faults).append(fault)
@@ -92,6 +94,14 @@ def _scope(listing: Listing) -> tuple[list[str], list[str], list[Fault]]:
         annotations,
         [Fault("file outside the VOC folders", path, "is not read", "files under Annotations") for path in others],
     )
+
+
+def _by_annotation(files: Sequence[str]) -> dict[str, list[str]]:
+    """Files under the stem of their annotation: their own or, as some tools write IMG.jpg.xml, their whole name."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        names[stem(f"{file}.xml")].append(file)
+    return {**names, **by_stem(files)}
 
 
 def _within(path: str, homes: list[str], folder: str) -> bool:

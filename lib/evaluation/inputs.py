@@ -114,7 +114,7 @@ def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
         except InputError as error:
             problems += error.faults
     try:
-        names = _names(objects.with_name("classes.json"))
+        names = tables.read_names(objects.with_name("classes.json"))
     except InputError as error:
         problems += error.faults
     if problems:
@@ -126,20 +126,6 @@ def read(detections: Path, objects: Path, splits: Sequence[str]) -> Inputs:
         problem = f"holds no image of the split {', '.join(splits)}"
         raise InputError([Fault("no images", str(sources[0][0]), problem, there, "Choose a split with images")])
     return Inputs.of(in_splits, object_table, detection_table, names)
-
-
-def _names(path: Path) -> list[str]:
-    allowed = "the list of the names of the classes that prepare writes"
-    if not path.exists():
-        raise InputError([Fault("missing file", str(path), "is not there", allowed, "Put it there")])
-    remedy = 'Write it as ["cat", "dog"]'
-    try:
-        names = tables.read_json(path)
-    except (ValueError, OSError) as error:
-        raise InputError([Fault("broken JSON", str(path), f"cannot be read ({error})", allowed, remedy)]) from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError([Fault("broken JSON", str(path), f"holds {names!r:.60}", allowed, remedy)])
-    return names
 
 
 def _objects(table: pd.DataFrame, ids: list[str], classes: Sequence[str]) -> Objects:

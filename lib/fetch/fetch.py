@@ -158,7 +158,7 @@ def _unchanged(source: Source, previous: Path) -> bool:
     try:
         check(source, root, str(previous))
         return bool(read_json(record)["sha256"] == manifest(root, source.keep))
-    except (InputError, ValueError, KeyError):
+    except (InputError, KeyError):
         return False
 
 

@@ -1,6 +1,7 @@
 """The one place where an image is decoded, so that every stage sees the same pixels in the same orientation.
 
-An image is uint8 (H, W, 3), RGB, C-contiguous, whatever the file holds (grey, palette, 16 bits, alpha, CMYK).
+An image is uint8 (H, W, 3), RGB, C-contiguous, whatever the file holds (grey, palette, 16 bits, alpha, CMYK). What is
+transparent is composed on white (`alpha`); of 16 bits the upper eight count.
 OpenCV, Pillow and torchvision disagree about EXIF by default. Here OpenCV is told to ignore it and `upright`
 applies it where the `transpose` column of the images table says so.
 """
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.images.alpha import on_white
 from lib.images.header import EXTENSIONS, Header, read_header
 from lib.stage.errors import Fault, InputError
 
@@ -38,6 +40,11 @@ def decode(data: bytes, where: str, transpose: bool, max_pixels: int | None = No
     if image is None or image.shape[:2] != (header.height, header.width):
         raise _unreadable(where, f"the header says {header.width}x{header.height} but the pixels cannot be decoded")
     rgb: Image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    if header.alpha:
+        try:
+            rgb = on_white(rgb, data, header)
+        except (OSError, ValueError) as error:
+            raise _unreadable(where, f"its transparency cannot be read ({error})") from error
     return upright(rgb, header.orientation) if transpose else rgb
 
 

@@ -1,4 +1,4 @@
-"""Size and orientation of an image file from its first bytes, without decoding a pixel.
+"""Size, orientation and transparency of an image file from its first bytes, without decoding a pixel.
 
 A hostile file can be tens of kilobytes that decode to gigabytes, so the size has to be known before the decoder runs.
 Formats: JPEG, PNG, WebP, BMP, TIFF. Layouts follow ITU-T T.81 and the specifications of PNG, the WebP container and
@@ -13,6 +13,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif",
 # TIFF tags; EXIF uses the same.
 _WIDTH, _HEIGHT = 256, 257
 _ORIENTATION = 274
+_KIND, _SAMPLES, _EXTRA = 262, 277, 338
+# Samples of a pixel without alpha, by the kind that tag 262 says: grey (0 and 1) and RGB.
+_COLOURS = {0: 1, 1: 1, 2: 3}
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,15 @@ class Header:
 
     orientation : 1 to 8; 1 where the file names none. From 5 on, applying it swaps width and height. Always 1 for TIFF,
                   whose decoder applies it whatever it is told; the size is that of the turned image.
+    alpha       : some pixels may be transparent. Never of a BMP: few programs fill its fourth byte, few look at it
+    clear_grey  : of a grey PNG without alpha channel, the level (as decoded, 8 or 16 bits) of transparent pixels
     """
 
     width: int
     height: int
     orientation: int = 1
+    alpha: bool = False
+    clear_grey: int | None = None
 
     def size(self, transpose: bool) -> tuple[int, int]:
         """(width, height) of the decoded image, with or without the EXIF orientation applied."""
@@ -71,33 +78,41 @@ def _jpeg(data: bytes) -> Header | None:
 
 
 def _png(data: bytes) -> Header:
-    width, height = struct.unpack_from(">II", data, 16)
-    position = 8
+    width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
+    orientation, alpha, clear_grey, position = 1, kind in (4, 6), None, 8
     while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"eXIf":
-            return Header(width, height, _orientation(data[position + 8 : position + 8 + length]))
+        length, name = struct.unpack_from(">I4s", data, position)
+        body = data[position + 8 : position + 8 + length]
+        if name == b"eXIf":
+            orientation = _orientation(body)
+        elif name == b"tRNS":
+            alpha = True
+            if kind == 0:
+                scale = 255 // (2**bits - 1) if bits < 8 else 1
+                clear_grey = int.from_bytes(body[:2], "big") * scale
         position += 12 + length
-    return Header(width, height)
+    return Header(width, height, orientation, alpha, clear_grey)
 
 
 def _webp(data: bytes) -> Header | None:
     size = None
-    orientation, position = 1, 12
+    orientation, alpha, position = 1, False, 12
     while data[8:12] == b"WEBP" and position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         body = data[position + 8 : position + 8 + length]
         if kind == b"VP8X":
             size = tuple(int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+            alpha = bool(body[0] & 0x10)
         elif kind == b"VP8 " and size is None:
             size = tuple(side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
         elif kind == b"VP8L" and size is None:
             (bits,) = struct.unpack_from("<I", body, 1)
             size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+            alpha = bool(bits >> 28 & 1)
         elif kind == b"EXIF":
             orientation = _orientation(body.removeprefix(b"Exif\0\0"))
         position += 8 + length + length % 2
-    return Header(size[0], size[1], orientation) if size else None
+    return Header(size[0], size[1], orientation, alpha) if size else None
 
 
 def _bmp(data: bytes) -> Header:
@@ -111,7 +126,10 @@ def _tiff(data: bytes) -> Header | None:
     if _WIDTH not in tags or _HEIGHT not in tags:
         return None
     header = Header(tags[_WIDTH], tags[_HEIGHT], _valid(tags.get(_ORIENTATION)))
-    return Header(*header.size(transpose=True))
+    # 1 and 2 are alpha; a file that does not say what its one sample too many is comes from a program that means alpha.
+    colours, samples = _COLOURS.get(tags.get(_KIND, -1), 0), tags.get(_SAMPLES, 1)
+    alpha = samples == colours + 1 > 1 and tags.get(_EXTRA, 2) in (1, 2)
+    return Header(*header.size(transpose=True), alpha=alpha)
 
 
 def _orientation(exif: bytes) -> int:

@@ -69,7 +69,7 @@ class ImageSet:
         self.root = Path(root)
         self.table = images.reset_index(drop=True)
         self.ids: list[str] = self.table["image_id"].tolist()
-        self.classes: list[str] = tables.read_json(folder / "classes.json")
+        self.classes = tables.read_names(folder / "classes.json")
         self._rows = {row.image_id: row for row in self.table.itertuples(index=False)}
         objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
         objects = objects[objects["image_id"].isin(self.ids) & ~objects["crowd"]]

@@ -4,6 +4,7 @@
 `trace.html`.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,19 @@ from lib.stage.interrupt import HeldBack
 from lib.storage import outputs, tables
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+def check_drawn(most: int, min_score: float) -> None:
+    """Raises InputError where `most`, the boxes drawn on an image, is below 0, or `min_score` is not a number: no box
+    has a score of at least NaN."""
+    faults = []
+    if most < 0:
+        faults.append(Fault("wrong option", "--boxes", f"is {most}", "0 or more", "Leave it out for the best 8"))
+    if math.isnan(min_score):
+        remedy = "Leave it out to draw boxes of any score"
+        faults.append(Fault("wrong option", "--min-score", f"is {min_score}", "a number", remedy))
+    if faults:
+        raise InputError(faults)
 
 
 class Predictions:

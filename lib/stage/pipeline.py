@@ -1,10 +1,14 @@
 """What dvc.yaml says of a stage, resolved by DVC itself, so that it is written in one place only."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from lib.stage.errors import Fault, InputError
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,31 @@ class Entry:
     roles: dict[str, str] = field(default_factory=dict)
 
 
+@contextmanager
+def repository() -> Iterator[Any]:
+    """DVC's repository around the working folder. Raises InputError where it is none, or has no Git."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        repo = Repo()
+    except NotDvcRepoError:
+        problem, remedy = "is in no DVC repository", "cd to the folder that holds dvc.yaml, of a clone with its .dvc"
+    except SCMError:
+        problem = "is a copy without .git"
+        remedy = "Clone it, or run in the copy: git init; or: dvc config core.no_scm true"
+    else:
+        with repo:
+            yield repo
+        return
+    raise InputError([Fault("no repository", os.getcwd(), problem, "this repository, as Git clones it", remedy)])
+
+
 @cache
 def entries() -> dict[str, Entry]:
-    """Every stage of every dvc.yaml in the repository, by its address."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
+    """Every stage of every dvc.yaml in the repository, by its address. Raises InputError as `repository` does."""
+    with repository() as repo:
         return {stage.addressing: _entry(stage, repo.root_dir) for stage in repo.index.stages if stage.cmd}
 
 

@@ -5,7 +5,6 @@ so that the run after a kill resumes there, and moves its outs into place at the
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -121,7 +120,7 @@ class Life:
     def _spent(self) -> float:
         try:
             spent = read_json(self.scratch / "spent.json")
-        except (FileNotFoundError, json.JSONDecodeError):
+        except InputError:
             return 0.0
         self._items = int(spent["items"])
         return float(spent["seconds"])

@@ -22,6 +22,7 @@ from lib.stage.errors import Fault, InputError
 
 GROUP_ROWS = 2**14  # most rows of a row group: it is decoded as a whole, even for a single image
 BOX = ["x1", "y1", "x2", "y2"]
+_PARQUET = "table", "a whole Parquet file"
 _box = [(name, pa.float32()) for name in BOX]
 
 IMAGES = pa.schema(
@@ -80,8 +81,18 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What `write_json` wrote. Raises InputError where the file is missing or not whole."""
+    with _broken(path, "file", "a whole JSON file in UTF-8, without a byte-order mark"):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_names(path: Path | str) -> list[str]:
+    """The classes of a data set, as `prepare` writes them. Raises InputError where the file is anything else."""
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        allowed, remedy = "the list of the names of the classes that prepare writes", 'Write it as ["cat", "dog"]'
+        raise InputError([Fault("broken file", str(path), f"holds {names!r:.60}", allowed, remedy)])
+    return names
 
 
 def to_arrow(frame: pd.DataFrame | pa.Table, schema: pa.Schema, where: str) -> pa.Table:
@@ -192,7 +203,7 @@ class Writer:
 
 def open_parquet(path: Path | str) -> pq.ParquetFile:
     """The file; InputError where it is missing or not whole."""
-    with _broken(path):
+    with _broken(path, *_PARQUET):
         return pq.ParquetFile(str(path))
 
 
@@ -201,7 +212,7 @@ def read(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
 
     An index with names that pandas has stored, for example by `set_index("image_id")`, counts as columns.
     """
-    with _broken(path):
+    with _broken(path, *_PARQUET):
         frame = pq.ParquetFile(str(path)).read().to_pandas()
     named = [name for name in frame.index.names if name in schema.names and name not in frame.columns]
     frame = frame.reset_index(level=named) if named else frame
@@ -209,19 +220,15 @@ def read(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
 
 
 @contextmanager
-def _broken(path: Path | str) -> Iterator[None]:
+def _broken(path: Path | str, kind: str, allowed: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(
-            [Fault("missing table", str(path), "the file is not there", "",
-                   "Run: dvc repro; or, if it is a file of yours, check the path")]
-        ) from None
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            [Fault("broken table", str(path), f"is not a whole Parquet file ({error})", "",
-                   "Delete it and run: dvc repro; or, if it is a file of yours, write it again")]
-        ) from None
+        remedy = "Run: dvc repro; or, if it is a file of yours, check the path"
+        raise InputError([Fault(f"missing {kind}", str(path), "the file is not there", allowed, remedy)]) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        remedy = "Delete it and run: dvc repro; or, if it is a file of yours, write it again"
+        raise InputError([Fault(f"broken {kind}", str(path), f"is not {allowed} ({error})", allowed, remedy)]) from None
 
 
 def boxes(frame: pd.DataFrame) -> np.ndarray:

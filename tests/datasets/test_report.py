@@ -1,7 +1,12 @@
 """The data report: its figures on a set small enough to count by hand, and its warnings."""
 
+import itertools
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from lib.datasets.cautions import cautions
@@ -139,3 +144,61 @@ def test_bccd():
     assert "364 images, 4886 objects of 3 classes" in text
     assert ["all", rows(text, "Objects by class")[0][0]] == ["all", "Platelets"]
     assert sum(int(row[4]) for row in rows(text, "Objects by class")) == 4886
+
+
+def command_of_the_docs(after):
+    """The indented command in docs/usage.md that follows a text."""
+    lines = Path("docs/usage.md").read_text().split(after)[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("    "))
+    return "\n".join(line[4:] for line in itertools.takewhile(lambda line: line.startswith("    "), lines[start:]))
+
+
+@pytest.mark.parametrize("extension", [".tif", ".png"])
+def test_case_103_twelve_bits_in_sixteen_are_told_and_the_remedy_works(voc, obj, extension):
+    names = [voc.add(str(number), obj(corners=(1, 1, 100, 80)), extension=extension) for number in range(4)]
+    voc.lists(train=["0"], val=["1", "2"], test=["3"])
+    assert warned(voc) == ""
+    for name, brightest in zip(names, (4095, 3000, 63 * 256, 64 * 256), strict=True):
+        deep = np.random.default_rng(brightest).integers(0, brightest, (80, 100, 3), dtype=np.uint16)
+        deep[0, 0] = brightest
+        cv2.imwrite(str(voc.root / name), deep)
+    text = warned(voc)
+    assert f"3 of 4 images (75%) use less than a quarter of the range of values, first {names[0]}" in text
+    upper = {".tif": 16, ".png": 15}[extension]  # 4095 / 256, which one decoder rounds and the other cuts
+    assert f"first {names[0]}: its brightest value is {upper} of 255" in text
+    before = cv2.imread(str(voc.root / names[0]), cv2.IMREAD_UNCHANGED)
+    command = command_of_the_docs("Scale such files up").replace("python", sys.executable, 1)
+    subprocess.run(["bash", "-c", command.replace("FILES...", names[0])], cwd=voc.root, check=True)
+    np.testing.assert_array_equal(cv2.imread(str(voc.root / names[0]), cv2.IMREAD_UNCHANGED), before * 16)
+    assert "2 of 4 images (50%) use" in warned(voc)
+
+
+def test_case_113_an_empty_list_is_told_from_a_missing_one(voc, obj):
+    voc.add("0", obj())
+    voc.add("1", obj())
+    voc.lists(train=["0"], val=["1"], test=[])
+    text = warned(voc)
+    assert "Split test has no images. Its list is there, but no image that it names can be used: fill it." in text
+    assert "Where its list is missing" not in text
+    (voc.root / "ImageSets/Main/test.txt").unlink()
+    (voc.root / "ImageSets/Main/val.txt").unlink()
+    assert "Split val has no images. Where its list is missing" in warned(voc, test_from="hash", val_fraction=0)
+
+
+def test_case_113_images_without_annotation_are_counted_and_named(voc, obj):
+    names = [voc.add(str(number), obj(corners=(1, 1, 100, 80)), text="" if number < 4 else None) for number in range(6)]
+    text = warned(voc, splits="hash")
+    assert f"4 of 6 images have no annotation and count as images without objects: {', '.join(names[:3])}, ..." in text
+    (voc.root / names[3]).unlink()
+    assert f"3 of 5 images have no annotation and count as images without objects: {', '.join(names[:3])}. If" in (
+        warned(voc, splits="hash")
+    )
+
+
+def test_case_105_what_was_skipped_is_in_the_report(voc, obj):
+    voc.add("0", obj(corners=(1, 1, 100, 80)))
+    assert "skipped" not in markdown(load(voc.root, DataSettings()))
+    (voc.images / "._0.png").write_bytes(b"x")
+    (voc.root / "__MACOSX").mkdir()
+    text = markdown(load(voc.root, DataSettings()))
+    assert "- **hidden or of a tool**: 2\n  - JPEGImages/._0.png: is skipped\n  - __MACOSX: is skipped" in text

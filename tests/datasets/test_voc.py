@@ -4,6 +4,7 @@ import pytest
 
 from lib.datasets import voc as reader
 from lib.datasets.listing import scan
+from tests.datasets.loading import noted, refused, strict
 
 
 def read(root):
@@ -141,3 +142,35 @@ def test_list_names_a_missing_image(voc, obj):
     source = read(voc.root)
     assert kinds(source) == ["listed image missing"]
     assert str(source.faults[0]).startswith("ImageSets/Main/train.txt, line 2: 7 is listed, but no image is called so")
+
+
+def test_case_113_an_annotation_that_bears_the_whole_name_of_its_image(tmp_path, voc_at, obj):
+    voc = voc_at(tmp_path / "set", ".", ".")
+    voc.add("IMG.v2", obj("a"), extension=".jpg")
+    (voc.root / "IMG.v2.xml").rename(voc.root / "IMG.v2.jpg.xml")
+    voc.add("IMG.v2.jpg", obj("b"), text="", extension=".png")
+    # The name without its last ending comes first: the annotation of IMG.v2.jpg.png is IMG.v2.jpg.xml.
+    assert strict(voc.root).objects["image_id"].tolist() == ["IMG.v2.jpg.png"]
+    (voc.root / "IMG.v2.jpg.png").unlink()
+    dataset = strict(voc.root)
+    assert dataset.objects["image_id"].tolist() == ["IMG.v2.jpg"]
+    assert noted(dataset) == []
+    (voc.root / "IMG.v2.xml").write_bytes((voc.root / "IMG.v2.jpg.xml").read_bytes())
+    assert refused(voc.root)[0] == ["two annotations for one image"]
+
+
+def test_case_113_a_heic_beside_its_annotation_is_named(voc, obj, annotation):
+    voc.add("1", obj())
+    (voc.annotations / "IMG_2.xml").write_text(annotation(obj()))
+    (voc.images / "IMG_2.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    kinds, message = refused(voc.root)
+    assert kinds == ["annotation without image"]
+    assert "no image is called IMG_2, and JPEGImages/IMG_2.HEIC is of no format that is read" in message
+    assert "Convert it to JPEG or PNG" in message
+    (voc.annotations / "IMG_2.xml").rename(voc.annotations / "IMG_2.HEIC.xml")
+    assert "no image is called IMG_2.HEIC, and JPEGImages/IMG_2.HEIC is of no format" in refused(voc.root)[1]
+    (voc.images / "1.png").unlink()
+    kinds, message = refused(voc.root)
+    assert kinds == ["no data"]
+    assert "found 1 .heic, 2 .xml" in message
+    assert "convert other formats, HEIC say, to JPEG or PNG" in message

@@ -55,7 +55,7 @@ def test_only_images_of_the_splits_are_read(tmp_path):
     tables.write(paths["images"], images, tables.IMAGES)
     tables.write(paths["objects"], objects_table(("a.jpg", "cat", BOX), ("b.jpg", "cat", BOX)), tables.OBJECTS)
     tables.write(paths["detections"], detections_table(("a.jpg", "cat", BOX, 0.5)), tables.DETECTIONS)
-    with pytest.raises(InputError, match=r"classes\.json: is not there"):
+    with pytest.raises(InputError, match=r"classes\.json: the file is not there"):
         read(paths["detections"], paths["objects"], ["test"])
     tables.write_json(tmp_path / "classes.json", ["cat"])
     inputs = read(paths["detections"], paths["objects"], ["test"])

@@ -11,7 +11,7 @@ import pytest
 
 from lib.boxes.selection import Scored, Selection
 from lib.report import drawing, page_trace
-from lib.report.predictions import Predictions
+from lib.report.predictions import Predictions, check_drawn
 from lib.stage.errors import InputError
 from lib.stage.interrupt import HeldBack
 from lib.storage import tables
@@ -142,3 +142,18 @@ def test_a_trace_that_fails_is_a_failure_like_any_other(tmp_path, monkeypatch, c
     results.trace("a title", lambda: image("a.jpg"), score, SELECTION, ["cat", "dog"])
     assert results.exit_code() == 1
     assert "trace.html: ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("most", "min_score", "wrong"),
+    [(-1, -2.0, ["--boxes"]), (8, float("nan"), ["--min-score"]), (-8, float("nan"), ["--boxes", "--min-score"])],
+)
+def test_what_cannot_be_drawn(most, min_score, wrong):
+    with pytest.raises(InputError) as caught:
+        check_drawn(most, min_score)
+    assert [fault.where for fault in caught.value.faults] == wrong
+
+
+@pytest.mark.parametrize(("most", "min_score"), [(0, 0.5), (3, float("-inf")), (3, float("inf")), (1, -2.0)])
+def test_what_can_be_drawn(most, min_score):
+    check_drawn(most, min_score)

@@ -114,3 +114,9 @@ def test_a_resumed_run_counts_the_time_of_the_killed_one(folder, monkeypatch):
     cost = json.loads((folder / "results/cost/detect@fast.json").read_text())
     assert 100 <= cost["seconds"] < 110
     assert cost["images_per_second"] == pytest.approx(52 / cost["seconds"], rel=0.01)
+
+
+def test_case_112_a_note_of_time_that_is_cut_off_ends_no_run(folder, monkeypatch):
+    first = life(monkeypatch)
+    (first.scratch / "spent.json").write_text('{"seconds": 10')
+    assert life(monkeypatch).resumed

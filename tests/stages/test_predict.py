@@ -279,3 +279,11 @@ def test_a_trace_that_fails_leaves_the_detections(run, tmp_path, monkeypatch, ca
     assert run(tmp_path / "in/a.jpg", "--out", tmp_path / "out", "--trace") == 1
     assert len(outcome(tmp_path / "out", ["a.jpg"]))
     assert "trace.html: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_how_many_boxes_and_from_which_score_is_checked_first(tmp_path, monkeypatch):
+    words = ["predict", "--method", "m", "x.png", "--out", tmp_path / "out", "--boxes", "-1", "--min-score", "nan"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with pytest.raises(SystemExit, match=r"--boxes: is -1. Allowed: 0 or more. .*\n--min-score: is nan. Allowed: a"):
+        runpy.run_module("stages.predict", run_name="__main__")
+    assert not (tmp_path / "out").exists()

@@ -176,3 +176,27 @@ def test_json_refuses_nan(tmp_path):
         tables.write_json(tmp_path / "m.json", {"map": float("nan")})
     tables.write_json(tmp_path / "m.json", {"map": None})
     assert tables.read_json(tmp_path / "m.json") == {"map": None}
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf[]", b'["cat", "do', b"", b'["Caf\xe9"]', b"\xff\xfe[\0]\0"])
+def test_case_112_json_with_a_byte_order_mark_cut_off_or_in_another_encoding(tmp_path, content):
+    (tmp_path / "classes.json").write_bytes(content)
+    for read in (tables.read_json, tables.read_names):
+        with pytest.raises(InputError, match=r"classes.json: is not a whole JSON .*\. Allowed: .*\. Delete it and run"):
+            read(tmp_path / "classes.json")
+
+
+def test_case_112_json_that_is_missing_or_a_folder(tmp_path):
+    with pytest.raises(InputError, match=r"gone.json: the file is not there.*Allowed: .*check the path"):
+        tables.read_json(tmp_path / "gone.json")
+    with pytest.raises(InputError, match="Is a directory"):
+        tables.read_json(tmp_path)
+
+
+@pytest.mark.parametrize("names", [{"cat": 1}, "cat", None, ["cat", 1], [["cat"]]])
+def test_case_112_what_is_no_list_of_names(tmp_path, names):
+    tables.write_json(tmp_path / "classes.json", names)
+    with pytest.raises(InputError, match=r"classes.json: holds .*Allowed: the list of the names"):
+        tables.read_names(tmp_path / "classes.json")
+    tables.write_json(tmp_path / "classes.json", ["cat", "dog"])
+    assert tables.read_names(tmp_path / "classes.json") == ["cat", "dog"]
