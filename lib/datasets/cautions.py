@@ -1,6 +1,6 @@
 """What is legal in a data set but will probably spoil a result."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pandas as pd
@@ -77,6 +77,12 @@ def _few(dataset: Dataset, few_objects: int) -> Iterator[str]:
 
 
 def _doubtful(dataset: Dataset) -> Iterator[str]:
+    spellings = defaultdict(list)
+    for name in dataset.classes:
+        spellings[name.casefold()].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            yield f"Classes {', '.join(names)} differ in capitals alone. If they are one, write it the same everywhere."
     repeated = int(dataset.objects.duplicated(["image_id", "class", "x1", "y1", "x2", "y2"]).sum())
     if repeated:
         yield f"{repeated} objects repeat another of the same class and box."

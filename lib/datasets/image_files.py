@@ -40,7 +40,8 @@ def find(words: Sequence[str], out: Path) -> tuple[Path, list[str]]:
         if not usable:
             endings = Counter(Path(file).suffix.lower() or "(none)" for file in images if os.path.isfile(file))
             seen = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
-            problem = f"names no image{f', but {seen}' if seen else ''}"
+            there = os.path.exists(word) or has_magic(word)
+            problem = f"names no image{f', but {seen}' if seen else ''}" if there else "is not there"
             allowed = f"a file ending in {', '.join(EXTENSIONS)}, a folder or a pattern, not drawn by this command"
             remedy = "Check the path; quote a pattern that holds **; convert other formats, HEIC say, to JPEG"
             faults.append(Fault("no image", word, problem, allowed, remedy))

@@ -34,6 +34,8 @@ def test_every_word_without_an_image_is_named(folder):
     with pytest.raises(InputError) as error:
         find([str(folder / name) for name in ("a", "none.jpg", "*.tif", "a/b/notes.txt")], folder / "out")
     assert [fault.where.split("/")[-1] for fault in error.value.faults] == ["none.jpg", "*.tif", "notes.txt"]
+    assert [fault.problem for fault in error.value.faults] == [
+        "is not there", "names no image", "names no image, but 1 .txt"]
 
 
 def test_case_105_hidden_and_tool_files_are_no_images(folder, capsys):

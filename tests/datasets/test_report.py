@@ -126,6 +126,13 @@ def test_same_file_in_two_splits(voc, obj):
     assert "Split test has no images." in text
 
 
+def test_classes_that_differ_in_capitals_alone(voc, obj):
+    voc.add("0", obj("RBC"), obj("rbc", (1, 1, 9, 9)), obj("WBC"))
+    voc.add("1", obj("RBC"))
+    voc.lists(train=["0"], test=["1"])
+    assert "Classes RBC, rbc differ in capitals alone." in warned(voc)
+
+
 def test_rare_and_absent_classes(voc, obj):
     voc.add("0", obj("cat"), obj("dog", (1, 1, 9, 9)), obj("dog"), obj("dog"))
     voc.add("1", obj("dog"))
