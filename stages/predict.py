@@ -85,4 +85,5 @@ if __name__ == "__main__":
     except (InputError, OSError) as error:  # OSError: the disk of temporary files is full
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
+        print("Interrupted: the results are not written, or not all", file=sys.stderr)
         sys.exit(130)

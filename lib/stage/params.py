@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -100,10 +101,21 @@ def validate(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = F
         try:
             checked[key] = TypeAdapter(kind).validate_python(value, strict=True)
         except ValidationError as error:
-            faults += [_fault(path, key, kind, detail) for detail in error.errors()]
+            faults += _one_each([_fault(path, key, kind, detail) for detail in error.errors()])
     if faults:
         raise InputError(faults)
     return checked
+
+
+def _one_each(faults: list[Fault]) -> list[Fault]:
+    """One fault for a value that is none of several types: pydantic tells what each of them would allow."""
+    together: dict[tuple[str, str], Fault] = {}
+    for fault in faults:
+        key = fault.where, fault.problem
+        earlier = together.get(key)
+        allowed = fault.allowed if earlier is None else f"{earlier.allowed} or {fault.allowed}"
+        together[key] = replace(earlier or fault, allowed=allowed)
+    return list(together.values())
 
 
 def unread(values: Mapping[str, Any], declared: set[str], path: str = FILE) -> list[Fault]:

@@ -144,4 +144,5 @@ def test_numbers_below_zero_that_numpy_or_joblib_would_take_otherwise():
         {"seed": params.Seed, "compute": params.Compute},
     )
     assert "seed: is -1" in text
-    assert "compute.workers: is -2" in text
+    assert text.count("compute.workers: is -2") == 1
+    assert "compute.workers: is -2. Allowed: 'auto' or greater than or equal to 0." in text
