@@ -7,6 +7,7 @@ has died, it waits for ever.
 import asyncio
 import hashlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -20,6 +21,7 @@ from typing import Any
 from lib.stage.errors import Fault, InputError
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
+_ADDRESS = re.compile(r"([a-z]+://)?[^/\s]+:\d+/?")
 CONNECT_S = 30.0  # seconds in which the scheduler must answer
 WORKERS_S = 60.0  # seconds for which there may be no worker at all
 CHECK_S = 60.0  # seconds in which a worker must have looked at its code and data
@@ -159,6 +161,8 @@ def _connect() -> tuple[Any, str]:
     if not address:
         remedy = f"Set it, or compute.launcher to loky; {SETUP}"
         raise InputError([Fault("cluster", ADDRESS, "is not set, and compute.launcher is dask", allowed, remedy)])
+    if not _ADDRESS.fullmatch(address):  # Dask would wait for its own timeout, then fail in the client's destructor
+        raise InputError([Fault("cluster", ADDRESS, f"is {address!r}", allowed, "Correct the address")])
     try:
         from distributed import Client
 

@@ -223,6 +223,8 @@ def test_no_worker_and_then_no_scheduler(own_scheduler, monkeypatch):
 @pytest.mark.parametrize(("address", "message"), [
     ("", "is not set, and compute.launcher is dask. Allowed: the address of a Dask scheduler"),
     ("http://127.0.0.1:1", "is 'http://127.0.0.1:1': .*Start the scheduler, or correct the address"),
+    ("127.0.0.1:18786/x", "is '127.0.0.1:18786/x'. Allowed: .*Correct the address"),
+    ("127.0.0.1", "is '127.0.0.1'. Allowed: .*Correct the address"),
     ("tcp://127.0.0.1:1", "is 'tcp://127.0.0.1:1': .*Start the scheduler, or correct the address"),
 ])
 def test_an_address_that_leads_nowhere(address, message, monkeypatch):
