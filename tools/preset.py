@@ -133,10 +133,11 @@ def bring(root: Path, copy: Path) -> None:
     listing.write_text("\0".join(names))
 
 
-def own_params(name: str, folder: Path = overlay.FOLDER) -> str:
-    """The copy's params.yaml: the preset's, with paths of the user's own made absolute. Raises InputError."""
+def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, Any] | None = None) -> str:
+    """The copy's params.yaml: the preset's, `changes` (dotted key -> value) over it, and paths of the user's own made
+    absolute. Raises InputError."""
     values, root = overlay.values(name, folder), folder.parent
-    own: dict[str, Any] = {}
+    own: dict[str, Any] = dict(changes or {})
     for block, key in (("data", "root"), ("m0", "weights")):
         path = Path(str(values.get(block, {}).get(key, "")))
         if path.parts and not path.match(PRODUCED) and not path.is_absolute() and (root / path).exists():

@@ -58,6 +58,7 @@ class Optimisation(Settings):
     iterations        : optimiser steps
     optimiser         : Sgd or Adamw, told apart by their name
     learning_rate     : at its peak
+    clip_norm         : largest norm of a batch's gradient over all parameters; a longer one is scaled down; null: none
     weight_decay      : never applied to biases, as in the authors' prototxts
     bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
@@ -69,6 +70,7 @@ class Optimisation(Settings):
     iterations: int = Field(ge=0)
     optimiser: Annotated[Sgd | Adamw, Field(discriminator="name")]
     learning_rate: float = Field(gt=0)
+    clip_norm: float | None = Field(gt=0)
     weight_decay: float = Field(ge=0)
     bias_multiplier: float = Field(gt=0)
     head_multiplier: float = Field(gt=0)
@@ -148,6 +150,9 @@ def train(
         results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
         for parameter, gradients in zip(trained, zip(*(of_part for _, of_part in results), strict=True), strict=True):
             parameter.grad = _sum_like(parameter, gradients)
+        if settings.clip_norm is not None:
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(trained, settings.clip_norm)
         scaler.step(optimiser)
         scaler.update()
         log.add(i, [part.losses for part, _ in results], [name for part, _ in results for name in part.images])

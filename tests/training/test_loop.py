@@ -13,7 +13,8 @@ from lib.training import loop as training
 
 CPU = Device(torch.device("cpu"), torch.float32)
 SETTINGS = dict(
-    iterations=12, optimiser={"name": "adamw"}, learning_rate=0.01, weight_decay=0.01, bias_multiplier=2.0,
+    iterations=12, optimiser={"name": "adamw"}, learning_rate=0.01, clip_norm=None, weight_decay=0.01,
+    bias_multiplier=2.0,
     head_multiplier=10.0, schedule={"name": "cosine", "warmup": 0.25}, parts=2, checkpoint_every=5,
 )
 SGD = {"name": "sgd", "momentum": 0.9}

@@ -131,15 +131,16 @@ def start_head(
 
     A previous head keeps its weights and its statistics, which replace those of `batches`: the loss continues where it
     was (the authors' code normalises twice there). Fresh outputs get the statistics of `batches`.
-    Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
+    Raises InputError for a head of other classes, another backbone or another pooling, and where fresh layers need
+    M0's fc6 and fc7.
     """
     if settings.head == "fresh":
         if model.backbone.name in PRETRAINED and not model.whole:
             fault = f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers"
             raise InputError([Fault("no layers", str(model.path), fault, "a whole network (m0.pt)",
                                     "Set head: previous in params.yaml")])
-        layers, features = region_layers(model.backbone, settings.fc, settings.dropout)
-        head = DetectionHead(layers, features, len(classes))
+        layers, features = region_layers(model.backbone, settings.fc, settings.dropout, settings.fc_init)
+        head = DetectionHead(layers, features, len(classes), settings.pooling)
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
     assert previous is not None
@@ -148,9 +149,13 @@ def start_head(
     if earlier.backbone.name != model.backbone.name:
         name = earlier.backbone.name
         raise InputError([Fault("other backbone", str(previous), f"is {name}", model.backbone.name, "Run: dvc repro")])
+    if (pooling := earlier.sections["head"]["pooling"]) != settings.pooling:
+        problem = f"pools its regions by {pooling}, and this training by {settings.pooling}"
+        remedy = f"Set pooling: {pooling} in this training's block, or {settings.pooling} in that head's"
+        raise InputError([Fault("other pooling", str(previous), problem, "the same in both trainings", remedy)])
     head = restore_head(model.backbone, earlier.sections["head"], len(classes), settings.dropout)
     if settings.head == "outputs":
-        head = DetectionHead(head.layers, head.features, len(classes))
+        head = DetectionHead(head.layers, head.features, len(classes), settings.pooling)
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
     batches.mean, batches.std = head.mean.numpy().copy(), head.std.numpy().copy()
     return head

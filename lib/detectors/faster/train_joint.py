@@ -158,7 +158,8 @@ def task(given: Given) -> Task:
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
     rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
-    head = DetectionHead(*region_layers(model.backbone, settings.fc, settings.dropout), len(images.classes))
+    layers, features = region_layers(model.backbone, settings.fc, settings.dropout, settings.fc_init)
+    head = DetectionHead(layers, features, len(images.classes), settings.pooling)
     network = JointNetwork(model.backbone, rpn, head)
     trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.torch_device, given.memory)
     batches = JointBatches(images, rpn.anchors, settings, given.seed, given.stage)

@@ -21,7 +21,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 SETTINGS = dict(
-    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005,
+    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, clip_norm=None, weight_decay=0.0005,
     bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
     checkpoint_every=2,
     scale={"short_side": [150], "max_side": 400}, images=2, mirror=0.5, frozen=2,
