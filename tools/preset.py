@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, A
     own: dict[str, Any] = dict(changes or {})
     for block, key in (("data", "root"), ("m0", "weights")):
         path = Path(str(values.get(block, {}).get(key, "")))
-        if path.parts and not path.match(PRODUCED) and not path.is_absolute() and (root / path).exists():
+        if path.parts and not fnmatchcase(str(path), PRODUCED) and not path.is_absolute() and (root / path).exists():
             own[f"{block}.{key}"] = str((root / path).resolve())
     return written(name, folder, own)
 

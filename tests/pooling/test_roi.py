@@ -137,7 +137,8 @@ def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
     first, group = pooling.distinct(boxes, 16, "max")
     maps = torch.arange(20 * 20, dtype=torch.float32).view(1, 1, 20, 20)
     rois = torch.from_numpy(np.hstack([np.zeros((400, 1), np.float32), boxes - np.float32([0, 0, 1, 1])]))
-    pooled = torch.cat([sign * torchvision.ops.roi_pool(sign * maps, rois, 7, 1 / 16) for sign in (1, -1)], 1).flatten(1).numpy()
+    both = [sign * torchvision.ops.roi_pool(sign * maps, rois, 7, 1 / 16) for sign in (1, -1)]
+    pooled = torch.cat(both, 1).flatten(1).numpy()
     np.testing.assert_array_equal(pooled, pooled[first][group])
     assert len(first) < 400
     assert len(np.unique(pooled, axis=0)) == len(first)
