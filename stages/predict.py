@@ -38,7 +38,7 @@ def predict(options: argparse.Namespace) -> int:
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     values = params.validate(params.load(), {**schema, **row.reads()})
     results.check(root, ids, options.trace)
-    selection, search = values[row.settings], values["proposals.selective_search"]
+    selection, search, most = values[row.settings], values["proposals.selective_search"], row.most(values)
     device = pick_device(values["compute"].device, selection.precision)
     clock = Clock(device.synchronise)
     detector = row.detector(files, values, device, clock)
@@ -48,7 +48,7 @@ def predict(options: argparse.Namespace) -> int:
 
     def proposals(image_id: str, image: Image) -> Boxes:
         with clock.host("proposals"):
-            return selective_search.search(image, search)[0]
+            return selective_search.search(image, search)[0][:most]
 
     regions, done = proposals if detector.wants_proposals else None, list[str]()
     guard = lambda image_id: results.failures(str(root / image_id), "Replace the image or leave it out")  # noqa: E731

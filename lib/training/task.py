@@ -46,8 +46,8 @@ class Given:
         return self.params[self.block]
 
     def proposals(self) -> ByImage:
-        """The table in the role `proposals`; see `ImageSet.proposals`."""
-        return self.images.proposals(self.path("proposals"))
+        """The table in the role `proposals`, of each image so many as the method uses; see `ImageSet.proposals`."""
+        return self.images.proposals(self.path("proposals"), self.params[f"{self.method}.proposals_max"])
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,6 @@ FAST_SETTINGS = dict(
     images=1,
     mirror=0.0,
     frozen=1,
-    proposals_max=None,
     head="fresh",
     stage_wise=False,
     statistics="fixed",

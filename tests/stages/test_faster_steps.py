@@ -39,12 +39,13 @@ REGIONS = dict(
     fc_init="gaussian", dropout=0.0, box_loss="smooth_l1",
     beta=1.0, box_weight=1.0,
 )
-DETECTOR = dict(**OPTIMISATION, **REGIONS, proposals_max=None, stage_wise=False, statistics="per_class", std_floor=0.01)
+DETECTOR = dict(**OPTIMISATION, **REGIONS, stage_wise=False, statistics="per_class", std_floor=0.01)
 PROPOSING = {"pre_nms": 100, "post_nms": 20, "nms": 0.7, "min_size": 8.0}
 VALUES = {
     "seed": 3, "splits": {"train": ["train"], "test": ["test"]},
     "faster": {
         "difficult": False,
+        "proposals_max": None,
         "anchors": {"scales": [32.0, 64.0], "ratios": [0.5, 1.0, 2.0], "base": 16.0, "centre": 8.0},
         "rpn": {"width": 16, "score": "softmax"},
         "m1": {**RPN, "frozen": 3}, "m3": {**RPN, "frozen": "all"},

@@ -23,6 +23,8 @@ from lib.storage import tables
 from stages import predict
 from tests.detectors.fast import models_on_disk
 
+MOST = 3  # proposals of an image that the detector gets
+
 
 class Detect(Selection):
     precision: Precision = "auto"
@@ -36,6 +38,7 @@ class Detector:
 
     def prepare(self, image, boxes):
         assert (boxes is None) != self.wants_proposals
+        assert boxes is None or len(boxes) == MOST
         return image, np.float32([[0, 0, 20, 20], [5, 5, 30, 25]]) if boxes is None else boxes
 
     def __call__(self, prepared):
@@ -50,7 +53,7 @@ def method(request, monkeypatch):
     values = predict.params.load()
     values["fake"] = {"detect": block}
     row = SimpleNamespace(
-        settings="fake.detect", reads=lambda: {"fake.detect": Detect},
+        settings="fake.detect", reads=lambda: {"fake.detect": Detect}, most=lambda values: MOST,
         detector=lambda files, params, device, clock: Detector(request.param == "a table of proposals"),
     )
     monkeypatch.setattr(predict.params, "load", lambda: values)
@@ -129,7 +132,7 @@ def model(tmp_path_factory):
 def run(model, tmp_path, monkeypatch):
     """Runs the command line with Fast R-CNN of random weights; returns the exit code."""
     roles = dict.fromkeys(("model", "scores", "boxes"), str(model))
-    roles |= {"detector": "fast", "settings": "fast.detect", "proposing": "fast.detect", "regions": "p.parquet"}
+    roles |= {"detector": "fast", "settings": "fast.detect", "proposing": "fast.proposals_max", "regions": "p.parquet"}
     values = predict.params.load()
     values["compute"]["workers"] = 2
     values["data"]["max_pixels"] = 10_000

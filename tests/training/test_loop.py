@@ -61,6 +61,23 @@ def run(tmp_path, stop=None, net=None, poison=None, started=None, **changes):
     return net, log, hashlib.md5((tmp_path / "final.pt").read_bytes()).hexdigest()
 
 
+def test_a_longer_gradient_is_scaled_to_clip_norm_over_all_parameters(tmp_path):
+    """One step of SGD moves by the learning rate times the gradient."""
+    def moved(clip):
+        folder = tmp_path / str(clip)
+        folder.mkdir()
+        net, _, _ = run(folder, iterations=1, optimiser=SGD, schedule=STEP, learning_rate=0.5,
+                        weight_decay=0.0, clip_norm=clip, bias_multiplier=1.0, head_multiplier=1.0)
+        pairs = zip(net.parameters(), network().parameters(), strict=True)
+        return torch.cat([(after - before).flatten() for after, before in pairs]).detach() / 0.5
+
+    whole = moved(None)
+    norm = whole.norm().item()
+    assert norm > 0.1
+    torch.testing.assert_close(moved(norm / 4), whole / 4, atol=1e-6, rtol=1e-4)
+    assert torch.equal(moved(norm * 2), whole)
+
+
 @pytest.mark.parametrize("optimiser", [SGD, {"name": "adamw"}], ids=lambda optimiser: optimiser["name"])
 @pytest.mark.parametrize("stop", [3, 5, 11])
 def test_interrupted_and_resumed_is_the_same_bytes(tmp_path, stop, optimiser):

@@ -176,7 +176,6 @@ class FastTraining(HeadTraining):
     """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
 
     regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
-    proposals_max     : first so many proposals of an image; null for all
     head              : fresh, or the file's whole in the role `head` (previous), or fresh outputs on that file's fc6
                         and fc7 (outputs: py-faster-rcnn's step 4)
     frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
@@ -184,7 +183,6 @@ class FastTraining(HeadTraining):
     statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
     """
 
-    proposals_max: int | None = Field(ge=1)
     head: Literal["fresh", "previous", "outputs"]
     frozen: int | Literal["all"]
     stage_wise: bool

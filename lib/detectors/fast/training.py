@@ -22,7 +22,7 @@ from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head, restore_head
 from lib.detectors.fast.targets import FastTraining, Regions, head_loss
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.stage.errors import Fault, InputError
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
@@ -79,7 +79,7 @@ class FastBatches:
     def regions(self, image_id: str) -> Regions:
         """The objects and proposals of an image, labelled."""
         boxes, labels = self._image_set.objects(image_id)
-        proposals = self._proposals.boxes(image_id)[: self._settings.proposals_max]
+        proposals = self._proposals.boxes(image_id)
         size = self._image_set.size(image_id)
         return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
 
@@ -188,7 +188,7 @@ def item_losses(
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: FastTraining}
+    return {block: FastTraining, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:

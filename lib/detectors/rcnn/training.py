@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lib.backbones import backbones
 from lib.backbones.device import Device, Precision
 from lib.detectors.rcnn.network import Crop, RcnnNetwork, describe
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.images.warp import Crops
 from lib.storage import checkpoint
 from lib.training import windows
@@ -45,7 +45,7 @@ class RcnnFineTuning(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: RcnnFineTuning, f"{method}.crop": Crop}
+    return {block: RcnnFineTuning, f"{method}.crop": Crop, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:

@@ -14,7 +14,7 @@ from torch import nn
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import class_overlaps, flip
 from lib.detectors.spp.network import SppNetwork, describe, for_detection, load
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.pooling.map_store import MapStore
 from lib.pooling.pyramid import Window, pool_windows
 from lib.storage.by_image import ByImage
@@ -43,7 +43,7 @@ class SppFineTuning(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: SppFineTuning, f"{method}.window": Window}
+    return {block: SppFineTuning, f"{method}.window": Window, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:
