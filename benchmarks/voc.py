@@ -71,11 +71,13 @@ from tools import preset
 
 RESULT = ROOT / "results/benchmarks/voc.json"
 SCRATCH = ROOT / ".scratch/benchmarks/voc"
+HOMES = Path("results/presets")
 DIFFERENCES = [
     "batch norm: statistics fixed in both; scale and shift are trained in theirs with --norm trained, and not in ours",
     "resizing: ours OpenCV on bytes, theirs torch on float32",
     "step: ours computes the images side by side, a thread each; theirs one after the other, each on all threads, "
     "which is faster than one batch, padded to the largest",
+    "region proposal network: theirs has as many hidden channels as the trunk and one score, ours those of faster.rpn",
     "step: ours leaves anchors across the border out; theirs samples from all",
     "proposals: ours drop small boxes, then take the best; theirs take the best 2000 (1000 at test) first",
     "smooth L1 of the head: beta as in the preset in ours, 1/9 in theirs",
@@ -311,8 +313,8 @@ class Peer:
 def detect(setup: Setup, run: Callable[[np.ndarray], Detections]) -> Path:
     """The table of the peer's detections on the test split, made piece by piece; those that are there are kept."""
     images, pieces = setup.images("test"), []
-    for ids in tables.chunks(images.ids, PIECE):
-        path = setup.folder / f"detections/{images.ids.index(ids[0]):05d}.parquet"
+    for number, ids in enumerate(tables.chunks(images.ids, PIECE)):
+        path = setup.folder / f"detections/{number:05d}.parquet"
         pieces.append(path)
         if path.exists():
             continue
@@ -352,18 +354,18 @@ def origin() -> dict[str, str]:
     return {"commit": preset.commit(ROOT), "processor": preset.processor()}
 
 
-def stale(name: str) -> bool:
-    """True where results/presets holds no figures of the row, or its code, command or params are others today."""
-    rows = Path(f"results/presets/{name}/rows.json")
+def stale(name: str, home: Path) -> bool:
+    """True where `home`, of results/presets, has no figures of the row, or its code, command or params are others."""
+    rows = home / "rows.json"
     recorded = tables.read_json(rows).get(ROW) if rows.exists() else None
     return recorded is None or preset.digest(ROW, pipeline.entries(), overlay.values(name)) != recorded["code"]
 
 
 def our_figures(name: str) -> dict[str, Any]:
     """The figures of the preset's row, which is run where they are stale."""
-    if stale(name):
+    home = HOMES / name
+    if stale(name, home):
         subprocess.run([sys.executable, "-m", "tools.preset", name, ROW], check=True)
-    home = Path(f"results/presets/{name}")
     cost, origin = tables.read_json(home / f"cost/{ROW}.json"), tables.read_json(home / "rows.json")[ROW]
     return {
         **tables.read_json(home / f"{ROW}.json"), "training_s": cost["seconds"],
@@ -507,7 +509,7 @@ def main() -> int:
         if options.times:
             stay_on(options.threads)
             model = ROOT / f".scratch/presets/{options.preset}/data/models/{ROW}/joint.pt"
-            trained = model if model.exists() and not stale(options.preset) else None
+            trained = model if model.exists() and not stale(options.preset, HOMES / options.preset) else None
             times = {
                 **origin(), "step": step_times(setup, options.rounds, options.threads),
                 "test": test_times(setup, 3 * options.rounds, trained),
