@@ -493,12 +493,12 @@ def main() -> int:
     options = parser.parse_args()
     if not (options.ours or options.peer or options.times):
         words = [sys.executable, "-m", "benchmarks.voc", *sys.argv[1:]]
-        return max(subprocess.run([*words, flag], check=False).returncode for flag in ("--ours", "--peer", "--times"))
+        codes = [subprocess.run([*words, flag], check=False).returncode for flag in ("--ours", "--peer", "--times")]
+        return int(any(codes))
     try:
         values = overlay.values(options.preset)
-        root = Path(values["data"]["root"])
-        if not root.exists():
-            print(f"{root} is not here: nothing to measure.")
+        if not Path(values["data"]["root"]).exists():
+            print(f"{values['data']['root']} is not here: nothing to measure.")
             return 0
         if options.ours:
             publish(options.out, "ours", our_figures(options.preset))
