@@ -297,7 +297,7 @@ class Peer:
         folded = backbones.fold_batch_norm(self.trunk).to(  # type: ignore[call-overload]
             self._setup.device.torch_device, memory_format=torch.channels_last
         )
-        model = torchvisions(self._setup, backbone, folded, len(self._images.classes)).eval()
+        model = torchvisions(self._setup, backbone, folded.forward, len(self._images.classes)).eval()
         model.load_state_dict(self.model.state_dict())
         device = self._setup.device
 
@@ -365,7 +365,8 @@ def our_figures(name: str) -> dict[str, Any]:
     """The figures of the preset's row, which is run where they are stale."""
     home = HOMES / name
     if stale(name, home):
-        subprocess.run([sys.executable, "-m", "tools.preset", name, ROW], check=True)
+        if code := subprocess.run([sys.executable, "-m", "tools.preset", name, ROW], check=False).returncode:
+            sys.exit(code)  # it has said why
     cost, origin = tables.read_json(home / f"cost/{ROW}.json"), tables.read_json(home / "rows.json")[ROW]
     return {
         **tables.read_json(home / f"{ROW}.json"), "training_s": cost["seconds"],
