@@ -364,9 +364,9 @@ def stale(name: str, home: Path) -> bool:
 def our_figures(name: str) -> dict[str, Any]:
     """The figures of the preset's row, which is run where they are stale."""
     home = HOMES / name
-    if stale(name, home):
-        if code := subprocess.run([sys.executable, "-m", "tools.preset", name, ROW], check=False).returncode:
-            sys.exit(code)  # it has said why
+    words = [sys.executable, "-m", "tools.preset", name, ROW]
+    if stale(name, home) and (code := subprocess.run(words, check=False).returncode):
+        sys.exit(code)  # it has said why
     cost, origin = tables.read_json(home / f"cost/{ROW}.json"), tables.read_json(home / "rows.json")[ROW]
     return {
         **tables.read_json(home / f"{ROW}.json"), "training_s": cost["seconds"],

@@ -186,7 +186,12 @@ def test_at_test_the_peer_has_no_batch_norm_and_detects_what_it_did_with_it(setu
         peer.step(i, peer.batch(i))
     tests = setup.images("test")
     image = tests.image(tests.ids[0])
-    boxes, labels, scores = peer.at_test()(image)
+    run, types = peer.at_test(), set()
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: types.add(type(module)))
+    boxes, labels, scores = run(image)
+    handle.remove()
+    assert nn.Conv2d in types
+    assert not any(issubclass(kind, nn.BatchNorm2d) for kind in types)
     with torch.inference_mode():
         expected = peer.model.eval()([voc.pixels(image, CPU)])[0]
     assert len(boxes) == len(expected["boxes"]) > 0
