@@ -248,12 +248,12 @@ class Peer:
         self.optimiser.step()
         return total
 
-    def train(self, until: int | None = None) -> None:
-        """From the kept state to the last iteration, or to an earlier one."""
+    def train(self) -> None:
+        """From the kept state to the last iteration."""
         self.resume()
         began = saved = time.perf_counter()
         before = self.seconds
-        todo = range(self.done, self._setup.train.iterations if until is None else until)
+        todo = range(self.done, self._setup.train.iterations)
         self.origin = origin() if todo else self.origin
         for i, examples in zip(todo, ahead(self.batch, todo), strict=True):
             loss = self.step(i, examples)

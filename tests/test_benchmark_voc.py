@@ -36,7 +36,8 @@ def scratch(tmp_path_factory):
     for number in range(12):
         size = (100, 80) if number % 2 else (60, 90)
         name, corners = ("dog", (11, 21, 40, 50)) if number % 2 else ("cat", (5, 11, 44, 60))
-        images.add(f"{number:02d}", object_xml(name, corners), size=size, image_size=size)
+        difficult = "<difficult>1</difficult>" if number == 2 else ""  # nothing is learned from it
+        images.add(f"{number:02d}", object_xml(name, corners, difficult), size=size, image_size=size)
     stems = [f"{number:02d}" for number in range(12)]
     images.lists(train=stems[:8], val=stems[8:])
     return folder
