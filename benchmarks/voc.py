@@ -449,7 +449,7 @@ def test_times(setup: Setup, images: int, trained: Path | None) -> dict[str, Any
     # Spread over the split: images of a folder may be alike.
     ids = [tests.ids[i] for i in np.linspace(0, len(tests) - 1, min(images, len(tests))).round().astype(int)]
     seconds: tuple[list[float], list[float]] = ([], [])
-    for image_id in [*ids[:WARM_UP], *ids]:
+    for image_id in [*(ids * WARM_UP)[:WARM_UP], *ids]:
         image = tests.image(image_id)
         for taken, run in zip(seconds, (ours, theirs), strict=True):
             began = time.perf_counter()
