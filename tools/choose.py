@@ -1,11 +1,11 @@
-"""One trial of values for a preset, measured on val: what `docs/choices.md` says of each choice, as a command.
+"""One trial of values for a preset, measured on val: where the figures of docs/choices.md come from.
 
     python -m tools.choose PRESET ROW [KEY=VALUE ...]
 
 Trains the row of `evaluate` on the split train alone with the given params (dotted keys, values as in YAML) laid over
 the preset, and measures it on val, so that no choice ever sees the test split. Runs in a copy as `tools.preset` does,
-`.scratch/choices/PRESET`, and adds a line to `results/choices/PRESET.json`: row, values, figures, seconds of each
-stage, commit and processor. The same trial again replaces its line.
+`.scratch/choices/PRESET`, and adds a line to `results/choices/PRESET.json` and to the table beside it, PRESET.md: the
+row, the values, figures, seconds of each stage, commit and processor. The same trial again replaces its line.
 """
 
 import argparse
@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from lib.report.lineage import before
+from lib.report.summary import Table
 from lib.stage import pipeline
 from lib.stage.errors import Fault, InputError
 from lib.storage import tables
@@ -33,11 +34,11 @@ def main() -> int:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="params that differ from the preset's")
     options = parser.parse_args()
     root = Path.cwd()
-    copy = root / ".scratch/choices" / options.preset
+    copy, home = root / ".scratch/choices" / options.preset, root / "results/choices"
     try:
-        changes = parsed(options.changes)
+        changes, entries = parsed(options.changes), pipeline.entries()
         text = preset.own_params(options.preset, changes=HELD_OUT | changes)
-        [row] = preset.chosen_rows([options.row], entries := pipeline.entries())
+        [row] = preset.chosen_rows([options.row], entries)
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
@@ -53,22 +54,29 @@ def main() -> int:
         "seconds": seconds(copy, sorted(before(f"{preset.ROW}{row}", entries))),
         "commit": version, "processor": preset.processor(),
     }
-    keep(root / f"results/choices/{options.preset}.json", trial)
-    print(f"{row} {changes}: voc10 {trial['voc10_map']:.3f}", flush=True)
+    trials = with_trial(home / f"{options.preset}.json", trial)
+    home.mkdir(parents=True, exist_ok=True)
+    tables.write_json(home / f"{options.preset}.json", trials)
+    tables.write_text(home / f"{options.preset}.md", table(options.preset, trials).markdown())
+    print(f"{row} {shown(changes)}: voc10 {trial['voc10_map']:.3f}", flush=True)
     return 0
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE -> dotted key and value. Raises InputError for words of another shape."""
-    faults = [
-        Fault("not understood", "command line", f"{word!r} is no KEY=VALUE", "fast.train.iterations=600", "Correct it")
-        for word in words
-        if not word.partition("=")[1] or not word.partition("=")[0]
-    ]
+    """KEY=VALUE -> dotted key and value. Raises InputError for all words that are none."""
+    reader, changes, faults = YAML(typ="safe", pure=True), {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        try:
+            if not key or not equals:
+                raise ValueError(word)
+            changes[key] = reader.load(value)
+        except (ValueError, YAMLError):
+            example = "fast.train.iterations=600"
+            faults.append(Fault("not understood", "command line", f"{word!r} is no KEY=VALUE", example, "Correct it"))
     if faults:
         raise InputError(faults)
-    reader = YAML(typ="safe", pure=True)
-    return {key: reader.load(value) for key, _, value in (word.partition("=") for word in words)}
+    return changes
 
 
 def seconds(copy: Path, stages: Sequence[str]) -> dict[str, float]:
@@ -77,12 +85,28 @@ def seconds(copy: Path, stages: Sequence[str]) -> dict[str, float]:
     return {stage: tables.read_json(path)["seconds"] for stage, path in costs.items() if path.exists()}
 
 
-def keep(path: Path, trial: Mapping[str, Any]) -> None:
-    """Adds a trial to the file, in the place of an earlier one of the same row and values."""
-    trials = tables.read_json(path) if path.exists() else []
-    same = [i for i, earlier in enumerate(trials) if (earlier["row"], earlier["set"]) == (trial["row"], trial["set"])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tables.write_json(path, [*(t for i, t in enumerate(trials) if i not in same), trial])
+def with_trial(path: Path, trial: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The trials of a file and this one, which replaces that of the same row and values."""
+    earlier = tables.read_json(path) if path.exists() else []
+    key = lambda of: (of["row"], of["set"])  # noqa: E731
+    return [*(other for other in earlier if key(other) != key(trial)), trial]
+
+
+def shown(changes: Mapping[str, Any]) -> str:
+    """Values as they stand in a command."""
+    return " ".join(f"{key}={'null' if value is None else value}" for key, value in changes.items())
+
+
+def table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
+    """The trials of a preset, those of a row together."""
+    columns = ["row", "values beside the preset's", "voc10", "voc07", "coco", "minutes", "commit"]
+    rows = [
+        [trial["row"], shown(trial["set"]) or "none", *(trial[figure] for figure in FIGURES[:3]),
+         round(sum(trial["seconds"].values()) / 60), trial["commit"]]
+        for trial in sorted(trials, key=lambda trial: str(trial["row"]))
+    ]
+    note = f"Trained on train, measured on val, never on test: `python -m tools.choose {name} ROW VALUES`."
+    return Table(f"Trials for {name}", columns, rows, note)
 
 
 if __name__ == "__main__":
