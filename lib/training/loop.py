@@ -3,15 +3,15 @@
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from lib.backbones.device import Device
@@ -52,10 +52,39 @@ class Cosine(Settings):
     warmup: float = Field(ge=0, lt=1)
 
 
+class Passes(Settings):
+    """Iterations that follow from the training set: so many passes over it, at least `least` and at most `most`.
+
+    What a pass is, each training says where it calls `Optimisation.resolved`.
+    """
+
+    passes: float = Field(gt=0)
+    least: int = Field(ge=1)
+    most: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("least up to most")
+        return self
+
+
+def _shape(iterations: Any) -> str | None:
+    if isinstance(iterations, int) and not isinstance(iterations, bool):
+        return "int"
+    return "by-passes" if isinstance(iterations, (Passes, Mapping)) else None
+
+
+Iterations = Annotated[
+    Annotated[int, Field(ge=0), Tag("int")] | Annotated[Passes, Tag("by-passes")],
+    Discriminator(_shape, "iterations", "a valid integer, or {passes, least, most}"),
+]
+
+
 class Optimisation(Settings):
     """How a network is trained.
 
-    iterations        : optimiser steps
+    iterations        : optimiser steps, or Passes; see `resolved`
     optimiser         : Sgd or Adamw, told apart by their name
     learning_rate     : at its peak
     weight_decay      : never applied to biases, as in the authors' prototxts
@@ -66,15 +95,38 @@ class Optimisation(Settings):
     checkpoint_every  : iterations between the states from which a killed run continues
     """
 
-    iterations: int = Field(ge=0)
     optimiser: Annotated[Sgd | Adamw, Field(discriminator="name")]
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     bias_multiplier: float = Field(gt=0)
     head_multiplier: float = Field(gt=0)
     schedule: Annotated[Step | Cosine, Field(discriminator="name")]
+    iterations: Iterations
     parts: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
+
+    @field_validator("iterations")
+    @classmethod
+    def _counted(cls, iterations: int | Passes, earlier: ValidationInfo) -> int | Passes:
+        if isinstance(iterations, Passes) and isinstance(earlier.data.get("schedule"), Step):
+            raise ValueError("a number beside a schedule {name: step}, whose `every` counts iterations")
+        return iterations
+
+    def resolved(self, total: int, per_batch: int) -> Self:
+        """The same settings with a number of iterations: as it is, or that of the passes, rounded up, in its bounds.
+
+        total, per_batch : of whatever the training passes over: all there are, and those in a batch (at least 1)
+        """
+        if isinstance(self.iterations, int):
+            return self
+        of_passes = math.ceil(self.iterations.passes * total / per_batch)
+        return self.model_copy(update={"iterations": min(max(of_passes, self.iterations.least), self.iterations.most)})
+
+    @property
+    def steps(self) -> int:
+        """`iterations` of resolved settings."""
+        assert isinstance(self.iterations, int), "resolved() comes first"
+        return self.iterations
 
 
 def generator(seed: int, stage: str, iteration: int) -> np.random.Generator:
@@ -87,10 +139,10 @@ def rate(iteration: int, settings: Optimisation) -> float:
     schedule = settings.schedule
     if isinstance(schedule, Step):
         return schedule.gamma ** (iteration // schedule.every)
-    rise = schedule.warmup * settings.iterations
+    rise = schedule.warmup * settings.steps
     if iteration < rise:
         return (iteration + 1) / (rise + 1)
-    return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.iterations - rise, 1)))
+    return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.steps - rise, 1)))
 
 
 @dataclass
@@ -133,7 +185,7 @@ def train(
     state = scratch / "state.pt"
     start, rows = _resume(state, network, optimiser, scaler)
     log = LossLog(stage, rows)
-    todo = range(start, settings.iterations)
+    todo = range(start, settings.steps)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     # Threads would take numbers from dropout's single generator in no fixed order.
     dropout = any(isinstance(module, nn.Dropout) for module in network.modules())

@@ -17,6 +17,7 @@ SETTINGS = dict(
     head_multiplier=10.0, schedule={"name": "cosine", "warmup": 0.25}, parts=2, checkpoint_every=5,
 )
 SGD = {"name": "sgd", "momentum": 0.9}
+PASSES = {"passes": 2.5, "least": 10, "most": 100}
 STEP = {"name": "step", "every": 5, "gamma": 0.1}
 
 
@@ -126,6 +127,23 @@ def test_schedules():
     assert [training.rate(i, plain) for i in range(4)] == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4])
 
 
+@pytest.mark.parametrize(("total", "per_batch", "expected"), [
+    (40, 2, 50),  # two and a half passes of 20 batches
+    (41, 2, 52),  # 51.25, rounded up: the last pass is whole
+    (5, 2, 10), (0, 2, 10), (500, 2, 100),  # 7, 0 and 625, in the bounds
+])
+def test_iterations_of_passes(total, per_batch, expected):
+    counted = settings(iterations=PASSES).resolved(total, per_batch)
+    assert counted.iterations == counted.steps == expected
+    assert counted == settings(iterations=expected)
+    assert settings().resolved(total, per_batch) == settings()
+
+
+def test_passes_that_nobody_resolved_are_no_number():
+    with pytest.raises(AssertionError, match="resolved"):
+        training.rate(0, settings(iterations=PASSES))
+
+
 def test_two_sgd_steps_keep_the_momentum():
     """Gradients of 1: the first step is the rate, the second the rate times 1 + momentum."""
     net = nn.Linear(1, 1, bias=False)
@@ -153,6 +171,18 @@ def test_two_sgd_steps_keep_the_momentum():
     ({"schedule": {"warmup": 0.1}},
      r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Add it."),
     ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
+    ({"iterations": -1}, r"train.iterations: is -1. Allowed: greater than or equal to 0. Change it"),
+    ({"iterations": "5"},
+     r"train.iterations: is '5' \(text\). Allowed: a valid integer, or {passes, least, most}. Write 5 without quotes"),
+    ({"iterations": 1.5}, r"train.iterations: is 1.5. Allowed: a valid integer, or {passes, least, most}"),
+    ({"iterations": True}, r"train.iterations: is True. Allowed: a valid integer, or {passes, least, most}"),
+    ({"iterations": {**PASSES, "passes": 0}}, r"train.iterations.passes: is 0. Allowed: greater than 0"),
+    ({"iterations": {"passes": 1, "least": 5}}, r"train.iterations.most: is missing. Add it"),
+    ({"iterations": {**PASSES, "mots": 1}},
+     r"train.iterations.mots: is not a setting of this stage. Allowed: \['least', 'most', 'passes'\]. Did you mean most"),
+    ({"iterations": {**PASSES, "most": 9}}, r"train.iterations: is .*'most': 9}. Allowed: least up to most"),
+    ({"iterations": PASSES, "schedule": STEP},
+     r"train.iterations: is {'passes'.*Allowed: a number beside a schedule {name: step}, whose `every` counts iterat"),
     ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
 ])
 def test_a_wrong_shape_is_named_with_its_key_and_remedy(changes, message):

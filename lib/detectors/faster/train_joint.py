@@ -152,8 +152,9 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """Proposer and detector on M0's trunk. Reads the role `model` (M0)."""
-    settings, images = given.settings, given.images
+    """Proposer and detector on M0's trunk. Reads the role `model` (M0). A pass is over all images."""
+    images = given.images
+    settings = given.settings.resolved(len(images), given.settings.images)
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
@@ -171,5 +172,5 @@ def task(given: Given) -> Task:
         network,
         once(settings, [rpn, head.score, head.box], batches,
              lambda item: item_losses(network, trunk, item, settings, given.device)),
-        settings.iterations, sections, f"{settings.iterations} iterations of {settings.images} images",
+        settings.steps, sections, f"{settings.steps} iterations of {settings.images} images",
     )

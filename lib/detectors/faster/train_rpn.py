@@ -159,8 +159,12 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned (M1), or M2's, frozen (M3)."""
-    settings, images = given.settings, given.images
+    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned (M1), or M2's, frozen (M3).
+
+    A pass is over all images: those without an anchor inside, which teach nothing, are drawn like the others.
+    """
+    images = given.images
+    settings = given.settings.resolved(len(images), given.settings.images)
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
@@ -173,9 +177,9 @@ def task(given: Given) -> Task:
     return Task(
         network,
         once(settings, [rpn], batches, lambda item: item_losses(network, trunk, item, settings, given.device)),
-        settings.iterations,
+        settings.steps,
         lambda: model_file.contents(model.backbone, images.classes, settings.scale, rpn=rpn.describe()),
-        f"{settings.iterations} iterations of {settings.images} images, {len(fit.unused)} of "
+        f"{settings.steps} iterations of {settings.images} images, {len(fit.unused)} of "
         f"{len(images)} images without an anchor inside",
         cautions=fit.cautions, plots={"anchors": fit.classes},
     )
