@@ -22,12 +22,13 @@ from lib.detectors.faster.network import ProposalNetwork, one_size
 from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
+from lib.training.optimisation import Optimisation
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
-class RpnTraining(training.Optimisation):
+class RpnTraining(Optimisation):
     """Blocks `faster.m1` and `faster.m3`: the optimisation, and
 
     scale     : of the images, one size

@@ -19,7 +19,8 @@ from lib.images.image_set import ImageSet
 from lib.images.warp import Crops
 from lib.storage import checkpoint
 from lib.training import windows
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 from lib.training.windows import Windows
 

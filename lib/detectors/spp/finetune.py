@@ -19,7 +19,8 @@ from lib.pooling.map_store import MapStore
 from lib.pooling.pyramid import Window, pool_windows
 from lib.storage.by_image import ByImage
 from lib.training import windows as sampling
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 
 

@@ -20,7 +20,8 @@ from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0, 
 from lib.images.warp import Crops
 from lib.pooling.roi import pool_whole
 from lib.storage import checkpoint
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 
 
