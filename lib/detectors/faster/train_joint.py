@@ -25,6 +25,7 @@ from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
+from lib.detectors.faster.anchor_fit import anchor_fit
 from lib.detectors.faster.network import one_size
 from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose
 from lib.detectors.faster.targets import view
@@ -163,6 +164,8 @@ def task(given: Given) -> Task:
     network = JointNetwork(model.backbone, rpn, head)
     trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.torch_device, given.memory)
     batches = JointBatches(images, rpn.anchors, settings, given.seed, given.stage)
+    scale, positive = one_size(settings.scale, given.stage), settings.targets.positive
+    fit = anchor_fit(images, rpn.anchors, scale, positive, given.method, given.block)
 
     def sections() -> dict[str, Any]:
         trained = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}
@@ -173,4 +176,5 @@ def task(given: Given) -> Task:
         once(settings, [rpn, head.score, head.box], batches,
              lambda item: item_losses(network, trunk, item, settings, given.device)),
         settings.steps, sections, f"{settings.steps} iterations of {settings.images} images",
+        cautions=fit.cautions,
     )
