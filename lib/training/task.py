@@ -14,7 +14,8 @@ from torch import nn
 from lib.backbones.device import Device
 from lib.images.image_set import ImageSet
 from lib.storage.by_image import ByImage
-from lib.training.loop import Optimisation, Part
+from lib.training.loop import Part
+from lib.training.optimisation import Optimisation
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pytest
 from lib.backbones.device import Precision
 from lib.boxes.selection import Scored, Selection
 from lib.detection import rows
+from lib.report.drawing import draw_best
 from lib.stage import pipeline
 from lib.stage.errors import InputError
 from lib.storage import tables
@@ -61,8 +62,8 @@ def method(request, monkeypatch):
     monkeypatch.setattr(rows, "row", lambda name, entries: (row, {}))
 
 
-def options(images, out, trace=False):
-    return argparse.Namespace(images=images, method="m", out=out, boxes=3, min_score=0.0, trace=trace)
+def options(images, out, trace=False, min_score=0.0):
+    return argparse.Namespace(images=images, method="m", out=out, boxes=3, min_score=min_score, trace=trace)
 
 
 def make_images(folder):
@@ -99,6 +100,26 @@ def test_a_folder(method, tmp_path, capsys):
         assert not np.array_equal(picture, cv2.imread(str(tmp_path / "in" / name)))  # boxes are on it
     assert not (out / "trace.html").exists()
     assert "2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("min_score", [None, 0.0, 0.99, 1.01])
+def test_noise_is_not_drawn_and_stays_in_the_tables(method, tmp_path, capsys, min_score):
+    """Of two classes with the scores share and 1 - share of the image, one has at least 0.5."""
+    make_images(tmp_path / "in")
+    predict.predict(options([str(tmp_path / "in")], tmp_path / "all", min_score=float("-inf")))
+    predict.predict(options([str(tmp_path / "in")], tmp_path / "out", min_score=min_score))
+    tables_of = [tables.read(tmp_path / f"{out}/detections.parquet", tables.DETECTIONS) for out in ("all", "out")]
+    pd.testing.assert_frame_equal(*tables_of)
+    for name in ("a.png", "sub/b.png"):
+        image = predict.read_image("", str(tmp_path / "in" / name), transpose=True)
+        rows_of = tables_of[0][tables_of[0]["image_id"] == name]
+        least = 0.5 if min_score is None else min_score
+        best = rows_of.nlargest(3, "score", keep="first")
+        expected = draw_best(image, best[best["score"] >= least], 3, float("-inf"))
+        picture = cv2.cvtColor(cv2.imread(str(tmp_path / f"out/pictures/{name}.png")), cv2.COLOR_BGR2RGB)
+        assert np.array_equal(picture, expected)
+        assert (picture != image).any() == (best["score"] >= least).any()
+    assert f"drawn from {least:g};" in capsys.readouterr().out
 
 
 def test_a_trace_shows_the_detections(method, tmp_path):

@@ -22,7 +22,7 @@ from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import encode
 from lib.pooling.roi import Pooling
 from lib.stage.errors import Fault, InputError
-from lib.training.loop import Optimisation
+from lib.training.optimisation import Optimisation
 
 BoxLoss = Literal["smooth_l1", "l2", "none"]
 FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # py-faster-rcnn's config.py, for every class

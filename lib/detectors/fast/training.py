@@ -88,10 +88,14 @@ class FastBatches:
         count = self._settings.regions // self._settings.images
         return region_sampling.sample(regions, count, self._settings.foreground_share, (lower, upper), random)
 
+    @property
+    def per_batch(self) -> int:
+        """Images of a batch."""
+        return min(self._settings.images, len(self.ids))
+
     def images(self, i: int) -> list[str]:
         """Ids of the images of batch i, see `images_of`."""
-        size = min(self._settings.images, len(self.ids))
-        return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
+        return [self.ids[row] for row in images_of(self._seed, self._stage, i, self.per_batch, len(self.ids))]
 
     def __call__(self, i: int) -> list[FastExample]:
         """The images of batch i with their regions."""
@@ -194,14 +198,17 @@ def reads(block: str, method: str) -> dict[str, Any]:
 def task(given: Given) -> Task:
     """Fast R-CNN's network on proposals. Reads the roles `model`, `proposals` and, unless `head: fresh`, `head`.
 
-    Further sections of `model` (an RPN) are copied to the result unchanged.
+    Further sections of `model` (an RPN) are copied to the result unchanged. A pass is over the images with regions to
+    learn from, in each phase.
     """
     settings, images = given.settings, given.images
-    phase_settings = settings.phases(given.block)
+    settings.phases(given.block)  # refuses what contradicts itself before long work
     if settings.head != "fresh" and "head" not in given.roles:
         problem = f"is {settings.head!r}, and the stage's command in dvc.yaml gives no model in the role head"
         raise InputError([Fault("no head", f"params.yaml: {given.block}.head", problem, "fresh", "Set head: fresh")])
     batches = FastBatches(images, given.proposals(), settings, given.seed, given.stage)
+    settings = settings.resolved(len(batches.ids), batches.per_batch)
+    phase_settings = settings.phases(given.block)
     torch.manual_seed(given.seed)
     model = model_file.read(given.path("model"))
     previous = None if settings.head == "fresh" else given.path("head")
@@ -223,7 +230,7 @@ def task(given: Given) -> Task:
         trained = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
         return model_file.contents(model.backbone, images.classes, settings.scale, **trained)
 
-    iterations = len(phase_settings) * settings.iterations
+    iterations = len(phase_settings) * settings.steps
     work = (f"{iterations} iterations of {settings.images} images; "
             f"{len(batches.left_out)} of {len(images)} images have no region to learn from")
     return Task(network, phases, iterations, sections, work)
