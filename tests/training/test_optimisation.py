@@ -5,8 +5,9 @@ from lib.stage.errors import InputError
 from lib.training.optimisation import Optimisation, rate
 
 SETTINGS = dict(
-    iterations=12, optimiser={"name": "adamw"}, learning_rate=0.01, clip_norm=None, weight_decay=0.01, bias_multiplier=2.0,
-    head_multiplier=10.0, schedule={"name": "cosine", "warmup": 0.25}, parts=2, checkpoint_every=5,
+    iterations=12, optimiser={"name": "adamw"}, learning_rate=0.01, clip_norm=None, weight_decay=0.01,
+    bias_multiplier=2.0, head_multiplier=10.0, schedule={"name": "cosine", "warmup": 0.25}, parts=2,
+    checkpoint_every=5,
 )
 STEP = {"name": "step", "every": 5, "gamma": 0.1}
 PASSES = {"passes": 2.5, "least": 10, "most": 100}
