@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +110,16 @@ Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Setup:
     """What both sides share.
 
-    params : dotted key of `READS` -> checked value;  device : where both run
+    params : dotted key of `READS` -> checked value;  train : the block of the row, its iterations a number
+    device : where both run
     folder : what is kept: tables, M0, the peer's state and its detections;  norm : one of `NORMS`
     """
 
     params: Mapping[str, Any]
+    train: train_joint.JointTraining
     folder: Path
     device: Device
     norm: str
-
-    @property
-    def train(self) -> train_joint.JointTraining:
-        """The block of the row."""
-        block: train_joint.JointTraining = self.params[BLOCK]
-        return block
 
     @property
     def memory(self) -> int:
@@ -144,14 +140,14 @@ def set_up(values: Mapping[str, Any], device: Device, norm: str, scratch: Path =
     shared = {name: getattr(train, name) for name in ("scale", "images", "mirror", "iterations", "schedule")}
     shared |= {key: checked[key] for key in ("data", "m0", "seed", "splits", "faster.anchors", "faster.difficult")}
     folder = scratch / hashlib.sha256(repr((shared, PEER, HEADS, norm)).encode()).hexdigest()[:16]
-    setup = Setup(checked, folder, device, norm)
+    setup = Setup(checked, train, folder, device, norm)
     if not (folder / "m0.pt").exists():
         dataset = check.load(checked["data"].root, checked["data"], torch.get_num_threads())
         tables.write(folder / "tables/images.parquet", dataset.images, tables.IMAGES)
         tables.write(folder / "tables/objects.parquet", dataset.objects, tables.OBJECTS)
         tables.write_json(folder / "tables/classes.json", dataset.classes)
         backbones.save_m0(folder / "m0.pt", weights.pretrained(checked["m0"].backbone, checked["m0"].weights))
-    return setup
+    return replace(setup, train=train.resolved(len(setup.images("train")), train.images))
 
 
 class Anchors(AnchorGenerator):

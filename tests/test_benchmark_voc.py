@@ -286,7 +286,7 @@ def test_the_preset_is_what_the_peer_is_made_for():
         pytest.skip("the preset is not here")
     checked = params.validate(overlay.values("voc2007-cpu"), voc.READS)
     train, anchors = checked[voc.BLOCK], checked["faster.anchors"]
-    assert (train.iterations, train.images, train.mirror) == (2500, 2, 0.5)
+    assert (train.resolved(2500, train.images).iterations, train.images, train.mirror) == (2500, 2, 0.5)
     assert (train.scale.short_side, train.scale.max_side) == ([400], 1000)
     assert (anchors.scales, anchors.ratios) == ([48.0, 96.0, 192.0, 384.0], [0.5, 1.0, 2.0])
     assert train.schedule.name == "cosine"
