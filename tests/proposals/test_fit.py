@@ -45,6 +45,19 @@ def test_each_reason_and_the_limits_by_hand(tmp_path):
     )
 
 
+def test_limits_are_proposed_together(tmp_path):
+    """Boxes of 10, 12 and 40 pixels, after 120 of 5: with min_box_px 10 they are the 2nd to the 4th, not the 122nd."""
+    middle, tiny = (120, 0, 132, 12), [(left, 110, left + 5, 115) for left in range(120)]
+    images = image_set(tmp_path, [[SMALL, middle, CUT]])
+    unlimited = [UNLIMITED[0], *tiny, SMALL, middle, CUT]
+    proposals = table(tmp_path, {images.ids[0]: unlimited[:1]})
+    caution, = fit.cautions(images, proposals, Settings(min_box_px=16, max_boxes=1), searcher(unlimited, []))
+    assert "2 have boxes smaller than min_box_px (16) alone, 1 have none among the best 1 (max_boxes)." in caution
+    assert caution.endswith(
+        "Set `min_box_px: 10` and `max_boxes: 100` in proposals.selective_search: then 3 of 3 have one."
+    )
+
+
 @pytest.mark.parametrize(("size", "small"), [({}, 1), ({"width": 320}, 0), ({"width": 80}, 1), ({"max_side": 80}, 1)])
 def test_boxes_are_measured_at_the_size_searched(tmp_path, size, small):
     """10 pixels of an image of 160 are 20 where it is searched at 320, and 5 at 80."""

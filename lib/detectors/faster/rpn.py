@@ -5,6 +5,7 @@ a batch are computed one by one.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,12 @@ class ProposerGrid(AnchorGrid):
     def __init__(self, settings: Anchors, stride: int) -> None:
         super().__init__([Level(stride, at_first_cell(settings))])
         self.settings, self.stride = settings, stride
+        self.scales, self.ratios = settings.scales, settings.ratios
+
+    def remade(self, scales: Sequence[float], ratios: Sequence[float]) -> "ProposerGrid":
+        """The same with other scales and ratios."""
+        changes = {"scales": list(scales), "ratios": list(ratios)}
+        return ProposerGrid(self.settings.model_copy(update=changes), self.stride)
 
 
 class RpnLayers(Settings):

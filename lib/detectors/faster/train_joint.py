@@ -25,11 +25,11 @@ from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.anchor_fit import anchor_fit
 from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, one_size, propose
 from lib.detectors.faster.targets import view
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
+from lib.training.anchor_fit import anchor_fit
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk

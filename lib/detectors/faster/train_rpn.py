@@ -15,11 +15,11 @@ from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.backbones.scaling import Scale, to_input
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.anchor_fit import anchor_fit
 from lib.detectors.faster.network import ProposalNetwork
 from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers, one_size
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
+from lib.training.anchor_fit import anchor_fit
 from lib.training.optimisation import Optimisation
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once

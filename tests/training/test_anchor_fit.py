@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from lib.backbones.scaling import Scale
-from lib.detectors.faster.anchor_fit import anchor_fit, fitting
 from lib.detectors.faster.rpn import Anchors, ProposerGrid
 from lib.detectors.faster.train_joint import JointTraining
 from lib.images.image_set import ImageSet
 from lib.stage import overlay, params
 from lib.storage import tables
+from lib.training.anchor_fit import anchor_fit, fitting
 from tests.images_on_disk import image_set
 
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
@@ -89,18 +89,17 @@ def test_without_objects_nothing_is_said_of_them(tmp_path):
 
 
 def test_the_fewest_anchors_that_fit():
-    squares = np.array([[50.0, 50.0], [52.0, 52.0], [48.0, 48.0]])
-    assert fitting(squares, 1000, 16, ANCHORS.model_copy(update={"ratios": [1.0]})).scales == [50.0]
+    now = ProposerGrid(ANCHORS.model_copy(update={"ratios": [1.0]}), 16)
+    assert fitting(np.array([[50.0, 50.0], [52.0, 52.0], [48.0, 48.0]]), 1000, now).scales == [50.0]
     # Two sizes that are four times apart need two scales; one between them has an IoU of 1/4 with both.
     apart = np.repeat([[50.0, 50.0], [200.0, 200.0]], 10, axis=0)
-    proposed = fitting(apart, 1000, 16, ANCHORS.model_copy(update={"ratios": [1.0]}))
+    proposed = fitting(apart, 1000, now)
     assert (proposed.scales, proposed.ratios) == ([50.0, 200.0], [1.0])
-    assert fitting(apart, 150, 16, ANCHORS).scales[-1] == 150, "no anchor that is larger than the images"
+    assert fitting(apart, 150, now).scales[-1] == 150, "no anchor that is larger than the images"
     # Tall ones, 1:3, have an IoU of .41 with a square of the same area, and of .69 with one of 98 x 196.
-    tall = np.array([[80.0, 240.0]] * 5)
-    proposed = fitting(tall, 1000, 16, ANCHORS.model_copy(update={"ratios": [1.0]}))
+    proposed = fitting(np.array([[80.0, 240.0]] * 5), 1000, now)
     assert (proposed.scales, proposed.ratios) == ([139.0], [0.5, 1.0, 2.0])
-    assert (proposed.base, proposed.centre) == (ANCHORS.base, ANCHORS.centre)
+    assert (proposed.settings.base, proposed.settings.centre, proposed.stride) == (ANCHORS.base, ANCHORS.centre, 16)
 
 
 def test_where_nothing_fits_it_does_not_say_so(tmp_path):

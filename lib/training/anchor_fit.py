@@ -3,17 +3,16 @@
 N objects of all images in pixels of the scaled image, A anchors at a cell, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.backbones.scaling import Scale
-from lib.boxes.anchors import inside
-from lib.boxes.boxes import iou
-from lib.detectors.faster.rpn import Anchors, ProposerGrid, at_first_cell
+from lib.boxes.anchors import Level, inside
+from lib.boxes.boxes import Boxes, iou
 from lib.images.image_set import ImageSet
 
 LOW = 0.5  # IoU: an object below it with its best anchor does not fit
@@ -22,6 +21,30 @@ LOW = 0.5  # IoU: an object below it with its best anchor does not fit
 SHARE, CLASS_SHARE, CELL_SHARE = 0.25, 0.5, 0.05
 FIT = 0.05  # share of objects below LOW at which more anchors are not worth their time
 SCALES, RATIOS = 6, [0.5, 1.0, 2.0]  # most scales that are proposed; the paper's ratios
+
+
+class Grid(Protocol):
+    """Anchors of one map by scales and ratios, such as those of the region proposal network.
+
+    levels : the one map's, its anchors scale after scale within each ratio;  stride : pixels between cells
+    """
+
+    levels: tuple[Level, ...]
+    stride: int
+
+    @property
+    def scales(self) -> list[float]:
+        """Sides of the square anchors, pixels."""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Height / width."""
+
+    def of_image(self, width: int, height: int) -> Boxes:
+        """See `AnchorGrid.of_image`."""
+
+    def remade(self, scales: Sequence[float], ratios: Sequence[float]) -> "Grid":
+        """The same with other scales and ratios."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,7 @@ class _Measured:
 
 
 def anchor_fit(
-    image_set: ImageSet, anchors: ProposerGrid, scale: Scale, positive: float, method: str, block: str
+    image_set: ImageSet, anchors: Grid, scale: Scale, positive: float, method: str, block: str
 ) -> AnchorFit:
     """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored.
 
@@ -76,8 +99,8 @@ def anchor_fit(
     return AnchorFit(classes, cautions, measured.unused)
 
 
-def _measure(image_set: ImageSet, anchors: ProposerGrid, scale: Scale) -> _Measured:
-    used, unused, short = np.zeros(anchors.settings.count, np.int64), [], []
+def _measure(image_set: ImageSet, anchors: Grid, scale: Scale) -> _Measured:
+    used, unused, short = np.zeros(len(anchors.levels[0].first), np.int64), [], []
     best, label, sides = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     for image_id in image_set.ids:
         width, height = image_set.size(image_id)
@@ -102,8 +125,8 @@ def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[st
     return {"class": name, "objects": len(best), "best_iou": float(best.mean()), **shares}
 
 
-def _inside(anchors: ProposerGrid, measured: _Measured, method: str) -> Iterator[str]:
-    scales = anchors.settings.scales
+def _inside(anchors: Grid, measured: _Measured, method: str) -> Iterator[str]:
+    scales = anchors.scales
     for position, scale in enumerate(scales):
         if not measured.used[position :: len(scales)].any():  # scale after scale within each ratio
             yield (f"anchors of scale {scale:g} lie inside none of the images at this size and stay untrained. "
@@ -125,7 +148,7 @@ def _cells(measured: _Measured, scale: Scale, stride: int, block: str) -> Iterat
 
 
 def _misfit(
-    image_set: ImageSet, anchors: ProposerGrid, scale: Scale, measured: _Measured, method: str
+    image_set: ImageSet, anchors: Grid, scale: Scale, measured: _Measured, method: str
 ) -> Iterator[str]:
     share = measured.low.mean()
     shares = {image_set.classes[label]: measured.low[measured.label == label].mean()
@@ -139,29 +162,28 @@ def _misfit(
         f"{share:.0%} of {len(measured.low)} objects overlap their best anchor by less than {LOW}"
         f"{f' ({names})' if worst and len(shares) > 1 else ''}. At this size the objects measure {first:.0f} to "
         f"{last:.0f} pixels (square root of the area; 5% are smaller, 5% larger), the anchors "
-        f"{min(anchors.settings.scales):g} to {max(anchors.settings.scales):g}. "
+        f"{min(anchors.scales):g} to {max(anchors.scales):g}. "
         f"{_remedy(image_set, anchors, scale, measured, method)}"
     )
 
 
-def _remedy(image_set: ImageSet, anchors: ProposerGrid, scale: Scale, measured: _Measured, method: str) -> str:
+def _remedy(image_set: ImageSet, anchors: Grid, scale: Scale, measured: _Measured, method: str) -> str:
     # A smaller anchor than the image by a cell lies inside somewhere, whatever its place on the grid.
-    proposed = fitting(measured.sides, measured.short - anchors.stride, anchors.stride, anchors.settings)
-    then = _measure(image_set, ProposerGrid(proposed, anchors.stride), scale).low.mean()
+    proposed = fitting(measured.sides, measured.short - anchors.stride, anchors)
+    then = _measure(image_set, proposed, scale).low.mean()
     if then >= measured.low.mean():
         return "No other scales and ratios fit better. Raise short_side."
     lines = f"`scales: {proposed.scales}` and `ratios: {proposed.ratios}`"
     return f"Set {method}.anchors to {lines}: then {then:.0%} do."
 
 
-def fitting(sides: NDArray[np.float64], largest: float, stride: int, settings: Anchors) -> Anchors:
+def fitting(sides: NDArray[np.float64], largest: float, anchors: Grid) -> Grid:
     """The fewest anchors that fit 95 of 100 objects, or those that fit most where none fit so many.
 
-    sides    : float (N, 2), width and height of each object, pixels; N is at least 1
-    largest  : side that an anchor may have, pixels;  stride : pixels between cells
-    settings : what the anchors are now, whose ratios are kept where they do
-    returns  : `settings` with scales in equal ratios from the 5th to the 95th percentile of the objects' sizes, and
-               their ratios or the paper's
+    sides   : float (N, 2), width and height of each object, pixels; N is at least 1
+    largest : side that an anchor may have, pixels;  anchors : as they are now
+    returns : `anchors` with scales in equal steps of factors from the 5th to the 95th percentile of the objects' sizes,
+              and with their own ratios or the paper's
 
     An anchor and an object lie as far apart as on average on the grid: a quarter of a cell in both directions.
     """
@@ -169,12 +191,12 @@ def fitting(sides: NDArray[np.float64], largest: float, stride: int, settings: A
     candidates = []
     for count in range(1, SCALES + 1):
         scales = np.geomspace(first, last, count) if count > 1 else [middle]
-        for ratios in (settings.ratios, RATIOS):
-            rounded = sorted({float(max(round(scale), 1)) for scale in scales})
-            candidates.append(settings.model_copy(update={"scales": rounded, "ratios": list(ratios)}))
-    shares = [(_overlaps(sides, at_first_cell(candidate), stride / 4) < LOW).mean() for candidate in candidates]
-    enough = [candidate for candidate, share in zip(candidates, shares, strict=True) if share <= FIT]
-    return min(enough, key=lambda candidate: candidate.count) if enough else candidates[int(np.argmin(shares))]
+        rounded = sorted({float(max(round(scale), 1)) for scale in scales})
+        candidates += [anchors.remade(rounded, ratios) for ratios in (anchors.ratios, RATIOS)]
+    firsts = [candidate.levels[0].first for candidate in candidates]
+    shares = [(_overlaps(sides, anchors_of_cell, anchors.stride / 4) < LOW).mean() for anchors_of_cell in firsts]
+    enough = [row for row, share in enumerate(shares) if share <= FIT]
+    return candidates[min(enough, key=lambda row: len(firsts[row])) if enough else int(np.argmin(shares))]
 
 
 def _overlaps(sides: NDArray[np.float64], anchors: NDArray[np.float32], apart: float) -> NDArray[np.float64]:
