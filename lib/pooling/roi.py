@@ -23,9 +23,9 @@ from lib.pooling import kernels
 Pooling = Literal["max", "align"]
 
 
-def pool(maps: Tensor, rois: Tensor, stride: int, grid: int, pooling: Pooling) -> Tensor:
-    """`roi_pool` (max) or `roi_align` (align)."""
-    return roi_pool(maps, rois, stride, grid) if pooling == "max" else roi_align(maps, rois, stride, grid)
+def pool(maps: Tensor, rois: Tensor, stride: int, first: float, grid: int, pooling: Pooling) -> Tensor:
+    """`roi_pool` (max), whose rule knows no `first`, or `roi_align` (align)."""
+    return roi_pool(maps, rois, stride, grid) if pooling == "max" else roi_align(maps, rois, stride, first, grid)
 
 
 def distinct(boxes: Boxes, stride: int, pooling: Pooling) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,16 +87,19 @@ class _RoiPool(torch.autograd.Function):
         return torch.from_numpy(totals).permute(0, 3, 1, 2), None, None, None
 
 
-def roi_align(maps: Tensor, rois: Tensor, stride: int, grid: int, samples: int = 2) -> Tensor:
+def roi_align(maps: Tensor, rois: Tensor, stride: int, first: float, grid: int, samples: int = 2) -> Tensor:
     """The mean of bilinear samples in each cell of a g x g grid; differentiable with respect to `maps`.
 
     maps, rois, stride, grid : as `roi_pool` takes them
+    first   : pixel on which the centre of the map's first cell lies, half-open: `Backbone.first`
     samples : a side, evenly spaced in the cell of the grid (Mask R-CNN: 4 in all, so 2)
     returns : float (R, C, g, g); R may be 0
 
-    Nothing is rounded: cell (y, x) of a map has its centre at pixel ((x + 0.5) stride, (y + 0.5) stride), torchvision's
-    `aligned=True`. A sample beyond the outermost centres takes the border's value, one more than a cell further is 0.
+    Nothing is rounded: the centre of cell (y, x) lies at pixel (first + x stride, first + y stride). torchvision's
+    `aligned=True` has first = stride / 2, half a cell off on a trunk that is padded symmetrically. A sample beyond the
+    outermost centres takes the border's value, one more than a cell further is 0.
     """
+    rois = torch.cat([rois[:, :1], rois[:, 1:] + (stride / 2 - first)], 1)
     if maps.device.type != "cpu":
         return torchvision.ops.roi_align(maps.float(), rois.float(), grid, 1 / stride, samples, True).to(maps.dtype)
     pooled: Tensor = _RoiAlign.apply(maps.float(), rois.float(), stride, grid, samples)  # type: ignore[no-untyped-call]

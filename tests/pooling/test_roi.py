@@ -100,7 +100,7 @@ def test_roi_align_and_its_gradient_equal_torchvisions(channels, grid, samples):
     maps = torch.randn(3, channels, 13, 17)
     ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
     rois = random_rois(np.random.default_rng(2), 300, 3, 17 * 16, 13 * 16)
-    pooled = pooling.roi_align(ours, rois, 16, grid, samples)
+    pooled = pooling.roi_align(ours, rois, 16, 8, grid, samples)
     expected = torchvision.ops.roi_align(theirs, rois, grid, 1 / 16, samples, aligned=True)
     torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-5)
     gradient = torch.randn_like(expected)
@@ -115,7 +115,7 @@ def test_roi_align_by_hand():
     maps = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 1, 4, 4)
 
     def pooled(x1, x2):
-        return pooling.roi_align(maps, torch.tensor([[0, x1, 16, x2, 48.0]]), 16, 1, 2).item()
+        return pooling.roi_align(maps, torch.tensor([[0, x1, 16, x2, 48.0]]), 16, 8, 1, 2).item()
 
     assert pooled(16, 48) == pytest.approx(1.5)
     assert pooled(20, 28) == pytest.approx(1.0)  # samples at 22 and 26: 0.875 and 1.125
@@ -123,7 +123,7 @@ def test_roi_align_by_hand():
     assert pooled(40, 72) == pytest.approx(2.75)  # at 48 and 64: 2.5, and 3.5 becomes 3
     assert pooled(48, 112) == pytest.approx(1.5)  # at 64 and 96: 3, and nothing
     none = torch.zeros(1, 3, 4, 4, requires_grad=True)
-    empty = pooling.roi_align(none, torch.zeros(0, 5), 16, 7)
+    empty = pooling.roi_align(none, torch.zeros(0, 5), 16, 8, 7)
     assert empty.shape == (0, 3, 7, 7)
     empty.sum().backward()
 
@@ -145,6 +145,15 @@ def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
     np.testing.assert_array_equal(first, np.sort(first))
     for rows in pooling.distinct(boxes, 16, "align"):
         np.testing.assert_array_equal(rows, np.arange(400))
+
+
+@pytest.mark.parametrize("first", [0.5, 8.0, 3.0])
+def test_roi_align_reads_the_pixels_of_the_region_wherever_the_cells_lie(first):
+    """Each cell holds the pixel of its own centre, so the mean over a region is its middle."""
+    centres = first + 16 * torch.arange(40.0)
+    maps = torch.stack(torch.meshgrid(centres, centres, indexing="ij")).flip(0)[None].contiguous()
+    pooled = pooling.roi_align(maps, torch.tensor([[0, 100.0, 60.0, 200.0, 150.0]]), 16, first, 7)
+    torch.testing.assert_close(pooled.mean((0, 2, 3)), torch.tensor([150.0, 105.0]))
 
 
 def slow_pyramid(cells, window, levels):

@@ -79,18 +79,18 @@ class DetectionHead(nn.Module):
 class FastNetwork(FrozenNorm):
     """A trunk with a detection head, without the other layers of the backbone.
 
-    trunk, stride, grid, recipe : the backbone's;  head : of `DetectionHead`
+    trunk, stride, first, grid, recipe : the backbone's;  head : of `DetectionHead`
     """
 
     def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
-        self.stride, self.grid = backbone.stride, backbone.grid
+        self.stride, self.first, self.grid = backbone.stride, backbone.first, backbone.grid
         self.recipe = backbone.recipe
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
         """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them, pooled as the head says."""
-        return roi.pool(maps, rois, self.stride, self.grid, self.head.pooling)
+        return roi.pool(maps, rois, self.stride, self.first, self.grid, self.head.pooling)
 
     def forward(self, images: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (N, 3, H, W) and regions (R, 5) -> logits (R, C+1), normalised deltas (R, C+1, 4)."""
@@ -117,7 +117,7 @@ def restore_head(
     layers, features = region_layers(backbone, section["fc"], section["dropout"] if dropout is None else dropout)
     if section["ranks"]:
         restore_ranks(layers, section["ranks"])
-    head = DetectionHead(layers, features, classes, section["pooling"])
+    head = DetectionHead(layers, features, classes, section.get("pooling", "max"))
     # By order, not by name: a dropout layer has no tensors, but the numbers in the names of later layers count it.
     head.load_state_dict(dict(zip(head.state_dict(), section["tensors"].values(), strict=True)))
     return head

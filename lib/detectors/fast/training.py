@@ -153,7 +153,7 @@ def start_head(
     if earlier.backbone.name != model.backbone.name:
         name = earlier.backbone.name
         raise InputError([Fault("other backbone", str(previous), f"is {name}", model.backbone.name, "Run: dvc repro")])
-    if (pooling := earlier.sections["head"]["pooling"]) != settings.pooling:
+    if (pooling := earlier.sections["head"].get("pooling", "max")) != settings.pooling:
         problem = f"pools its regions by {pooling}, and this training by {settings.pooling}"
         remedy = f"Set pooling: {pooling} in this training's block, or {settings.pooling} in that head's"
         raise InputError([Fault("other pooling", str(previous), problem, "the same in both trainings", remedy)])

@@ -46,7 +46,8 @@ def plain(path, image, boxes, short):
         rows = []
         for box in boxes * np.float32(scale):
             if network.head.pooling == "align":
-                pooled = roi_align(maps, torch.tensor([[0, *box]]), 7, 1 / 16, 2, aligned=True)
+                # Cell u lies at the half-open 16 u + 0.5; by torchvision's rule it lies 7.5 further.
+                pooled = roi_align(maps, torch.tensor([[0, *(box + np.float32(7.5))]]), 7, 1 / 16, 2, aligned=True)
             else:
                 pooled = roi_pool(maps, torch.tensor([[0, box[0], box[1], box[2] - 1, box[3] - 1]]), 7, 1 / 16)
             rows.append([pooled.flatten(1), network.head.layers(pooled), *network.head(pooled)])
