@@ -140,7 +140,7 @@ def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, A
     values, root = overlay.values(name, folder), folder.parent
     own: dict[str, Any] = dict(changes or {})
     for block, key in (("data", "root"), ("m0", "weights")):
-        path = Path(str(values.get(block, {}).get(key, "")))
+        path = Path(str(own.get(f"{block}.{key}", values.get(block, {}).get(key, ""))))
         if path.parts and not fnmatchcase(str(path), PRODUCED) and not path.is_absolute() and (root / path).exists():
             own[f"{block}.{key}"] = str((root / path).resolve())
     return written(name, folder, own)

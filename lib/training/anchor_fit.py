@@ -19,6 +19,8 @@ LOW = 0.5  # IoU: an object below it with its best anchor does not fit
 # Shares of objects above which it is said. Fitting anchors leave 1 to 9 in 100 objects below LOW on digits, BCCD and
 # VOC, and the paper's nine on VOC 20; the default's, made for digits, leave 47 to 85 of VOC's bicycles, horses, cats.
 SHARE, CLASS_SHARE, CELL_SHARE = 0.25, 0.5, 0.05
+GROWTH = 2.0  # most by which larger images are proposed: four times the time
+OBJECTS = 10  # of a class, from which it is named by itself
 FIT = 0.05  # share of objects below LOW at which more anchors are not worth their time
 SCALES, RATIOS = 6, [0.5, 1.0, 2.0]  # most scales that are proposed; the paper's ratios
 
@@ -140,19 +142,23 @@ def _cells(measured: _Measured, scale: Scale, stride: int, block: str) -> Iterat
     size = np.sqrt(measured.sides.prod(axis=1))
     share = (size < stride).mean()
     if share > CELL_SHARE:
-        growth = stride / np.quantile(size, CELL_SHARE)
+        growth = min(stride / np.quantile(size, CELL_SHARE), GROWTH)
         short, longest = (int(np.ceil(side * growth)) for side in (scale.short_side[0], scale.max_side))
+        then = (size * growth < stride).mean()
         yield (f"{share:.0%} of {len(size)} objects are smaller than a cell of the feature map ({stride} x {stride} "
-               f"pixels) at this size. For {1 - CELL_SHARE:.0%} of them to be larger, set {block} to "
-               f"`scale: {{short_side: [{short}], max_side: {longest}}}`; the anchors are then measured anew.")
+               f"pixels) at this size. Set {block} and the other trainings of the method to `scale: {{short_side: "
+               f"[{short}], max_side: {longest}}}`: then {then:.0%} are. Boxes with a side below `min_size` pixels of "
+               f"the original image are never proposed: lower it below that of your smallest objects.")
 
 
 def _misfit(
     image_set: ImageSet, anchors: Grid, scale: Scale, measured: _Measured, method: str
 ) -> Iterator[str]:
     share = measured.low.mean()
-    shares = {image_set.classes[label]: measured.low[measured.label == label].mean()
-              for label in np.unique(measured.label)}
+    labels, counts = np.unique(measured.label, return_counts=True)
+    shares = {
+        image_set.classes[label]: measured.low[measured.label == label].mean() for label in labels[counts >= OBJECTS]
+    }
     worst = sorted((name for name in shares if shares[name] > CLASS_SHARE), key=lambda name: -shares[name])
     if share <= SHARE and not worst:
         return
@@ -163,8 +169,16 @@ def _misfit(
         f"{f' ({names})' if worst and len(shares) > 1 else ''}. At this size the objects measure {first:.0f} to "
         f"{last:.0f} pixels (square root of the area; 5% are smaller, 5% larger), the anchors "
         f"{min(anchors.scales):g} to {max(anchors.scales):g}. "
-        f"{_remedy(image_set, anchors, scale, measured, method)}"
+        f"{_remedy(image_set, anchors, scale, measured, method) if share > SHARE else ''}"
+        f"{'' if share > SHARE else _shape(measured, image_set.classes.index(worst[0]), worst[0], method)}"
     )
+
+
+def _shape(measured: _Measured, label: int, name: str, method: str) -> str:
+    """What to add for a class that is too rare to decide what fits all."""
+    width, height = np.median(measured.sides[measured.label == label], axis=0)
+    return (f"Objects of {name} measure {width:.0f} x {height:.0f} (medians): add a scale of "
+            f"{np.sqrt(width * height):.0f} and a ratio of {height / width:.2g} to {method}.anchors.")
 
 
 def _remedy(image_set: ImageSet, anchors: Grid, scale: Scale, measured: _Measured, method: str) -> str:
@@ -172,7 +186,7 @@ def _remedy(image_set: ImageSet, anchors: Grid, scale: Scale, measured: _Measure
     proposed = fitting(measured.sides, measured.short - anchors.stride, anchors)
     then = _measure(image_set, proposed, scale).low.mean()
     if then >= measured.low.mean():
-        return "No other scales and ratios fit better. Raise short_side."
+        return "No other scales and ratios fit better."
     lines = f"`scales: {proposed.scales}` and `ratios: {proposed.ratios}`"
     return f"Set {method}.anchors to {lines}: then {then:.0%} do."
 

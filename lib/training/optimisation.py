@@ -106,7 +106,7 @@ class Optimisation(Settings):
         """
         if isinstance(self.iterations, int):
             return self
-        of_passes = math.ceil(self.iterations.passes * total / per_batch)
+        of_passes = math.ceil(round(self.iterations.passes * total / per_batch, 6))  # 1.1 * 50 is a trace above 55
         return self.model_copy(update={"iterations": min(max(of_passes, self.iterations.least), self.iterations.most)})
 
     @property

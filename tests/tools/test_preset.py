@@ -208,6 +208,8 @@ def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
         values = YAML(typ="safe").load(text)
         assert values == {"data": {"root": expected}, "m0": {"weights": str(root / "w.pth")}, "nms": 0.3}
         assert "# kept" in text
+        other = preset.own_params("x", root / "presets", {"data.root": "../beside"})
+        assert YAML(typ="safe").load(other)["data"]["root"] == str(tmp_path / "beside")
 
 
 def test_environment(monkeypatch, tmp_path):

@@ -52,8 +52,8 @@ def test_a_quarter_of_the_objects_may_overlap_their_best_anchor_by_little(tmp_pa
 def test_a_class_of_which_half_does_not_fit_is_named(tmp_path):
     """Cats fit; of the dogs, one in nine objects and so below a quarter, none does."""
     square, strip = (24, 24, 56, 56), (24, 24, 120, 32)
-    caution, = fit(image_set(tmp_path, [[square, strip], *[[square]] * 7])).cautions
-    assert caution.startswith("11% of 9 objects overlap their best anchor by less than 0.5 (100% of dog). At this size")
+    caution, = fit(image_set(tmp_path, [[square, strip], *[[square]] * 7] * 10)).cautions
+    assert caution.startswith("11% of 90 objects overlap their best anchor by less than 0.5 (100% of dog). At this size")
 
 
 def test_what_is_proposed_fits_when_it_is_set(tmp_path):
@@ -76,7 +76,8 @@ def test_objects_under_a_cell_of_the_feature_map(tmp_path):
     boxes = [[(24, 24, 32, 32)], [(24, 24, 40, 40)], [(40, 40, 56, 56)]]
     caution, = (text for text in fit(image_set(tmp_path, boxes), scales=[8.0, 16.0]).cautions if "cell" in text)
     assert caution.startswith("33% of 3 objects are smaller than a cell of the feature map (16 x 16 pixels)")
-    assert "set faster.m1 to `scale: {short_side: [219], max_side: 728}`" in caution
+    assert ("Set faster.m1 and the other trainings of the method to `scale: {short_side: [219], max_side: 728}`: "
+            "then 33% are.") in caution
     larger = anchor_fit(
         image_set(tmp_path, boxes), ProposerGrid(ANCHORS, 16), Scale(short_side=[219], max_side=728), 0.7, "", ""
     )
@@ -102,10 +103,28 @@ def test_the_fewest_anchors_that_fit():
     assert (proposed.settings.base, proposed.settings.centre, proposed.stride) == (ANCHORS.base, ANCHORS.centre, 16)
 
 
+def test_images_are_at_most_doubled(tmp_path):
+    """Squares of 2 pixels would want images eight times as large."""
+    boxes = [[(24, 24, 26, 26), (40, 40, 56, 56), (60, 40, 76, 56)]]
+    caution, = (text for text in fit(image_set(tmp_path, boxes), scales=[8.0, 16.0]).cautions if "cell" in text)
+    assert "`scale: {short_side: [240], max_side: 800}`: then 33% are. Boxes with a side below `min_size`" in caution
+
+
+def test_a_rare_class_of_another_shape_is_told_by_its_own(tmp_path):
+    """Ten strips of 8 x 100 beside ninety squares that fit have an IoU of at most .2: a tenth of all objects, and all
+    of their class. Nine are too few to speak of."""
+    square, strip = (24, 24, 88, 88), (40, 10, 48, 110)
+    for count, expected in ((10, ["Objects of dog measure 8 x 100 (medians): add a scale of 28 and a ratio of 12 to "
+                                  "faster.anchors."]), (9, [])):
+        images = image_set(tmp_path / str(count), [[square]] * (90 - count) + [[square, strip]] * count)
+        cautions = fit(images).cautions
+        assert [text.split("to 64. ")[1] for text in cautions] == expected
+
+
 def test_where_nothing_fits_it_does_not_say_so(tmp_path):
     """A strip of 150 x 4 fits no anchor of the paper's ratios."""
     caution, = fit(image_set(tmp_path, [[(0, 24, 150, 28)]])).cautions
-    assert caution.endswith("No other scales and ratios fit better. Raise short_side.")
+    assert caution.endswith("No other scales and ratios fit better.")
 
 
 SHARED = Path("../shared/data")

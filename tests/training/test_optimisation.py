@@ -41,6 +41,11 @@ def test_iterations_of_passes(total, per_batch, expected):
     assert settings().resolved(total, per_batch) == settings()
 
 
+def test_passes_are_counted_without_rounding_errors():
+    """1.1 passes over 100 in batches of 2 are 55, though 1.1 * 100 is a trace above 110 in floating point."""
+    assert settings(iterations={"passes": 1.1, "least": 1, "most": 1000}).resolved(100, 2).iterations == 55
+
+
 def test_passes_that_nobody_resolved_are_no_number():
     with pytest.raises(AssertionError, match="resolved"):
         rate(0, settings(iterations=PASSES))
