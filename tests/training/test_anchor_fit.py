@@ -53,7 +53,7 @@ def test_a_class_of_which_half_does_not_fit_is_named(tmp_path):
     """Cats fit; of the dogs, one in nine objects and so below a quarter, none does."""
     square, strip = (24, 24, 56, 56), (24, 24, 120, 32)
     caution, = fit(image_set(tmp_path, [[square, strip], *[[square]] * 7] * 10)).cautions
-    assert caution.startswith("11% of 90 objects overlap their best anchor by less than 0.5 (100% of dog). At this size")
+    assert caution.startswith("11% of 90 objects overlap their best anchor by less than 0.5 (100% of dog). At this ")
 
 
 def test_what_is_proposed_fits_when_it_is_set(tmp_path):
