@@ -1,6 +1,7 @@
 """Faster R-CNN jointly trained on PASCAL VOC 2007, ours against torchvision's: accuracy, time and memory.
 
-    python -m benchmarks.voc [--ours] [--peer] [--times] [--preset voc2007-cpu] [--root FOLDER] [--norm trained] [--rounds 16]
+    python -m benchmarks.voc [--ours] [--peer] [--times] [--preset voc2007-cpu] [--root FOLDER]
+        [--norm trained] [--rounds 16]
 
 Both have the same trunk, images, image size, anchors, steps and schedule: those of the preset's row faster_joint. The
 rest of torchvision's is in PEER and HEADS, what differs in DIFFERENCES. It has no padding to a multiple of 32, the
