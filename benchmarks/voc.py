@@ -3,10 +3,10 @@
     python -m benchmarks.voc [--ours] [--peer] [--times] [--preset voc2007-cpu] [--root FOLDER]
         [--norm trained] [--rounds 16]
 
-Both have the same trunk, images, image size, anchors, steps and schedule: those of the preset's row faster_joint. The
-rest of torchvision's is in PEER and HEADS, what differs in DIFFERENCES. It has no padding to a multiple of 32, the
-optimiser is fused, and batch norm is folded at test; its anchors get the true stride, as without padding it would take
-15 for 16.
+Both have the same trunk, images, image size, scales and ratios of anchors, steps and schedule: those of the preset's
+row faster_joint. The rest of torchvision's is in PEER and HEADS, what differs in DIFFERENCES. It has no padding to a
+multiple of 32, the optimiser is fused, and batch norm is folded at test; its anchors get the true stride, as without
+padding it would take 15 for 16.
 
     --ours   runs the row where its figures are missing or stale, as `make preset` does: half an hour on two cores
     --peer   trains torchvision's and detects with it: an hour on two cores
@@ -80,6 +80,8 @@ DIFFERENCES = [
     "which is faster than one batch, padded to the largest",
     "region proposal network: theirs has as many hidden channels as the trunk and one score, ours those of faster.rpn",
     "step: ours leaves anchors across the border out; theirs samples from all",
+    "anchors: ours, as the authors', rounded at side 16 and centred at pixel 8; theirs at 0",
+    "RoIAlign: ours has the centre of cell u at pixel 16 u + 0.5, half-open, where it is; theirs at 16 u",
     "proposals: ours drop small boxes, then take the best; theirs take the best 2000 (1000 at test) first",
     "smooth L1 of the head: beta as in the preset in ours, 1/9 in theirs",
     "detections: ours at most 100 of a class in an image, theirs 100 of an image",

@@ -54,7 +54,8 @@ def written(name: str, folder: Path = overlay.FOLDER, own: Mapping[str, Any] | N
     own : further changes, dotted key -> value, laid over the preset
     Raises InputError for everything wrong with the preset, by the types of all stages.
     """
-    if faults := schemas.faults(overlay.values(name, folder), f"{folder}/{name}.yaml"):
+    where = f"{folder}/{name}.yaml"
+    if faults := schemas.faults(overlay.apply(overlay.values(name, folder), own or {}, where), where):
         raise InputError(faults)
     return _text(name, folder, own or {})
 

@@ -149,7 +149,10 @@ def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, A
 
 
 def at_root(folder: str | None) -> dict[str, Any]:
-    """What the option --root changes."""
+    """What the option --root changes. Raises InputError for a folder that is not there."""
+    if folder and not Path(folder).is_dir():
+        remedy = "Name the folder of the data set"
+        raise InputError([Fault("no folder", "--root", f"{folder} is no folder", "", remedy)])
     return {"data.root": folder} if folder else {}
 
 

@@ -80,6 +80,10 @@ def test_what_cannot_be_a_trial_ends_before_anything_runs(trial, capsys):
     assert "Did you mean fast" in capsys.readouterr().err
     assert trial("digits", "fast", "fast.train.learning_rat=1") == 1
     assert "learning_rat" in capsys.readouterr().err
+    assert trial("digits", "fast", "fast.train.iterations=many") == 1
+    assert "fast.train.iterations: is 'many'" in capsys.readouterr().err
+    assert trial("digits", "fast", "--root", "nowhere") == 1
+    assert "--root: nowhere is no folder. Name the folder of the data set" in capsys.readouterr().err
     assert trial.ran == []
 
 
