@@ -75,10 +75,18 @@ class DalalTriggs(Pixels):
     clip: float = Field(gt=0, le=1)
     epsilon: float = Field(gt=0)
 
+    first: ClassVar[int] = 0  # cell with which the first place begins
+    mark: ClassVar[slice] = slice(0, 0)  # features that say that a place is outside the image
+
     @property
     def width(self) -> int:
         """D, numbers of a block: its cells row by row, in each the bins."""
         return self.block**2 * self.bins
+
+    @property
+    def beyond(self) -> int:
+        """By how many cells a window of so many places is larger."""
+        return self.block - 1
 
     def size(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of blocks in so many cells; 0 where none fits."""
@@ -120,7 +128,10 @@ class Felzenszwalb(Pixels):
     name: Literal["felzenszwalb"]
     clip: float = Field(gt=0, le=1)
 
-    width: ClassVar[int] = 32  # the last one marks places outside the image: 0 here, 1 there (authors: truncation feature)
+    width: ClassVar[int] = 32
+    first: ClassVar[int] = 1
+    beyond: ClassVar[int] = 0
+    mark: ClassVar[slice] = slice(31, 32)  # the authors' truncation feature
 
     def size(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of described cells: those at the border are lost."""

@@ -249,3 +249,26 @@ def _contrast(sums, clip, out):  # type: ignore[no-untyped-def]
                 features[18 + o] = half * total
             for k in range(4):
                 features[27 + k] *= texture
+
+
+@kernel
+def gather(product, start, sizes, sums):  # type: ignore[no-untyped-def]
+    """Adds to every window the products of its places with its template's.
+
+    product : float32 (K, rows, columns) of rows of places from `start`;  sizes : int64 (T, 2) places of each template
+    sums    : float32 (T, all rows, columns), a window's sum where its first place is
+    """
+    rows, columns = product.shape[1], product.shape[2]
+    first = 0
+    for t in range(len(sizes)):
+        high, wide = sizes[t, 0], sizes[t, 1]
+        last, across = sums.shape[1] - high, columns - wide + 1
+        for y in range(high):
+            for x in range(wide):
+                for row in range(rows):
+                    at = start + row - y
+                    if 0 <= at <= last:
+                        target, values = sums[t, at], product[first + y * wide + x, row]
+                        for i in range(across):
+                            target[i] += values[i + x]
+        first += high * wide

@@ -1,0 +1,73 @@
+"""HOG at test time: all windows of an image at many sizes, and those that score above a floor (Dalal and Triggs §6).
+
+R windows above the floor, C classes, T templates.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from lib.backbones.device import Device, Precision
+from lib.boxes.boxes import Boxes
+from lib.boxes.selection import Scored, Selection
+from lib.detectors.hog.features import Features
+from lib.detectors.hog.network import Search, Windows, templates
+from lib.detectors.hog.pyramid import Level, describe, padded
+from lib.images.decode import Image
+from lib.parallel.clock import Clock
+
+
+class Detect(Selection):
+    """Block `hog.detect`: which windows become detections, and
+
+    octave : levels of the pyramid from one size to half of it (DPM: 10)
+    """
+
+    octave: int = Field(ge=1, le=40)
+    precision: ClassVar[Precision] = "float32"  # there is no network
+
+
+class Detector:
+    """Scores all windows of one image after another.
+
+    files  : by role: `model`, what `hog_windows` wrote, and `scores`, the SVMs
+    settings : block `hog.detect`;  device : not used, everything is done by the processor;  clock : times each part
+    """
+
+    wants_proposals = False
+
+    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+        self.windows = Windows.load(files["model"])
+        self.classes = self.windows.classes
+        weights, bias, trained = templates(files["scores"], self.windows)
+        self._search, self._settings, self._clock = Search(self.windows, weights, bias), settings, clock
+        floor = -np.inf if settings.floor is None else settings.floor
+        self._floor = np.where(trained, floor, np.inf).astype(np.float32)
+
+    def prepare(self, image: Image, proposals: None = None) -> tuple[list[Level], list[Features]]:
+        """The features of all levels; may run in a thread ahead of the rest."""
+        model = self.windows
+        with self._clock.host("features"):
+            levels = model.pyramid.levels(image.shape[1], image.shape[0], model.descriptor, self._settings.octave)
+            described = describe(image, levels, model.descriptor)
+            return levels, [padded(places, model.descriptor, model.pyramid.padding) for places in described]
+
+    def __call__(self, prepared: tuple[list[Level], list[Features]]) -> Scored:
+        """The windows above the floor with their class's score; minus infinity for the other classes."""
+        levels, places = prepared
+        boxes: list[Boxes] = [np.zeros((0, 4), np.float32)]
+        labels, scores, numbers = ([np.zeros(0, kind)] for kind in (np.int64, np.float32, np.int64))
+        with self._clock("scores"):
+            for number, index, rows, columns, values in self._search.above(places, self._floor):
+                template = self.windows.templates[index]
+                boxes.append(self.windows.boxes(template, levels[number], rows, columns))
+                labels.append(np.full(len(rows), template.label))
+                scores.append(values)
+                numbers.append(np.full(len(rows), number))
+            label = np.concatenate(labels)
+            table = np.full((len(label), len(self.classes)), -np.inf, np.float32)
+            table[np.arange(len(label)), label] = np.concatenate(scores)
+        return Scored(np.concatenate(boxes), table, level=np.concatenate(numbers))
