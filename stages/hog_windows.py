@@ -7,10 +7,11 @@ the objects.
 import numpy as np
 import torch
 
-from lib.detectors.hog import windows
 from lib.detectors.hog.features import Descriptor
 from lib.detectors.hog.network import Windows
 from lib.detectors.hog.pyramid import Pyramid, Store
+from lib.detectors.hog.samples import Collection
+from lib.detectors.hog.windows import WindowSettings
 from lib.images.image_set import ImageSet, Splits
 from lib.stage.params import Seed
 from lib.stage.run import Life
@@ -19,7 +20,7 @@ from stages.schemas import stage
 
 PARAMS = {
     "seed": Seed, "splits": Splits, "hog.descriptor": Descriptor, "hog.pyramid": Pyramid,
-    "hog.windows": windows.WindowSettings, "hog.difficult": bool,
+    "hog.windows": WindowSettings, "hog.difficult": bool,
 }
 
 
@@ -30,7 +31,7 @@ def main(life: Life) -> None:
     images = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params["hog.difficult"]
     )
-    collected = windows.Collection(images, descriptor, pyramid, settings)
+    collected = Collection(images, descriptor, pyramid, settings)
     model = Windows(images.classes, descriptor, pyramid, collected.templates)
     rows = collected.fit()
     life.announce(f"{len(images)} images, {len(model.templates)} templates", memory=collected.memory(model.lengths))

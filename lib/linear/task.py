@@ -35,9 +35,11 @@ class Given:
 
 
 class Mining(Protocol):
-    """The mining itself. miners : their states, and the steps done, are all that a resumed run needs."""
+    """The mining itself."""
 
-    miners: Sequence[Miner]
+    @property
+    def miners(self) -> Sequence[Miner]:
+        """Their states, and the steps that are done, are all that a resumed run needs."""
 
     def add(self, step: int) -> None:
         """Mines the next image. step : how many were mined before, over all rounds"""

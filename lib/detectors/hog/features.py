@@ -40,9 +40,10 @@ class Pixels(Settings):
 
     def planes(self, image: NDArray[np.uint8]) -> Features:
         """float32 (channels, H, W): what gradients are taken of. image : uint8 (H, W, 3) RGB"""
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if self.colour == "grey" else image
-        planes = np.empty((image.shape[2], *image.shape[:2]), np.float32)
-        kernels.planes(image, self._values, planes)
+        grey = self.colour == "grey"
+        channels = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[:, :, None] if grey else image
+        planes = np.empty((channels.shape[2], *channels.shape[:2]), np.float32)
+        kernels.planes(channels, self._values, planes)
         if self.smoothing:
             planes = np.stack([cv2.GaussianBlur(plane, (0, 0), self.smoothing) for plane in planes])
         return planes
@@ -114,7 +115,7 @@ class DalalTriggs(Pixels):
             kernels.blocks(
                 _extended(self.planes(image), rows * self.cell, columns * self.cell), self.cell, self.bins, self.signed,
                 self.votes == "soft", slots, weights, kernels.NORMS.index(self.norm), np.float32(self.clip),
-                np.float32(layout.inside), np.float32(layout.outside), blocks,
+                np.array(layout.inside, np.float32), np.array(layout.outside, np.float32), blocks,
             )
         return blocks
 
@@ -153,8 +154,8 @@ AXES = np.stack([np.cos(np.arange(9) * np.pi / 9), np.sin(np.arange(9) * np.pi /
 class Layout:
     """What each pixel of a block weighs in each of its cells, and what keeps the norms from 0.
 
-    profile : float32 (n, n cell) the weight of a pixel's position in a block for each cell along one axis; the weight in
-              a cell of the plane is the product of two of them
+    profile : float32 (n, n cell) what a pixel's position in a block weighs for each cell, along one axis; in the plane
+              two of them are multiplied
     inside, outside : added under the root of the first and the second norm, and to the root
     """
 

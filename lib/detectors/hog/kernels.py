@@ -85,9 +85,9 @@ def blocks(planes, cell, bins, signed, soft, slots, weights, norm, clip, inside,
     The pixels of a row are taken in the order of their place in the cell: those next to each other would wait for each
     other's sums.
     """
-    height, width = planes.shape[1], planes.shape[2]
-    down, across, length = out.shape
-    n = int(round(np.sqrt(length // bins)))
+    width, down = planes.shape[2], out.shape[0]
+    across, length = out.shape[1], out.shape[2]
+    n = round(np.sqrt(length // bins))
     lanes = bins + 2
     stride, line = n * lanes, (across + 2 * n - 2) * n * lanes
     dx, dy = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -225,8 +225,7 @@ def _contrast(sums, clip, out):  # type: ignore[no-untyped-def]
     for o in range(9):
         unsigned = sums[:, :, o] + sums[:, :, o + 9]
         energy += unsigned * unsigned
-    half, texture = np.float32(0.5), np.float32(0.2357)
-    scale = np.empty(4, np.float32)
+    half, scale = np.float32(0.5), np.empty(4, np.float32)
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             for k in range(4):
@@ -248,27 +247,4 @@ def _contrast(sums, clip, out):  # type: ignore[no-untyped-def]
                     total += min((cell[o] + cell[o + 9]) * scale[k], clip)
                 features[18 + o] = half * total
             for k in range(4):
-                features[27 + k] *= texture
-
-
-@kernel
-def gather(product, start, sizes, sums):  # type: ignore[no-untyped-def]
-    """Adds to every window the products of its places with its template's.
-
-    product : float32 (K, rows, columns) of rows of places from `start`;  sizes : int64 (T, 2) places of each template
-    sums    : float32 (T, all rows, columns), a window's sum where its first place is
-    """
-    rows, columns = product.shape[1], product.shape[2]
-    first = 0
-    for t in range(len(sizes)):
-        high, wide = sizes[t, 0], sizes[t, 1]
-        last, across = sums.shape[1] - high, columns - wide + 1
-        for y in range(high):
-            for x in range(wide):
-                for row in range(rows):
-                    at = start + row - y
-                    if 0 <= at <= last:
-                        target, values = sums[t, at], product[first + y * wide + x, row]
-                        for i in range(across):
-                            target[i] += values[i + x]
-        first += high * wide
+                features[27 + k] *= np.float32(0.2357)

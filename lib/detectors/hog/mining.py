@@ -54,7 +54,7 @@ def task(given: Given) -> Task:
     most = max(svm.fit_bytes(own + settings.max_negatives, length)
                for (own, _), length in zip(counts, windows.lengths, strict=True))
     work = (f"{len(given.images)} images in {settings.rounds} rounds, {len(windows.templates)} templates of "
-            f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives of each at most")
+            f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives at most")
 
     def begin() -> WindowMining:
         svm.require_memory(sum(held) + most, given.memory, given.stage)
@@ -100,7 +100,7 @@ class WindowMining:
     def _hits(
         self, places: Sequence[Features], size: tuple[int, int], objects: Boxes, labels: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Negatives of each template that score above the threshold: int64 (n, 3) level, row and column; their scores."""
+        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores."""
         model, levels = self._windows, self._store.levels(size)
         search = Search(
             model, [miner.weights[0] for miner in self.miners], np.concatenate([miner.bias for miner in self.miners])

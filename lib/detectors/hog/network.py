@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from lib.boxes.boxes import Boxes
-from lib.detectors.hog import kernels
+from lib.compiled import kernel
 from lib.detectors.hog.features import Descriptor, Features
 from lib.detectors.hog.pyramid import Level, Pyramid, Template, boxes
 from lib.stage.errors import Fault, InputError
@@ -109,7 +109,7 @@ class Search:
         for start in range(0, rows, step):
             part = torch.from_numpy(places[start : start + step]).view(-1, self._width)
             product = (self._matrix @ part.T).numpy().reshape(len(self._matrix), -1, columns)
-            kernels.gather(product, start, self.sizes, sums)
+            gather(product, start, self.sizes, sums)
         return [
             part[: max(rows - h + 1, 0), : max(columns - w + 1, 0)] + bias
             for part, (h, w), bias in zip(sums, self.sizes.tolist(), self._bias, strict=True)
@@ -143,3 +143,25 @@ def templates(
         allowed = f"{windows.names} of {windows.lengths}"
         raise InputError([Fault("other templates", str(path), problem, allowed, "Run: dvc repro")])
     return weights, contents["bias"].numpy(), contents["trained"].numpy()
+
+@kernel
+def gather(product, start, sizes, sums):  # type: ignore[no-untyped-def]
+    """Adds to every window the products of its places with its template's.
+
+    product : float32 (K, rows, columns) of rows of places from `start`;  sizes : int64 (T, 2) places of each template
+    sums    : float32 (T, all rows, columns), a window's sum where its first place is
+    """
+    rows, columns = product.shape[1], product.shape[2]
+    first = 0
+    for t in range(len(sizes)):
+        high, wide = sizes[t, 0], sizes[t, 1]
+        last, across = sums.shape[1] - high, columns - wide + 1
+        for y in range(high):
+            for x in range(wide):
+                for row in range(rows):
+                    at = start + row - y
+                    if 0 <= at <= last:
+                        target, values = sums[t, at], product[first + y * wide + x, row]
+                        for i in range(across):
+                            target[i] += values[i + x]
+        first += high * wide

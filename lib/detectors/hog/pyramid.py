@@ -6,6 +6,7 @@ L levels, from the largest to the smallest. A *place* is what the descriptor des
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,13 +69,14 @@ def describe(image: Image, levels: Sequence[Level], descriptor: Descriptor) -> I
     """
     made: list[tuple[Level, Image]] = []
     for level in levels:
+        size = level.width, level.height
         source = image
         for larger, pixels in made:
             if larger.width >= 2 * level.width - 1 and larger.height >= 2 * level.height - 1 and larger.x <= 1:
                 source = pixels
         way = cv2.INTER_AREA if level.width < source.shape[1] else cv2.INTER_LINEAR
-        same = source.shape[:2] == (level.height, level.width)
-        pixels = source if same else cv2.resize(source, (level.width, level.height), interpolation=way)
+        same = source.shape[1::-1] == size
+        pixels = source if same else np.asarray(cv2.resize(source, size, interpolation=way), np.uint8)
         made.append((level, pixels))
         yield descriptor(pixels)
 
@@ -135,11 +137,11 @@ class Template:
 
 
 def boxes(
-    template: Template, level: Level, rows: NDArray[np.integer], columns: NDArray[np.integer], cell: int, first: int
+    template: Template, level: Level, rows: NDArray[Any], columns: NDArray[Any], cell: int, first: int
 ) -> Boxes:
     """float32 (R, 4): the objects' boxes in the image that these windows of a level stand for.
 
-    rows, columns : int (R,) first cell of a window;  cell : pixels;  first : cell of the first place
+    rows, columns : (R,) whole numbers, first place of a window;  cell : pixels;  first : cell of the first place
     """
     y, x = (np.asarray(part, np.float64) + first + template.margin for part in (rows, columns))
     high, wide = template.rows - 2 * template.margin, template.columns - 2 * template.margin
