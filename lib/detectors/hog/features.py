@@ -6,7 +6,7 @@ form of the authors' voc-dpm. The kernels are in `kernels`. H, W sides of an ima
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from lib.detectors.hog import kernels
 from lib.stage.params import Settings
 
 Features = NDArray[np.float32]
+ROOTS = np.sqrt(np.arange(256, dtype=np.float32))
 
 
 class Pixels(Settings):
@@ -33,20 +34,18 @@ class Pixels(Settings):
     gamma: Literal["none", "sqrt"]
     smoothing: float = Field(ge=0)
 
-    @property
-    def _values(self) -> NDArray[np.float32]:
-        values = np.arange(256, dtype=np.float32)
-        return np.sqrt(values) if self.gamma == "sqrt" else values
-
-    def planes(self, image: NDArray[np.uint8]) -> Features:
-        """float32 (channels, H, W): what gradients are taken of. image : uint8 (H, W, 3) RGB"""
-        grey = self.colour == "grey"
-        channels = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[:, :, None] if grey else image
-        planes = np.empty((channels.shape[2], *channels.shape[:2]), np.float32)
-        kernels.planes(channels, self._values, planes)
-        if self.smoothing:
-            planes = np.stack([cv2.GaussianBlur(plane, (0, 0), self.smoothing) for plane in planes])
-        return planes
+    def planes(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """uint8 or float32 (channels, H, W): what gradients are taken of. image : uint8 (H, W, 3) RGB"""
+        if self.colour == "grey":
+            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[None]
+        else:
+            planes = np.empty((3, *image.shape[:2]), np.uint8)
+            cv2.split(image, list(planes))
+        values = ROOTS[planes] if self.gamma == "sqrt" else planes
+        if not self.smoothing:
+            return values
+        blurred = [cv2.GaussianBlur(plane, (0, 0), self.smoothing) for plane in values.astype(np.float32)]
+        return np.stack(blurred).astype(np.float32)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of cells of an image of these sides: half a cell or more counts as one, less is left out."""
@@ -197,7 +196,7 @@ def profile(cell: int, block: int, soft: bool, window: tuple[float, float] | Non
     return weights.astype(np.float32)
 
 
-def _extended(planes: Features, height: int, width: int) -> Features:
+def _extended(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """Cut, or continued by its last row and column, to these sides."""
     if planes.shape[1:] == (height, width):
         return planes

@@ -14,15 +14,6 @@ NORMS = ("none", "l1", "l1sqrt", "l2", "l2hys")
 
 
 @kernel
-def planes(image, values, out):  # type: ignore[no-untyped-def]
-    """out[c, y, x] = values[image[y, x, c]]"""
-    for y in range(image.shape[0]):
-        for c in range(image.shape[2]):
-            for x in range(image.shape[1]):
-                out[c, y, x] = values[image[y, x, c]]
-
-
-@kernel
 def _gradients(planes, y, dx, dy, squared):  # type: ignore[no-untyped-def]
     """Centred differences in row y, in each pixel of the channel where they are largest; ties go to the first.
 
@@ -34,14 +25,15 @@ def _gradients(planes, y, dx, dy, squared):  # type: ignore[no-untyped-def]
     for c in range(channels):
         row, up, down = planes[c, y], planes[c, above], planes[c, below]
         for x in range(1, width - 1):
-            across, along = row[x + 1] - row[x - 1], down[x] - up[x]
+            across = np.float32(row[x + 1]) - np.float32(row[x - 1])
+            along = np.float32(down[x]) - np.float32(up[x])
             length = across * across + along * along
             better = length > squared[x]
             dx[x] = across if better else dx[x]
             dy[x] = along if better else dy[x]
             squared[x] = length if better else squared[x]
         for x in (0, width - 1):
-            along = down[x] - up[x]
+            along = np.float32(down[x]) - np.float32(up[x])
             if along * along > squared[x]:
                 dx[x], dy[x], squared[x] = np.float32(0), along, along * along
 
@@ -76,7 +68,7 @@ def _angles(dx, dy, signed, angles):  # type: ignore[no-untyped-def]
 def blocks(planes, cell, bins, signed, soft, slots, weights, norm, clip, inside, outside, out):  # type: ignore[no-untyped-def]
     """Dalal and Triggs' blocks of one level: see `features.Layout`, of which these are the parts.
 
-    planes         : float32 (channels, H, W), no smaller than the cells of `out`
+    planes         : uint8 or float32 (channels, H, W), no smaller than the cells of `out`
     slots, weights : (cell, K) of each pixel of a cell: which of the cells of which blocks see it, cell - n * back for
                      the block that begins `back` cells before, and with what weight
     out            : float32 (block rows, block columns, n n B), filled
@@ -181,7 +173,7 @@ def _normalise(block, norm, clip, inside, outside):  # type: ignore[no-untyped-d
 def cells(planes, cell, axes, clip, out):  # type: ignore[no-untyped-def]
     """Felzenszwalb's features of one level (voc-dpm, features.cc): 18 signed, 9 unsigned, 4 of texture.
 
-    planes : float32 (channels, H, W);  axes : float32 (9, 2) unit vectors x y at 0, 20 ... 160 degrees
+    planes : uint8 or float32 (channels, H, W);  axes : float32 (9, 2) unit vectors x y at 0, 20 ... 160 degrees
     out    : float32 (cell rows - 2, cell columns - 2, 32), its first 31 filled
     """
     height, width = planes.shape[1], planes.shape[2]

@@ -19,6 +19,7 @@ from lib.images.decode import Image
 from lib.images.image_set import ImageSet
 
 Box = NDArray[np.float64]
+BORDER = 2  # cells that votes and norms of Felzenszwalb's cells come from (DPM: 1; Dalal and Triggs need 1)
 
 
 def aligned(box: NDArray[np.floating], shape: Template) -> Box:
@@ -42,23 +43,23 @@ def moved(box: Box, shape: Template, octave: int, random: np.random.Generator) -
 def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor: Descriptor) -> NDArray[np.float32]:
     """float32 (length,): the features of what is in a box, its axes stretched to the template's.
 
-    A cell more on each side is cut out and described, and left out, as windows inside an image have neighbours. Beyond
+    Some cells more on each side are cut out and described, and left out, as windows in an image have neighbours. Beyond
     the image its border goes on.
     """
     high, wide = shape.rows - 2 * shape.margin, shape.columns - 2 * shape.margin
     x1, y1, x2, y2 = np.asarray(box, np.float64)
     step_x, step_y = (x2 - x1) / wide, (y2 - y1) / high  # of a cell, in the image
-    around = shape.margin + 1
+    around = shape.margin + BORDER
     left, right = round(x1 - around * step_x), round(x2 + around * step_x)
     top, bottom = round(y1 - around * step_y), round(y2 + around * step_y)
     height, width = image.shape[:2]
     rows = np.clip(np.arange(top, max(bottom, top + 1)), 0, height - 1)
     columns = np.clip(np.arange(left, max(right, left + 1)), 0, width - 1)
     crop = np.ascontiguousarray(image[rows[:, None], columns])
-    size = (shape.columns + 2) * descriptor.cell, (shape.rows + 2) * descriptor.cell
+    size = (shape.columns + 2 * BORDER) * descriptor.cell, (shape.rows + 2 * BORDER) * descriptor.cell
     shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
     pixels = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
-    first, (down, across) = 1 - descriptor.first, shape.places(descriptor)
+    first, (down, across) = BORDER - descriptor.first, shape.places(descriptor)
     return descriptor(pixels)[first : first + down, first : first + across].reshape(-1)
 
 

@@ -109,8 +109,8 @@ def test_votes_of_an_angle(degrees, votes):
     plane = np.cos(np.radians(degrees)) * x + np.sin(np.radians(degrees)) * y
     slots, weights = Layout(profile(8, 1, False, None), (0, 0), (0, 0)).slots
     cells = np.zeros((3, 3, 9), np.float32)
-    none = np.zeros(2, np.float32)
-    kernels.blocks(plane[None].astype(np.float32), 8, 9, False, True, slots, weights, 0, np.float32(1), none, none, cells)
+    none, one = np.zeros(2, np.float32), np.float32(1)
+    kernels.blocks(plane[None].astype(np.float32), 8, 9, False, True, slots, weights, 0, one, none, none, cells)
     expected = np.zeros(9)
     expected[list(votes)] = list(votes.values())
     np.testing.assert_allclose(cells[1, 1] / 128, expected, atol=2e-5)
