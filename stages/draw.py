@@ -1,18 +1,20 @@
 """Pictures of a few test images: their objects, the best proposals, the best detections (green if right).
 
-Reads the detections of the method, the proposals, the tables and the images; writes `results/pictures/METHOD`.
+Reads the detections of the method, the proposals, the tables, the images, and what scores its classes, whose templates
+are drawn where it has any; writes `results/pictures/METHOD`.
 """
 
+import numpy as np
 from pydantic import Field
 
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
 from lib.images.image_set import ImageSet, Splits
-from lib.report import drawing, gallery
+from lib.report import drawing, gallery, glyphs
 from lib.stage.errors import Failures
 from lib.stage.params import Settings
 from lib.stage.run import Life
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
@@ -57,6 +59,14 @@ def main(life: Life) -> None:
             )
             drawing.write_png(path, picture)
     failures.check()
+    scores = checkpoint.load(life.input("scores"))
+    if "pictures" in scores:
+        angles = np.array(scores["angles"])
+        templates = [
+            glyphs.template(name, weights.numpy(), angles)
+            for name, weights in zip(scores["templates"], scores["pictures"], strict=True)
+        ]
+        drawing.write_png(life.out(f"results/pictures/{life.item}/templates.png"), glyphs.sheet(templates))
 
 
 if __name__ == "__main__":

@@ -104,6 +104,25 @@ class DalalTriggs(Pixels):
             inside = self.epsilon**2, 1e-10  # the second norm is of numbers near 1: only 0/0 is kept away
         return Layout(profile(self.cell, self.block, self.votes == "soft", window), inside, outside)
 
+    @property
+    def angles(self) -> list[float]:
+        """Degrees of the gradients that `by_cell` tells apart."""
+        turn = 360 if self.signed else 180
+        return [(number + 0.5) * turn / self.bins for number in range(self.bins)]
+
+    def by_cell(self, weights: Features) -> Features:
+        """float32 (rows + block - 1, columns + block - 1, B): each cell's weights in all blocks that it is part of.
+
+        weights : float32 (rows, columns, D) of places
+        """
+        rows, columns, _ = weights.shape
+        n = self.block
+        cells = np.zeros((rows + n - 1, columns + n - 1, self.bins), np.float32)
+        parts = weights.reshape(rows, columns, n, n, self.bins)
+        for a, b in np.ndindex(n, n):
+            cells[a : a + rows, b : b + columns] += parts[:, :, a, b]
+        return cells
+
     def __call__(self, image: NDArray[np.uint8], layout: "Layout | None" = None) -> Features:
         """float32 (block rows, block columns, D). image : uint8 (H, W, 3); layout : another than the settings' own"""
         layout = layout or self.layout
@@ -132,10 +151,15 @@ class Felzenszwalb(Pixels):
     first: ClassVar[int] = 1
     beyond: ClassVar[int] = 0
     mark: ClassVar[slice] = slice(31, 32)  # the authors' truncation feature
+    angles: ClassVar[list[float]] = [20.0 * number for number in range(9)]  # degrees, of `by_cell`
 
     def size(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of described cells: those at the border are lost."""
         return max(rows - 2, 0), max(columns - 2, 0)
+
+    def by_cell(self, weights: Features) -> Features:
+        """float32 (rows, columns, 9): each direction's signed and unsigned weights together."""
+        return np.asarray(weights[:, :, :9] + weights[:, :, 9:18] + weights[:, :, 18:27])
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
         """float32 (rows - 2, columns - 2, 32). image : uint8 (H, W, 3)"""

@@ -4,7 +4,7 @@ windows that they find where no object is (Dalal and Triggs §4; Exemplar-SVM).
 Each template has windows of its own size, and so a `Miner` of its own. T templates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,8 +122,16 @@ class WindowMining:
             "weights": [torch.from_numpy(miner.weights[0]) for miner in self.miners],
             "bias": torch.tensor([float(miner.bias[0]) for miner in self.miners]),
             "trained": torch.tensor([bool(miner.trained[0]) for miner in self.miners]),
+            "pictures": [torch.from_numpy(picture) for picture in self._pictures()],
+            "angles": list(self._windows.descriptor.angles),
             "notes": [note for miner in self.miners for note in miner.notes],
         }
+
+    def _pictures(self) -> Iterator[Features]:
+        """The weights of each template by cell and direction, for whoever draws them."""
+        descriptor = self._windows.descriptor
+        for miner, template in zip(self.miners, self._windows.templates, strict=True):
+            yield descriptor.by_cell(miner.weights[0].reshape(*template.places(descriptor), -1))
 
     def log_rows(self) -> list[dict[str, Any]]:
         """Of all templates, in the order of time; `image` counts on over the rounds."""
