@@ -1,10 +1,9 @@
 """Pictures of a few test images: their objects, the best proposals, the best detections (green if right).
 
-Reads the detections of the method, the proposals, the tables, the images, and what scores its classes, whose templates
-are drawn where it has any; writes `results/pictures/METHOD`.
+`python -m stages.draw METHOD proposals=TABLE model=FILE scores=FILE`: SVMs in a file of their own may have templates,
+which are drawn. Reads the detections of the method, the tables and the images; writes `results/pictures/METHOD`.
 """
 
-import numpy as np
 from pydantic import Field
 
 from lib.evaluation.inputs import Inputs
@@ -59,14 +58,10 @@ def main(life: Life) -> None:
             )
             drawing.write_png(path, picture)
     failures.check()
-    scores = checkpoint.load(life.input("scores"))
-    if "pictures" in scores:
-        angles = np.array(scores["angles"])
-        templates = [
-            glyphs.template(name, weights.numpy(), angles)
-            for name, weights in zip(scores["templates"], scores["pictures"], strict=True)
-        ]
-        drawing.write_png(life.out(f"results/pictures/{life.item}/templates.png"), glyphs.sheet(templates))
+    if life.role("scores") != life.role("model"):  # SVMs, small files
+        templates = glyphs.templates(checkpoint.load(life.input("scores")))
+        if templates:
+            drawing.write_png(life.out(f"results/pictures/{life.item}/templates.png"), glyphs.sheet(templates))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What a template of oriented gradients looks for, as a star of lines in each cell (voc-dpm, vis/HOGpicture.m)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +48,15 @@ def template(name: str, weights: NDArray[np.floating], angles: NDArray[np.floati
     picture = np.repeat(np.vstack([head, body])[:, :, None], 3, axis=2)
     write_text(picture, name, (2, side - 7), BLACK)
     return picture
+
+
+def templates(contents: Mapping[str, Any]) -> list[Image]:
+    """A picture of each template of a file of SVMs, as `template` draws it; none where the SVMs have no templates.
+
+    contents : `templates` their names, `pictures` float32 (H, W, B) each, `angles` the degrees of the B gradients
+    """
+    pictures = zip(contents.get("templates", []), contents.get("pictures", []), strict=True)
+    return [template(name, weights.numpy(), np.array(contents["angles"])) for name, weights in pictures]
 
 
 def sheet(pictures: list[Image], across: int = 4) -> Image:

@@ -3,13 +3,15 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.boxes.boxes import iou
 from lib.detectors.hog import mining
+from lib.report import glyphs
 from lib.stage.errors import InputError
 from lib.storage import checkpoint, tables
-from stages import hog_features, hog_windows, train_svm
+from stages import draw, hog_features, hog_windows, train_svm
 from tests.detectors.hog import shapes_on_disk as shapes
 
 
@@ -143,3 +145,21 @@ def test_a_class_without_objects_has_no_template(made, tmp_path):
     shapes.run(tmp_path, "hog_windows", "svm@hog", "detect@hog")
     assert checkpoint.load(tmp_path / "models/hog/svm.pt", "templates")["templates"] == ["ring"]
     assert set(tables.read(tmp_path / "detections/hog.parquet", tables.DETECTIONS)["class"]) == {"ring"}
+
+
+def test_templates_are_drawn_and_rows_without_any_have_no_such_picture(made, tmp_path):
+    copy(made, tmp_path, "models", "detections")
+    rows = pd.DataFrame([(f"{k:02d}.png", 5, 5, 70, 70, 0.5) for k in range(20, 26)], columns=tables.PROPOSALS.names)
+    tables.write(tmp_path / "proposals/selective_search.parquet", rows, tables.PROPOSALS)
+    values = {**shapes.values(), "pictures": {"images": 2, "proposals": 2, "detections": 2}}
+    draw.main(shapes.life(tmp_path, "draw@hog", values))
+    names = sorted(path.name for path in (tmp_path / "results/pictures/hog").iterdir())
+    assert names == ["00.png", "01.png", "templates.png"]
+    ring, cross = (checkpoint.load(made / "models/hog/svm.pt")["pictures"][k].numpy() for k in (1, 0))
+    upright, middle = 0, ring.shape[0] // 2
+    assert ring[middle, :, upright].argmax() in (1, ring.shape[1] - 2), "the sides of a ring are upright edges"
+    assert cross.shape[2] == ring.shape[2] == 9
+
+
+def test_svms_of_regions_have_no_templates():
+    assert glyphs.templates({"classes": ["cat"], "weights": None}) == []
