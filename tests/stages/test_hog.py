@@ -8,6 +8,7 @@ import pytest
 
 from lib.boxes.boxes import iou
 from lib.detectors.hog import mining
+from lib.images.image_set import Splits
 from lib.report import glyphs
 from lib.stage.errors import InputError
 from lib.storage import checkpoint, tables
@@ -151,7 +152,8 @@ def test_templates_are_drawn_and_rows_without_any_have_no_such_picture(made, tmp
     copy(made, tmp_path, "models", "detections")
     rows = pd.DataFrame([(f"{k:02d}.png", 5, 5, 70, 70, 0.5) for k in range(20, 26)], columns=tables.PROPOSALS.names)
     tables.write(tmp_path / "proposals/selective_search.parquet", rows, tables.PROPOSALS)
-    values = {**shapes.values(), "pictures": {"images": 2, "proposals": 2, "detections": 2}}
+    values = {"pictures": draw.Pictures(images=2, proposals=2, detections=2),
+              "splits": Splits(train=["train"], test=["test"])}
     draw.main(shapes.life(tmp_path, "draw@hog", values))
     names = sorted(path.name for path in (tmp_path / "results/pictures/hog").iterdir())
     assert names == ["00.png", "01.png", "templates.png"]

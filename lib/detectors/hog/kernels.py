@@ -120,14 +120,15 @@ def blocks(planes, cell, bins, signed, soft, slots, weights, norm, clip, inside,
             rows = sums[finished % n]
             for column in range(across):
                 block_values = out[finished, column]
+                first_value = np.uint64(0)
                 for a in range(n):
                     for b in range(n):
-                        own = rows[a, (column + n - 1) * stride + b * lanes :]
-                        values = block_values[(a * n + b) * bins :]
-                        for i in range(bins):
-                            values[i] = own[i + 1]
-                        values[bins - 1] += own[0]
-                        values[0] += own[bins + 1]
+                        own = np.uint64((column + n - 1) * stride + b * lanes)
+                        for i in range(np.uint64(bins)):
+                            block_values[first_value + i] = rows[a, own + i + np.uint64(1)]
+                        block_values[first_value + np.uint64(bins - 1)] += rows[a, own]
+                        block_values[first_value] += rows[a, own + np.uint64(bins + 1)]
+                        first_value += np.uint64(bins)
                 _normalise(block_values, norm, clip, inside, outside)
             rows[:] = 0
 
