@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lib.backbones.device import Device, Precision
@@ -59,15 +60,21 @@ class Detector:
         """The windows above the floor with their class's score; minus infinity for the other classes."""
         levels, places = prepared
         boxes: list[Boxes] = [np.zeros((0, 4), np.float32)]
-        labels, scores, numbers = ([np.zeros(0, kind)] for kind in (np.int64, np.float32, np.int64))
+        scores = [np.zeros(0, np.float32)]
+        at = [np.zeros((0, 4), np.int64)]  # level, template, row and column of each window
         with self._clock("scores"):
             for number, index, rows, columns, values in self._search.above(places, self._floor):
                 template = self.windows.templates[index]
                 boxes.append(self.windows.boxes(template, levels[number], rows, columns))
-                labels.append(np.full(len(rows), template.label))
                 scores.append(values)
-                numbers.append(np.full(len(rows), number))
-            label = np.concatenate(labels)
-            table = np.full((len(label), len(self.classes)), -np.inf, np.float32)
-            table[np.arange(len(label)), label] = np.concatenate(scores)
-        return Scored(np.concatenate(boxes), table, level=np.concatenate(numbers))
+                at.append(np.stack([np.full(len(rows), number), np.full(len(rows), index), rows, columns], axis=1))
+            windows = np.concatenate(at)
+            labels = np.array([template.label for template in self.windows.templates], np.int64)[windows[:, 1]]
+            table = np.full((len(labels), len(self.classes)), -np.inf, np.float32)
+            table[np.arange(len(labels)), labels] = np.concatenate(scores)
+
+        def parts(row: int) -> NDArray[np.float32]:
+            number, index, down, across = windows[row].tolist()
+            return self._search.parts(index, places[number], down, across)
+
+        return Scored(np.concatenate(boxes), table, level=windows[:, 0], parts=parts)

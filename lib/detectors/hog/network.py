@@ -115,6 +115,16 @@ class Search:
             for part, (h, w), bias in zip(sums, self.sizes.tolist(), self._bias, strict=True)
         ]
 
+    def parts(self, template: int, places: Features, row: int, column: int) -> NDArray[np.float32]:
+        """float32 (h, w): what each place of a window adds to its score; the bias is left out.
+
+        template : its number;  places : as above;  row, column : of the window's first place
+        """
+        high, wide = self.sizes[template].tolist()
+        first = int(self.sizes[:template].prod(axis=1).sum())
+        weights = self._matrix.numpy()[first : first + high * wide].reshape(high, wide, -1)
+        return np.asarray((places[row : row + high, column : column + wide] * weights).sum(axis=2), np.float32)
+
     def above(
         self, levels: Sequence[Features], floor: NDArray[np.float32]
     ) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:

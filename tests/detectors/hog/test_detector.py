@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.detection import trace
 from lib.detectors.hog.detector import Detect, Detector
 from lib.parallel.clock import Clock
 from lib.storage import checkpoint
@@ -14,12 +15,12 @@ from tests.detectors.hog.test_network import model, weights_of
 SIZES = (5, 4), (3, 7), (6, 6)
 
 
-def detector(folder, trained=(True, True, True), labels=None, **others):
+def detector(folder, trained=(True, True, True), labels=None, bias=(0.0, 0.0, 0.0), **others):
     windows = model(*SIZES, labels=labels)
     checkpoint.save(folder / "windows.pt", windows.sections())
     weights = [torch.from_numpy(part) for part in weights_of(windows)]
     checkpoint.save(folder / "svm.pt", {
-        "templates": windows.names, "weights": weights, "bias": torch.zeros(3), "trained": torch.tensor(trained),
+        "templates": windows.names, "weights": weights, "bias": torch.tensor(bias), "trained": torch.tensor(trained),
         "notes": [],
     })
     settings = Detect(**{**shapes.values()["hog"]["detect"], "floor": 0.0, "octave": 2, **others})
@@ -65,3 +66,20 @@ def test_images_too_small_for_any_window(tmp_path, height, width):
     found = detector(tmp_path)
     scored = found(found.prepare(noise(height, width)))
     assert (scored.boxes.shape, scored.scores.shape, scored.level.shape) == ((0, 4), (0, 3), (0,))
+
+
+def test_the_places_of_a_window_add_up_to_its_score(tmp_path):
+    """And the trace shows them of each detection, with its level."""
+    found = detector(tmp_path, bias=(0.5, -1.0, 2.0))
+    scored = found(found.prepare(noise(96, 128)))
+    bias = np.float32([0.5, -1, 2])
+    for row in range(0, len(scored.boxes), 50):
+        (label,) = np.flatnonzero(np.isfinite(scored.scores[row]))
+        parts = scored.parts(row)
+        assert parts.shape == found.windows.templates[label].places(found.windows.descriptor)
+        assert parts.sum() + bias[label] == pytest.approx(scored.scores[row, label], abs=1e-3)
+    steps = trace.describe(trace.trace(scored, (128, 96), found._settings), found.classes, most=3)
+    for shown in steps["detections"]:
+        own = bias[found.classes.index(shown["class"])]
+        assert np.sum(shown["parts"]) + own == pytest.approx(shown["score"], abs=0.01)
+        assert shown["level"] == scored.level[shown["region"]]
