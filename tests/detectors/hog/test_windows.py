@@ -49,8 +49,9 @@ def test_sizes_of_voc_dpm(width, height, aspect, rows, columns):
 def test_the_area_is_that_of_the_fifth_smallest_of_25_and_of_the_smallest_of_few():
     sides = np.arange(56.0, 81.0)
     boxes_ = np.stack([0 * sides, 0 * sides, sides, sides], 1).astype(np.float32)
-    assert template(0, boxes_, settings(), 8).rows == 8  # 60 pixels
-    assert template(0, boxes_[-3:], settings(cells=[9, 200]), 8).rows == 10  # 78
+    any_area = settings(cells=[9.0, 9999.0])
+    assert template(0, boxes_, any_area, 4).rows == 15  # 60 pixels
+    assert template(0, boxes_[-3:], any_area, 2).rows == 39  # 78
 
 
 def test_an_even_count_of_two_aspects_takes_the_flatter():
@@ -120,6 +121,7 @@ def test_random_windows_are_distinct_apart_and_everywhere():
     every = drawn(shape, sizes, BLOCKS, 1, none, 0.3, 10**6, np.random.default_rng(0))
     assert len(every) == len({tuple(at) for at in every.tolist()}) == total
     assert every[:, 1:].min() == -1, "from the padding on"
+    assert (every[:, 1:] + 1 < counts(shape, sizes, BLOCKS, 1)[every[:, 0]]).all()
     objects_ = np.float32([[40, 30, 90, 100]])
     free = drawn(shape, sizes, BLOCKS, 1, objects_, 0.3, 10**6, np.random.default_rng(0))
     windows = [boxes(shape, sizes[level], np.array([row]), np.array([column]), 8, 0)[0]
