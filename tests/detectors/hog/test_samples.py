@@ -104,7 +104,21 @@ def test_copies_and_mirrored_ones(tmp_path):
         assert len(np.unique(others, axis=0)) == len(others)
 
 
-def test_kept_and_warped_differ_and_groups_share_the_objects(tmp_path):
+@pytest.mark.parametrize("aspect", ["kept", "warped"])
+def test_a_positive_is_the_aligned_box_or_the_object_itself(tmp_path, aspect):
+    """Square objects under a template of 7 x 4 cells."""
+    shapes.write(tmp_path, train=1, test=0)
+    images, sizes = ImageSet(str(tmp_path), tmp_path / "tables"), Pyramid(upscale=2.0, octave=2, least=5, padding=0)
+    collection = Collection(images, BLOCKS, sizes, settings(negatives=1, margin=1, aspect=aspect))
+    collection.templates[0] = Template(collection.templates[0].label, 9, 6, 1)
+    collection.add(0, FromImages(images, sizes), np.random.default_rng(0))
+    box = images.objects(images.ids[0])[0][0]
+    box = aligned(box, collection.templates[0]) if aspect == "kept" else box
+    expected = warped(images.image(images.ids[0]), box, collection.templates[0], BLOCKS)
+    np.testing.assert_allclose(collection.samples()["positives"][0][0], expected, atol=1e-3)
+
+
+def test_groups_share_the_objects(tmp_path):
     kept = collected(tmp_path, aspect="kept", components=2)
     rows = kept[0].fit()
     assert sum(row["objects"] for row in rows) == 8
