@@ -61,3 +61,9 @@ class Selection(Settings):
     nms: float = Field(ge=0, le=1)
     nms_before: float | None = Field(ge=0, le=1)
     most: int | None = Field(ge=1)
+
+    @property
+    def margins(self) -> bool:
+        """Whether the scores are signed distances from the planes of SVMs: where a block that has the choice `scores`
+        says svm, and in HOG's. Else they are probabilities."""
+        return getattr(self, "scores", "") == "svm"

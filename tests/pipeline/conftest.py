@@ -29,7 +29,7 @@ TINY = {
     "hog.features": {"shard_mib": 1},
     "hog.windows": {"negatives": 60, "copies": 2},
     "hog.svm": {"checkpoint_every": 4, "retrain_after": 100},
-    "hog.detect": {"octave": 3},
+    "hog.propose": {"octave": 3},
     "rcnn.crop": {"side": 32, "pool5_grid": 1},
     "rcnn.finetune": {"iterations": 4, "batch": 16, "checkpoint_every": 2},
     "rcnn.extract": {"shard_mib": 1},

@@ -44,7 +44,7 @@ ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
     ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
     ("data.min_box_size", 3.0, ALL),
-    ("splits.train", ["train"], TRAINED),
+    ("splits.train", ["train"], {"propose", *TRAINED}),
     ("splits.test", ["val"], {"propose", *TRAINED}),
     ("proposals.selective_search.max_boxes", 30, SEARCH),
     ("m0.weights", "other.pth", {"m0", *NETWORKS}),
@@ -54,7 +54,7 @@ CHANGES = [
     ("hog.difficult", False, {"hog_windows", *HOG_SVM}),
     ("hog.windows.copies", 1, {"hog_windows", *HOG_SVM}),
     ("hog.svm.C", 0.1, HOG_SVM),
-    ("hog.detect.octave", 4, ends("hog")),
+    ("hog.propose.octave", 4, ends("hog")),
     ("rcnn.difficult", False, RCNN),
     ("rcnn.crop.context", 8, RCNN),
     ("rcnn.finetune.iterations", 0, RCNN),

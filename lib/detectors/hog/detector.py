@@ -19,32 +19,46 @@ from lib.detectors.hog.network import Search, Windows, templates
 from lib.detectors.hog.pyramid import Level, describe, padded
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
+from lib.stage.params import Settings
 
 
 class Detect(Selection):
-    """Block `hog.detect`: which windows become detections, and
+    """Block `hog.detect`: which windows become detections."""
+
+    precision: ClassVar[Precision] = "float32"  # there is no network
+
+    @property
+    def margins(self) -> bool:
+        """Always: nothing but SVMs scores its windows."""
+        return True
+
+
+class Proposing(Settings):
+    """Block `hog.propose`: which windows are looked at.
 
     octave : levels of the pyramid from one size to half of it (DPM: 10)
     """
 
     octave: int = Field(ge=1, le=40)
-    precision: ClassVar[Precision] = "float32"  # there is no network
 
 
 class Detector:
     """Scores all windows of one image after another.
 
-    files  : by role: `model`, what `hog_windows` wrote, and `scores`, the SVMs
-    settings : block `hog.detect`;  device : not used, everything is done by the processor;  clock : times each part
+    files    : by role: `model`, what `hog_windows` wrote, and `scores`, the SVMs
+    settings : block `hog.detect`;  proposing : block `hog.propose`
+    device   : not used, everything is done by the processor;  clock : measures the time of each part
     """
 
     wants_proposals = False
 
-    def __init__(self, files: Mapping[str, Path], settings: Detect, device: Device, clock: Clock) -> None:
+    def __init__(
+        self, files: Mapping[str, Path], settings: Detect, proposing: Proposing, device: Device, clock: Clock
+    ) -> None:
         self.windows = Windows.load(files["model"])
         self.classes = self.windows.classes
         weights, bias, trained = templates(files["scores"], self.windows)
-        self._search, self._settings, self._clock = Search(self.windows, weights, bias), settings, clock
+        self._search, self._proposing, self._clock = Search(self.windows, weights, bias), proposing, clock
         floor = -np.inf if settings.floor is None else settings.floor
         self._floor = np.where(trained, floor, np.inf).astype(np.float32)
 
@@ -52,7 +66,7 @@ class Detector:
         """The features of all levels; may run in a thread ahead of the rest."""
         model = self.windows
         with self._clock.host("features"):
-            levels = model.pyramid.levels(image.shape[1], image.shape[0], model.descriptor, self._settings.octave)
+            levels = model.pyramid.levels(image.shape[1], image.shape[0], model.descriptor, self._proposing.octave)
             described = describe(image, levels, model.descriptor)
             return levels, [padded(places, model.descriptor, model.pyramid.padding) for places in described]
 

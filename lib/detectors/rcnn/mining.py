@@ -11,11 +11,12 @@ from pydantic import Field
 
 from lib.boxes.boxes import class_overlaps
 from lib.boxes.samples import NormSample
+from lib.images.image_set import ProposalsMax
 from lib.linear import files, svm
 from lib.linear.feature_norm import measure
 from lib.linear.mining import Miner
 from lib.linear.task import Given, Task
-from lib.storage import shards, tables
+from lib.storage import shards
 from lib.storage.by_image import ByImage
 
 
@@ -33,14 +34,14 @@ class Svm(svm.SvmSettings):
 
 
 def reads(method: str) -> dict[str, Any]:
-    """The settings of the SVMs."""
-    return {f"{method}.svm": Svm}
+    """The settings of the SVMs, and how many proposals of an image they see."""
+    return {f"{method}.svm": Svm, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:
     """Reads the roles `features`, a store of `extract`, and `regions`, the proposals of its rows."""
     settings, images = given.settings, given.images
-    proposals = ByImage(given.path("regions"), tables.PROPOSALS)
+    proposals = images.proposals(given.path("regions"), given.params[f"{given.method}.proposals_max"])
     features = shards.Reader(given.path("features"))
     objects = {image_id: images.objects(image_id) for image_id in images.ids}
     for image_id in images.ids:

@@ -56,7 +56,7 @@ def values(**changes):
     whole["splits"] = {"train": ["train"], "test": ["test"]}
     small = {
         "pyramid": {"octave": 3, "upscale": 2.0, "padding": 1}, "windows": {"negatives": 80, "copies": 2, "margin": 1},
-        "svm": {"checkpoint_every": 3, "retrain_after": 100, "rounds": 2}, "detect": {"octave": 3},
+        "svm": {"checkpoint_every": 3, "retrain_after": 100, "rounds": 2}, "propose": {"octave": 3},
     }
     for name in {*small, *changes}:
         whole["hog"][name] |= small.get(name, {}) | changes.get(name, {})

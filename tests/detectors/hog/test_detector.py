@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.detection import trace
-from lib.detectors.hog.detector import Detect, Detector
+from lib.detectors.hog.detector import Detect, Detector, Proposing
 from lib.parallel.clock import Clock
 from lib.storage import checkpoint
 from tests.detectors.hog import shapes_on_disk as shapes
@@ -13,6 +13,7 @@ from tests.detectors.hog.test_features import noise
 from tests.detectors.hog.test_network import model, weights_of
 
 SIZES = (5, 4), (3, 7), (6, 6)
+SELECTION = shapes.values()["hog"]["detect"]
 
 
 def detector(folder, trained=(True, True, True), labels=None, bias=(0.0, 0.0, 0.0), **others):
@@ -23,8 +24,8 @@ def detector(folder, trained=(True, True, True), labels=None, bias=(0.0, 0.0, 0.
         "templates": windows.names, "weights": weights, "bias": torch.tensor(bias), "trained": torch.tensor(trained),
         "notes": [],
     })
-    settings = Detect(**{**shapes.values()["hog"]["detect"], "floor": 0.0, "octave": 2, **others})
-    return Detector({"model": folder / "windows.pt", "scores": folder / "svm.pt"}, settings, None, Clock())
+    settings = Detect(**{**SELECTION, "floor": 0.0, **others})
+    return Detector({"model": folder / "windows.pt", "scores": folder / "svm.pt"}, settings, Proposing(octave=2), None, Clock())
 
 
 def test_every_window_above_the_floor_with_its_own_class_and_level(tmp_path):
@@ -78,7 +79,7 @@ def test_the_places_of_a_window_add_up_to_its_score(tmp_path):
         parts = scored.parts(row)
         assert parts.shape == found.windows.templates[label].places(found.windows.descriptor)
         assert parts.sum() + bias[label] == pytest.approx(scored.scores[row, label], abs=1e-3)
-    steps = trace.describe(trace.trace(scored, (128, 96), found._settings), found.classes, most=3)
+    steps = trace.describe(trace.trace(scored, (128, 96), Detect(**SELECTION)), found.classes, most=3)
     for shown in steps["detections"]:
         own = bias[found.classes.index(shown["class"])]
         assert np.sum(shown["parts"]) + own == pytest.approx(shown["score"], abs=0.01)

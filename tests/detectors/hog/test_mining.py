@@ -5,7 +5,7 @@ import pytest
 
 from lib.boxes.boxes import iou
 from lib.detectors.hog import mining
-from lib.detectors.hog.detector import Detect, Detector
+from lib.detectors.hog.detector import Detect, Detector, Proposing
 from lib.detectors.hog.network import Windows, window
 from lib.detectors.hog.pyramid import Store
 from lib.images.image_set import ImageSet
@@ -92,7 +92,7 @@ def test_scores_at_test_are_those_of_training(made):
     checkpoint.save(made / "models/hog/svm.pt", mined.sections())
     files = {"model": made / "models/hog/windows.pt", "scores": made / "models/hog/svm.pt"}
     detect = Detect(**{**shapes.values()["hog"]["detect"], "floor": -0.8})
-    detector = Detector(files, detect, None, Clock())
+    detector = Detector(files, detect, Proposing(octave=3), None, Clock())
     scored = detector(detector.prepare(images.image(images.ids[1])))
     windows, size = detector.windows, images.size(images.ids[1])
     store = Store(made / "features/hog", windows.descriptor, windows.pyramid)
