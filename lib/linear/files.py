@@ -28,10 +28,10 @@ def classifiers(
     return {"classes": classes, "layer": layer, "scale": scale, "notes": notes, **_tensors(arrays)}
 
 
-def save_regressors(path: Path, classes: list[str], layer: str, scale: float, fitted: BoxRegressors) -> None:
-    """Box regressors as tensors, for features of `layer` times `scale`."""
+def regressors(classes: list[str], layer: str, scale: float, fitted: BoxRegressors) -> dict[str, Any]:
+    """Box regressors as the contents of a file, for features of `layer` times `scale`."""
     arrays = {"weights": fitted.weights, "bias": fitted.bias, "samples": fitted.samples}
-    checkpoint.save(path, {"classes": classes, "layer": layer, "scale": scale, **_tensors(arrays)})
+    return {"classes": classes, "layer": layer, "scale": scale, **_tensors(arrays)}
 
 
 class Classifiers:

@@ -24,7 +24,8 @@ def ends(*methods):
 
 
 HOG_SVM = {"svm@hog", *ends("hog")}
-HOG = {"hog_features", "hog_windows", *HOG_SVM}
+HOG_BOXES = {"boxes@hog", *ends("hog")}
+HOG = {"hog_features", "hog_windows", *HOG_SVM, *HOG_BOXES}
 LEARN = {"svm@rcnn", "boxes@rcnn", *ends("rcnn")}
 RCNN = {"rcnn_finetune", "extract@rcnn", *LEARN}
 SPP_LEARN = {"svm@spp", "boxes@spp", *ends("spp")}
@@ -51,9 +52,10 @@ CHANGES = [
     ("seed", 4, TRAINED - {"hog_features"}),
     ("hog.descriptor.gamma", "sqrt", HOG),
     ("hog.pyramid.padding", 2, HOG),
-    ("hog.difficult", False, {"hog_windows", *HOG_SVM}),
-    ("hog.windows.copies", 1, {"hog_windows", *HOG_SVM}),
+    ("hog.difficult", False, {"hog_windows", *HOG_SVM, *HOG_BOXES}),
+    ("hog.windows.copies", 1, {"hog_windows", *HOG_SVM, *HOG_BOXES}),
     ("hog.svm.C", 0.1, HOG_SVM),
+    ("hog.boxes.penalty", 10.0, HOG_BOXES),
     ("hog.propose.octave", 4, ends("hog")),
     ("rcnn.difficult", False, RCNN),
     ("rcnn.crop.context", 8, RCNN),

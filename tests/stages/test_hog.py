@@ -143,7 +143,7 @@ def test_a_class_without_objects_has_no_template(made, tmp_path):
     copy(made, tmp_path, "features")
     objects = tables.read(tmp_path / "tables/objects.parquet", tables.OBJECTS)
     tables.write(tmp_path / "tables/objects.parquet", objects[objects["class"] == "ring"], tables.OBJECTS)
-    shapes.run(tmp_path, "hog_windows", "svm@hog", "detect@hog")
+    shapes.run(tmp_path, "hog_windows", "svm@hog", "boxes@hog", "detect@hog")
     assert checkpoint.load(tmp_path / "models/hog/svm.pt", "templates")["templates"] == ["ring"]
     assert set(tables.read(tmp_path / "detections/hog.parquet", tables.DETECTIONS)["class"]) == {"ring"}
 

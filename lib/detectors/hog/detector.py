@@ -13,18 +13,23 @@ from pydantic import Field
 
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import Boxes
-from lib.boxes.selection import Scored, Selection
+from lib.boxes.selection import Scored, Selection, unmoved
 from lib.detectors.hog.features import Features
-from lib.detectors.hog.network import Search, Windows, templates
+from lib.detectors.hog.network import Search, Windows, regressors, templates
 from lib.detectors.hog.pyramid import Level, describe, padded
 from lib.images.decode import Image
+from lib.linear.box_ridge import BoxRegressors
 from lib.parallel.clock import Clock
 from lib.stage.params import Settings
 
 
 class Detect(Selection):
-    """Block `hog.detect`: which windows become detections."""
+    """Block `hog.detect`: which windows become detections, and
 
+    regress : move each box by the regressor of its template
+    """
+
+    regress: bool
     precision: ClassVar[Precision] = "float32"  # there is no network
 
     @property
@@ -45,7 +50,7 @@ class Proposing(Settings):
 class Detector:
     """Scores all windows of one image after another.
 
-    files    : by role: `model`, what `hog_windows` wrote, and `scores`, the SVMs
+    files    : by role: `model`, what `hog_windows` wrote, and `scores`, the SVMs, and `boxes`, the regressors
     settings : block `hog.detect`;  proposing : block `hog.propose`
     device   : not used, everything is done by the processor;  clock : measures the time of each part
     """
@@ -59,6 +64,8 @@ class Detector:
         self.classes = self.windows.classes
         weights, bias, trained = templates(files["scores"], self.windows)
         self._search, self._proposing, self._clock = Search(self.windows, weights, bias), proposing, clock
+        fitted = regressors(files["boxes"], self.windows) if settings.regress else []
+        self._regressors = [BoxRegressors(*parts) for parts in fitted]
         floor = -np.inf if settings.floor is None else settings.floor
         self._floor = np.where(trained, floor, np.inf).astype(np.float32)
 
@@ -91,4 +98,14 @@ class Detector:
             number, index, down, across = windows[row].tolist()
             return self._search.parts(index, places[number], down, across)
 
-        return Scored(np.concatenate(boxes), table, level=windows[:, 0], parts=parts)
+        def refine(rows: NDArray[np.int64], labels: NDArray[np.int64], old: Boxes) -> Boxes:
+            moved, index = old.copy(), windows[rows, 1]
+            for template in np.unique(index).tolist():
+                own = np.flatnonzero(index == template)
+                features = self.windows.features(template, places, windows[rows[own]][:, [0, 2, 3]])
+                moved[own] = self._regressors[template].predict(features, old[own], np.zeros(len(own), np.int64))
+            return moved
+
+        return Scored(
+            np.concatenate(boxes), table, refine if self._regressors else unmoved, level=windows[:, 0], parts=parts
+        )

@@ -14,11 +14,11 @@ from pydantic import Field
 
 from lib.boxes.boxes import Boxes, iou
 from lib.detectors.hog.features import Features
-from lib.detectors.hog.network import Search, Windows, window
+from lib.detectors.hog.network import Search, Windows
 from lib.detectors.hog.pyramid import Store
 from lib.linear import svm
 from lib.linear.mining import Miner
-from lib.linear.task import Given, Task
+from lib.linear.task import Given, Mining, Task
 from lib.storage import checkpoint
 
 RANDOM = -1  # what the random windows have in place of the number of an image
@@ -43,7 +43,7 @@ def reads(method: str) -> dict[str, Any]:
     return {f"{method}.svm": Svm}
 
 
-def task(given: Given) -> Task:
+def task(given: Given) -> Task[Mining]:
     """Reads the roles `features`, the places of all training images, and `regions`, what `hog_windows` wrote."""
     settings, path = given.settings, given.path("regions")
     windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
@@ -89,11 +89,9 @@ class WindowMining:
         size = images.size(images.ids[number])
         places = self._store.read(images.ids[number], size)
         hits = self._hits(places, size, *images.objects(images.ids[number]))
-        for miner, template, (at, scores) in zip(self.miners, self._windows.templates, hits, strict=True):
+        for index, (miner, (at, scores)) in enumerate(zip(self.miners, hits, strict=True)):
             hardest = at[np.sort(np.argsort(-scores, kind="stable")[: settings.per_image])]
-            shape = template.places(self._windows.descriptor)
-            rows = [window(places[level], row, column, shape) for level, row, column in hardest.tolist()]
-            features = np.stack(rows) if rows else np.zeros((0, miner.weights.shape[1]), np.float32)
+            features = self._windows.features(index, places, hardest)
             keys = (hardest[:, 0] << 40) + (hardest[:, 1] << 20) + hardest[:, 2]
             miner.take(number, keys, features, np.ones((len(keys), 1), bool), number + 1 == len(images), step)
 

@@ -3,7 +3,7 @@
 T templates, K their places together, D features of a place.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,15 @@ class Windows:
         """float32 (R, 4): what these windows stand for. rows, columns : of their first places among `padded` ones"""
         padding, descriptor = self.pyramid.padding, self.descriptor
         return boxes(template, level, rows - padding, columns - padding, descriptor.cell, descriptor.first)
+
+    def features(self, index: int, places: Sequence[Features], at: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 (n, length): of windows of a template.
+
+        index : the template's;  places : `padded` ones of each level;  at : int64 (n, 3) level, row, column
+        """
+        shape = self.templates[index].places(self.descriptor)
+        rows = [window(places[level], row, column, shape) for level, row, column in at.tolist()]
+        return np.array(rows, np.float32).reshape(-1, self.lengths[index])
 
     def sections(self) -> dict[str, Any]:
         """The same as contents of a file."""
@@ -147,12 +156,27 @@ def templates(
     Raises InputError where they were trained for other windows.
     """
     contents = checkpoint.load(path, "templates", "weights", "bias", "trained")
+    weights = _weights(path, contents, windows)
+    return weights, contents["bias"].numpy(), contents["trained"].numpy()
+
+
+def regressors(path: Path, windows: Windows) -> list[tuple[NDArray[Any], ...]]:
+    """Of each template the weights, bias and samples of `BoxRegressors` of one class. Raises InputError as `templates`.
+    """
+    contents = checkpoint.load(path, "templates", "weights", "bias", "samples")
+    weights = _weights(path, contents, windows)
+    parts = zip(weights, contents["bias"], contents["samples"].numpy(), strict=True)
+    return [(own[None], bias.numpy()[None], samples[None]) for own, bias, samples in parts]
+
+
+def _weights(path: Path, contents: Mapping[str, Any], windows: Windows) -> list[NDArray[np.float32]]:
     weights = [part.numpy() for part in contents["weights"]]
     if contents["templates"] != windows.names or [len(part) for part in weights] != windows.lengths:
         problem = f"holds the templates {contents['templates']} of {[len(part) for part in weights]} features"
         allowed = f"{windows.names} of {windows.lengths}"
         raise InputError([Fault("other templates", str(path), problem, allowed, "Run: dvc repro")])
-    return weights, contents["bias"].numpy(), contents["trained"].numpy()
+    return weights
+
 
 @kernel
 def gather(product, start, sizes, sums):  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from lib.images.image_set import ProposalsMax
 from lib.linear import files, svm
 from lib.linear.feature_norm import measure
 from lib.linear.mining import Miner
-from lib.linear.task import Given, Task
+from lib.linear.task import Given, Mining, Task
 from lib.storage import shards
 from lib.storage.by_image import ByImage
 
@@ -38,7 +38,7 @@ def reads(method: str) -> dict[str, Any]:
     return {f"{method}.svm": Svm, f"{method}.proposals_max": ProposalsMax}
 
 
-def task(given: Given) -> Task:
+def task(given: Given) -> Task[Mining]:
     """Reads the roles `features`, a store of `extract`, and `regions`, the proposals of its rows."""
     settings, images = given.settings, given.images
     proposals = images.proposals(given.path("regions"), given.params[f"{given.method}.proposals_max"])

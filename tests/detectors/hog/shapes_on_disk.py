@@ -9,12 +9,13 @@ import pandas as pd
 from lib.images.decode import content_of
 from lib.stage import overlay
 from lib.storage import tables
-from stages import detect, hog_features, hog_windows, train_svm
+from stages import detect, fit_boxes, hog_features, hog_windows, train_svm
 from tests.life import FakeLife
 
 CLASSES = ["cross", "ring"]
 SIZE = (128, 96)
-SCRIPTS = {"hog_features": hog_features, "hog_windows": hog_windows, "svm@hog": train_svm, "detect@hog": detect}
+SCRIPTS = {"hog_features": hog_features, "hog_windows": hog_windows, "svm@hog": train_svm, "boxes@hog": fit_boxes,
+           "detect@hog": detect}
 
 
 def draw(number: int) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:

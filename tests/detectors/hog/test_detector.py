@@ -24,8 +24,9 @@ def detector(folder, trained=(True, True, True), labels=None, bias=(0.0, 0.0, 0.
         "templates": windows.names, "weights": weights, "bias": torch.tensor(bias), "trained": torch.tensor(trained),
         "notes": [],
     })
-    settings = Detect(**{**SELECTION, "floor": 0.0, **others})
-    return Detector({"model": folder / "windows.pt", "scores": folder / "svm.pt"}, settings, Proposing(octave=2), None, Clock())
+    settings = Detect(**{**SELECTION, "floor": 0.0, "regress": False, **others})
+    files = {"model": folder / "windows.pt", "scores": folder / "svm.pt"}
+    return Detector(files, settings, Proposing(octave=2), None, Clock())
 
 
 def test_every_window_above_the_floor_with_its_own_class_and_level(tmp_path):

@@ -91,7 +91,7 @@ def test_scores_at_test_are_those_of_training(made):
         mined.add(step)
     checkpoint.save(made / "models/hog/svm.pt", mined.sections())
     files = {"model": made / "models/hog/windows.pt", "scores": made / "models/hog/svm.pt"}
-    detect = Detect(**{**shapes.values()["hog"]["detect"], "floor": -0.8})
+    detect = Detect(**{**shapes.values()["hog"]["detect"], "floor": -0.8, "regress": False})
     detector = Detector(files, detect, Proposing(octave=3), None, Clock())
     scored = detector(detector.prepare(images.image(images.ids[1])))
     windows, size = detector.windows, images.size(images.ids[1])

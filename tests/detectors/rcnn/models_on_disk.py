@@ -33,4 +33,4 @@ def write(folder):
     checkpoint.save(folder / "svm.pt", svms)
     offsets = np.float32([[0.1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, np.log(2)]])
     regressors = BoxRegressors(np.zeros((3, 512, 4), np.float32), offsets, np.array([5, 0, 5]))
-    linear.save_regressors(folder / "boxes.pt", CLASSES, "pool5", 0.25, regressors)
+    checkpoint.save(folder / "boxes.pt", linear.regressors(CLASSES, "pool5", 0.25, regressors))
