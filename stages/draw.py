@@ -1,6 +1,7 @@
 """Pictures of a few test images: their objects, the best proposals, the best detections (green if right).
 
-Reads the detections of the method, the proposals, the tables and the images; writes `results/pictures/METHOD`.
+`python -m stages.draw METHOD proposals=TABLE model=FILE scores=FILE`: SVMs in a file of their own may have templates,
+which are drawn. Reads the detections of the method, the tables and the images; writes `results/pictures/METHOD`.
 """
 
 from pydantic import Field
@@ -8,11 +9,11 @@ from pydantic import Field
 from lib.evaluation.inputs import Inputs
 from lib.evaluation.matching import match
 from lib.images.image_set import ImageSet, Splits
-from lib.report import drawing, gallery
+from lib.report import drawing, gallery, glyphs
 from lib.stage.errors import Failures
 from lib.stage.params import Settings
 from lib.stage.run import Life
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
@@ -57,6 +58,10 @@ def main(life: Life) -> None:
             )
             drawing.write_png(path, picture)
     failures.check()
+    if life.role("scores") != life.role("model"):  # SVMs, small files
+        templates = glyphs.templates(checkpoint.load(life.input("scores")))
+        if templates:
+            drawing.write_png(life.out(f"results/pictures/{life.item}/templates.png"), glyphs.sheet(templates))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pydantic import Field
 from lib.boxes.boxes import Boxes
 from lib.stage.params import Settings
 
+Parts = Callable[[int], NDArray[np.float32]]
 Refine = Callable[[NDArray[np.int64], NDArray[np.int64], Boxes], Boxes]
 
 
@@ -29,12 +30,14 @@ class Scored(NamedTuple):
     refine : (rows int64 (K,), labels int64 (K,) from 0, boxes float32 (K, 4)) -> moved boxes float32 (K, 4), not
              clipped
     level  : int64 (R,) the level of the map that each box comes from, from 0; None where there is one map
+    parts  : row -> float32 (H, W), what each place of a box adds to its score; None where a score is no such sum
     """
 
     boxes: Boxes
     scores: NDArray[np.float32]
     refine: Refine = unmoved
     level: NDArray[np.int64] | None = None
+    parts: Parts | None = None
 
 
 class Selection(Settings):
@@ -61,6 +64,6 @@ class Selection(Settings):
 
     @property
     def margins(self) -> bool:
-        """Whether the scores are signed distances from the planes of SVMs, in a block that has the choice `scores` and
-        says svm; else they are probabilities."""
+        """Whether the scores are signed distances from the planes of SVMs: where a block that has the choice `scores`
+        says svm, and in HOG's. Else they are probabilities."""
         return getattr(self, "scores", "") == "svm"

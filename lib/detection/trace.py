@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import Boxes, clip, iou
 from lib.boxes.nms import nms, nms_per_class
-from lib.boxes.selection import Scored, Selection
+from lib.boxes.selection import Parts, Scored, Selection
 from lib.detection.shortlist import Shortlist
 
 KEPT = -1
@@ -28,6 +28,7 @@ class Trace:
                       SURPLUS: survived NMS, but `most` others of the image, of any class, score higher or come first
     counts          : how many regions under a class were left after each step, in order
     level           : int64 (R,) of the feature map that each region comes from, None where there is one map
+    parts           : what each place of a region adds to its score, see `Scored`
     """
 
     regions: Boxes
@@ -38,6 +39,7 @@ class Trace:
     remover: NDArray[np.int64]
     counts: dict[str, int]
     level: NDArray[np.int64] | None = None
+    parts: Parts | None = None
 
 
 def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
@@ -77,7 +79,7 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
     if selection.most is not None:
         remover[survivors[selection.most :]] = SURPLUS
         counts["best of all classes"] = min(len(survivors), selection.most)
-    return Trace(regions, scores, rows, labels, boxes, remover, counts, scored.level)
+    return Trace(regions, scores, rows, labels, boxes, remover, counts, scored.level, scored.parts)
 
 
 def _removers(
@@ -117,11 +119,13 @@ def _detection(traced: Trace, candidate: int, classes: list[str]) -> dict[str, o
     removed = np.flatnonzero(traced.remover == candidate)
     overlaps = iou(traced.boxes[removed], traced.boxes[[candidate]])[:, 0]
     level = {} if traced.level is None else {"level": int(traced.level[row])}
+    parts = {} if traced.parts is None else {"parts": np.round(traced.parts(int(row)), 4).astype(float).tolist()}
     return {
         "class": classes[label],
         "score": float(scores[label]),
         "region": int(row),
         **level,
+        **parts,
         "before": _corners(traced.regions[row]),
         "box": _corners(traced.boxes[candidate]),
         "moved_iou": round(float(iou(traced.regions[[row]], traced.boxes[[candidate]])[0, 0]), 3),

@@ -19,19 +19,19 @@ from lib.storage import checkpoint
 Rows = Mapping[str, NDArray[np.float32]]
 
 
-def save_classifiers(
-    path: Path, classes: list[str], layer: str, scale: float, weights: NDArray[np.float32], bias: NDArray[np.float32],
+def classifiers(
+    classes: list[str], layer: str, scale: float, weights: NDArray[np.float32], bias: NDArray[np.float32],
     trained: NDArray[np.bool_], notes: list[str],
-) -> None:
-    """SVMs as tensors: weights (C, D) and bias (C,) for features of `layer` times `scale`."""
+) -> dict[str, Any]:
+    """SVMs as the contents of a file: weights (C, D) and bias (C,) for features of `layer` times `scale`."""
     arrays = {"weights": weights, "bias": bias, "trained": trained}
-    checkpoint.save(path, {"classes": classes, "layer": layer, "scale": scale, "notes": notes, **_tensors(arrays)})
+    return {"classes": classes, "layer": layer, "scale": scale, "notes": notes, **_tensors(arrays)}
 
 
-def save_regressors(path: Path, classes: list[str], layer: str, scale: float, fitted: BoxRegressors) -> None:
-    """Box regressors as tensors, for features of `layer` times `scale`."""
+def regressors(classes: list[str], layer: str, scale: float, fitted: BoxRegressors) -> dict[str, Any]:
+    """Box regressors as the contents of a file, for features of `layer` times `scale`."""
     arrays = {"weights": fitted.weights, "bias": fitted.bias, "samples": fitted.samples}
-    checkpoint.save(path, {"classes": classes, "layer": layer, "scale": scale, **_tensors(arrays)})
+    return {"classes": classes, "layer": layer, "scale": scale, **_tensors(arrays)}
 
 
 class Classifiers:

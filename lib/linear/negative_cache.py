@@ -33,26 +33,26 @@ class NegativeCache:
         return self._parts[0]
 
     def admit(
-        self, image: int, features: NDArray[np.float32], wanted: NDArray[np.bool_]
+        self, image: int, boxes: NDArray[np.int64], features: NDArray[np.float32], wanted: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
         """Takes in the boxes that classes want; a class that holds a box already does not get it twice.
 
-        image    : number of the image; with the box's row it is the key
+        image    : number of the image;  boxes : int64 (R,) distinct numbers of boxes in it; with the image the key
         features : float32 (R, D)
         wanted   : bool (R, C)
         returns  : int64 (C,) number of boxes that are new to each class
         """
-        position = np.full(len(features), -1)  # of each box in the cache
         known = np.flatnonzero(self._keys[:, 0] == image)
-        position[self._keys[known, 1]] = known
+        place = dict(zip(self._keys[known, 1].tolist(), known.tolist(), strict=True))
+        position = np.array([place.get(box, -1) for box in boxes.tolist()], np.int64)  # of each box in the cache
         fresh = np.flatnonzero(wanted.any(axis=1) & (position < 0))
         position[fresh] = len(self._keys) + np.arange(len(fresh))
         self._parts.append(features[fresh])
-        self._keys = np.vstack([self._keys, np.column_stack([np.full(len(fresh), image), fresh])])
+        self._keys = np.vstack([self._keys, np.column_stack([np.full(len(fresh), image), boxes[fresh]])])
         self.held = np.vstack([self.held, np.zeros((len(fresh), wanted.shape[1]), bool)])
-        boxes, labels = np.nonzero(wanted)
-        new = ~self.held[position[boxes], labels]
-        self.held[position[boxes[new]], labels[new]] = True
+        rows, labels = np.nonzero(wanted)
+        new = ~self.held[position[rows], labels]
+        self.held[position[rows[new]], labels[new]] = True
         return np.bincount(labels[new], minlength=wanted.shape[1])
 
     def compact(self) -> None:

@@ -122,6 +122,11 @@ def write_png(path: Path, image: Image) -> None:
     write_atomic(path, lambda file: file.write(data))
 
 
+def write_text(canvas: Image, text: str, position: tuple[int, int], colour: Colour) -> None:
+    """Writes small letters on a picture, in place. position : left and lower end of the text, pixels"""
+    _write(canvas, text, position, colour, 0.8)
+
+
 def _one_for_each(colours: Sequence[Colour] | Colour, count: int) -> list[Colour]:
     """One colour for each box, from a single colour or from one per box."""
     if len(colours) == 3 and all(isinstance(value, int) for value in colours):

@@ -58,6 +58,24 @@ function scoreRows(scores) {
   });
 }
 
+// What each place of a window adds to its score, as squares: green for it, red against it.
+function partsPicture(parts) {
+  const picture = document.createElementNS(SVG, "svg"), largest = Math.max(...parts.flat().map(Math.abs)) || 1;
+  picture.setAttribute("class", "parts");
+  picture.setAttribute("viewBox", `0 0 ${parts[0].length} ${parts.length}`);
+  parts.forEach((row, y) => row.forEach((value, x) => {
+    const square = document.createElementNS(SVG, "rect");
+    const attributes = {
+      x, y, width: 1, height: 1, fill: value > 0 ? DETECTION : REMOVED, "fill-opacity": Math.abs(value) / largest,
+    };
+    for (const [name, setting] of Object.entries(attributes)) square.setAttribute(name, setting);
+    const title = square.appendChild(document.createElementNS(SVG, "title"));
+    title.textContent = value.toFixed(4);
+    picture.appendChild(square);
+  }));
+  return picture;
+}
+
 function drawImage(detection) {
   svg.replaceChildren();
   shape("image", {href: data.source, width: data.width, height: data.height});
@@ -81,6 +99,11 @@ function describe(detection) {
     + `Final box ${box.join(" ")}, IoU with the region ${detection.moved_iou}.`);
   add(detail, "h3", "The region's score for every class");
   table(detail, ["class", "score", ""], scoreRows(detection.scores));
+  if (detection.parts) {
+    const sum = detection.parts.flat().reduce((total, value) => total + value, 0);
+    add(detail, "h3", `What each place of the window adds: ${sum.toFixed(4)}, and the bias the rest`);
+    detail.append(partsPicture(detection.parts));
+  }
   add(detail, "h3", `Boxes that it suppressed in NMS: ${removed.length}`);
   if (removed.length) {
     const rows = removed.slice(0, 30).map(row => [row.region + 1, row.score.toFixed(4), row.iou, row.box.join(" ")]);

@@ -21,6 +21,7 @@ class Published:
 
 
 PUBLISHED: dict[str, list[Published]] = {
+    "hog": [Published("none; DPM release 5, with parts", 33.7, None, None, "R-CNN, table 2")],
     "rcnn": [
         Published("AlexNet", 58.5, 9.8, 22.0, "R-CNN, table 2; times: Fast R-CNN, table 4"),
         Published("VGG16", 66.0, 47.0, 84.0, "R-CNN, table 3; times: Fast R-CNN, table 4"),

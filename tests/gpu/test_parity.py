@@ -34,7 +34,8 @@ pytestmark = [
 
 ON_A_DEVICE = {f"stages.{verb}" for verb in ("train", "map_images", "extract", "propose_rpn", "detect")}
 STAGES = {name: entry for name, entry in pipeline.entries().items() if entry.script in ON_A_DEVICE}
-INPUTS = {*ON_A_DEVICE, "stages.train_svm", "stages.fit_boxes", "stages.compress"}
+OTHERS = ("hog_features", "hog_windows", "train_svm", "fit_boxes", "compress")
+INPUTS = {*ON_A_DEVICE, *(f"stages.{verb}" for verb in OTHERS)}
 # What passes a gradient through the pooling of regions or of a pyramid adds in no fixed order on a GPU.
 SAME_BYTES = [name for name in STAGES if name not in ("spp_pretrain", "fast", "m2", "m4", "faster_joint")]
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [(20, 20, 90, 80)], [(50, 20, 110, 90)], [(30, 30, 100, 100)]]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import class_overlaps
 from lib.linear import svm
-from lib.linear.svm import LOG_COLUMNS, Miner, SvmSettings
+from lib.linear.mining import LOG_COLUMNS, Miner
+from lib.linear.svm import SvmSettings
 from lib.stage.errors import InputError
 
 Rows = NDArray[np.float32]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lib.linear.svm import LOG_COLUMNS, Miner, SvmSettings, fit
+from lib.linear.mining import LOG_COLUMNS, Miner
+from lib.linear.svm import SvmSettings, fit
 
 Rows = NDArray[np.float32]
 Image = tuple[Rows, Rows]

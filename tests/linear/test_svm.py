@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from lib.boxes.boxes import class_overlaps, iou
-from lib.linear.svm import Miner, SvmSettings, by_class, fit, fit_bytes, mining_bytes, require_memory
+from lib.linear.mining import Miner
+from lib.linear.svm import SvmSettings, by_class, fit, fit_bytes, mining_bytes, require_memory
 from lib.stage.errors import InputError
 
 Rows = NDArray[np.float32]

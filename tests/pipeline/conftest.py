@@ -25,6 +25,11 @@ TRAINING = {"scale": {"short_side": [96], "max_side": 200}, "iterations": 4, "ch
 TINY = {
     "digits": {"train": 14, "val": 4, "test": 10, "width": 128, "height": 96, "size_max": 48, "digits_max": 3},
     "proposals.selective_search": {"min_box_px": 12, "max_boxes": 40},
+    "hog.pyramid": {"octave": 3},
+    "hog.features": {"shard_mib": 1},
+    "hog.windows": {"negatives": 60, "copies": 2},
+    "hog.svm": {"checkpoint_every": 4, "retrain_after": 100},
+    "hog.propose": {"octave": 3},
     "rcnn.crop": {"side": 32, "pool5_grid": 1},
     "rcnn.finetune": {"iterations": 4, "batch": 16, "checkpoint_every": 2},
     "rcnn.extract": {"shard_mib": 1},
@@ -51,7 +56,7 @@ TINY = {
 }
 
 
-METHODS = {"rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
+METHODS = {"hog", "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
 SECOND = "test_run.py"  # begins with what does not wait for it

@@ -23,6 +23,9 @@ def ends(*methods):
     return {"report", *row("detect", methods), *row("evaluate", methods), *row("draw", methods)}
 
 
+HOG_SVM = {"svm@hog", *ends("hog")}
+HOG_BOXES = {"boxes@hog", *ends("hog")}
+HOG = {"hog_features", "hog_windows", *HOG_SVM, *HOG_BOXES}
 LEARN = {"svm@rcnn", "boxes@rcnn", *ends("rcnn")}
 RCNN = {"rcnn_finetune", "extract@rcnn", *LEARN}
 SPP_LEARN = {"svm@spp", "boxes@spp", *ends("spp")}
@@ -35,7 +38,8 @@ M3 = {"m3", "p2", *M4}
 M2 = {"m2", *M3, *ends("faster_unshared")}
 M1 = {"m1", "p1", *M2}
 JOINT = {"faster_joint", *ends("faster_joint")}
-TRAINED = RCNN | SPP | FAST | M1 | JOINT
+NETWORKS = RCNN | SPP | FAST | M1 | JOINT
+TRAINED = HOG | NETWORKS
 SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
 ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
@@ -44,8 +48,15 @@ CHANGES = [
     ("splits.train", ["train"], {"propose", *TRAINED}),
     ("splits.test", ["val"], {"propose", *TRAINED}),
     ("proposals.selective_search.max_boxes", 30, SEARCH),
-    ("m0.weights", "other.pth", {"m0", *TRAINED}),
-    ("seed", 4, TRAINED),
+    ("m0.weights", "other.pth", {"m0", *NETWORKS}),
+    ("seed", 4, TRAINED - {"hog_features"}),
+    ("hog.descriptor.gamma", "sqrt", HOG),
+    ("hog.pyramid.padding", 2, HOG),
+    ("hog.difficult", False, {"hog_windows", *HOG_SVM, *HOG_BOXES}),
+    ("hog.windows.copies", 1, {"hog_windows", *HOG_SVM, *HOG_BOXES}),
+    ("hog.svm.C", 0.1, HOG_SVM),
+    ("hog.boxes.penalty", 10.0, HOG_BOXES),
+    ("hog.propose.octave", 4, ends("hog")),
     ("rcnn.difficult", False, RCNN),
     ("rcnn.crop.context", 8, RCNN),
     ("rcnn.finetune.iterations", 0, RCNN),
@@ -108,6 +119,7 @@ MACHINERY = [
 ]
 AT_TEST = {
     "lib/detection/candidates.py": ends(*METHODS),
+    "lib/detectors/hog/detector.py": ends("hog"),
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
     "lib/detectors/fast/detector.py": ends("fast", "fast_svd", "fast_svm"),
     "lib/detectors/faster/detector.py": ends("faster", "faster_unshared", "faster_joint"),

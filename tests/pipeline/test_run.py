@@ -31,7 +31,7 @@ def test_the_artifacts(finished):
         found = pd.read_parquet(finished.folder / f"data/detections/{method}.parquet")
         assert found["score"].notna().all()
         assert (found["x2"] > found["x1"]).all()
-        assert len(list((finished.folder / f"results/pictures/{method}").glob("*.png"))) == 2
+        assert len(list((finished.folder / f"results/pictures/{method}").glob("[0-9]*.png"))) == 2
     for table in ("selective_search", "p1", "p2"):
         recall = json.loads((finished.folder / f"results/metrics/proposals/{table}.json").read_text())
         assert {"recall_50", "recall_70", "abo", "boxes_per_image"} <= set(recall)

@@ -12,6 +12,7 @@ import pytest
 from lib.boxes.selection import Scored, Selection
 from lib.detectors.fast import detector as fast
 from lib.detectors.faster import detector as faster
+from lib.detectors.hog import detector as hog
 from lib.detectors.rcnn import detector as rcnn
 from lib.detectors.spp import detector as spp
 from lib.report import drawing, page_trace
@@ -165,9 +166,10 @@ def test_what_can_be_drawn(most, min_score):
 
 @pytest.mark.parametrize(("detect", "scores", "expected"), [
     (rcnn.Detect, "svm", -0.2), (rcnn.Detect, "softmax", 0.5), (spp.Detect, "svm", -0.2), (fast.Detect, "svm", -0.2),
-    (fast.Detect, "softmax", 0.5), (faster.Detect, None, 0.5),
+    (fast.Detect, "softmax", 0.5), (faster.Detect, None, 0.5), (hog.Detect, None, -0.2),
 ])
 def test_a_score_from_which_boxes_are_drawn_suits_what_scores(detect, scores, expected):
     values = dict.fromkeys(("per_set", "floor", "nms_before", "most")) | {"per_image": 9, "nms": 0.3}
     values |= {"regress": True, "batch": 1, "precision": "float32"} | ({"scores": scores} if scores else {})
+    values = {key: value for key, value in values.items() if key in detect.model_fields}
     assert drawn_from(detect(**values)) == expected

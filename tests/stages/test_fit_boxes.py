@@ -10,6 +10,7 @@ import torch
 
 from lib.boxes.samples import NormSample
 from lib.images.image_set import ImageSet, Splits
+from lib.linear import regression
 from lib.stage.errors import InputError
 from lib.storage import checkpoint, shards, tables
 from lib.storage.by_image import ByImage
@@ -81,7 +82,7 @@ def run_extract(folder: Path, monkeypatch: pytest.MonkeyPatch, svm_layer: str, l
 
 
 def fit(folder: Path, layer: str, more_than: float) -> dict:
-    settings = fit_boxes.BoxFit(layer=layer, norm=NORM, penalty=1.0, more_than=more_than, whitening=0.001)
+    settings = regression.BoxFit(layer=layer, norm=NORM, penalty=1.0, more_than=more_than, whitening=0.001)
     values = {"seed": 3, "splits": Splits(train=["train"], test=["test"]), "rcnn.difficult": True,
               "rcnn.proposals_max": None, "rcnn.boxes": settings}
     fit_boxes.main(FakeLife(folder, "boxes@rcnn", values))

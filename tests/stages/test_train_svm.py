@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.detectors.rcnn.mining import Svm
 from lib.images.image_set import Splits
 from lib.stage.errors import InputError
 from lib.storage import checkpoint, shards, tables
@@ -20,7 +21,7 @@ Objects = list[tuple[int, str, bool]]
 def life_in(folder: Path, memory_gib: float = 4.0, difficult: bool = True) -> FakeLife:
     """The life of R-CNN's stage in a temporary folder."""
     values = {"seed": 3, "splits": Splits(train=["train"], test=["test"]), "rcnn.difficult": difficult,
-              "rcnn.proposals_max": None, "rcnn.svm": train_svm.Svm(**SVM)}
+              "rcnn.proposals_max": None, "rcnn.svm": Svm(**SVM)}
     return FakeLife(folder, "svm@rcnn", values, memory_gib)
 
 

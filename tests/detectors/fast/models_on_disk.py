@@ -11,6 +11,7 @@ from lib.backbones.scaling import Scale, factor, resize, to_input
 from lib.detectors.fast import network as fast
 from lib.detectors.fast.network import DetectionHead
 from lib.linear import files as linear
+from lib.storage import checkpoint
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CLASSES = ["cat", "dog"]
@@ -34,7 +35,8 @@ def write(folder):
         model_file.save(folder / f"{name}.pt", backbone, CLASSES, scale, head=fast.describe_head(head, 16, 0.0))
     random = np.random.default_rng(0)
     weights, trained = random.normal(size=(2, 16)).astype(np.float32), np.array([True, False])
-    linear.save_classifiers(folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2]), trained, [])
+    svms = linear.classifiers(CLASSES, "fc7", 0.5, weights, np.float32([1, 2]), trained, [])
+    checkpoint.save(folder / "svm.pt", svms)
 
 
 def plain(path, image, boxes, short):

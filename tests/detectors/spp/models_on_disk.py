@@ -34,7 +34,8 @@ def write(folder):
     checkpoint.save(folder / "cnn.pt", spp_network.describe(make_network()))
     weights = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
     trained, notes = np.array([True, False, True]), ["dog: no object"]
-    linear.save_classifiers(folder / "svm.pt", CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, notes)
+    svms = linear.classifiers(CLASSES, "fc7", 0.5, weights, np.float32([1, 2, 3]), trained, notes)
+    checkpoint.save(folder / "svm.pt", svms)
     offsets = np.float32([[0.1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, np.log(2)]])
     regressors = BoxRegressors(np.zeros((3, 1280, 4), np.float32), offsets, np.array([5, 0, 5]))
-    linear.save_regressors(folder / "boxes.pt", CLASSES, "pool5", 0.25, regressors)
+    checkpoint.save(folder / "boxes.pt", linear.regressors(CLASSES, "pool5", 0.25, regressors))

@@ -1,0 +1,137 @@
+"""What the SVMs of HOG learn from: warped objects, random windows, and in some rounds over the training images the
+windows that they find where no object is (Dalal and Triggs §4; Exemplar-SVM).
+
+Each template has windows of its own size, and so a `Miner` of its own. T templates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lib.boxes.boxes import Boxes, iou
+from lib.detectors.hog.features import Features
+from lib.detectors.hog.network import Search, Windows
+from lib.detectors.hog.pyramid import Store
+from lib.linear import svm
+from lib.linear.mining import Miner
+from lib.linear.task import Given, Mining, Task
+from lib.storage import checkpoint
+
+RANDOM = -1  # what the random windows have in place of the number of an image
+NOTHING = np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
+
+
+class Svm(svm.SvmSettings):
+    """Block `hog.svm`: the mining, and
+
+    rounds           : how often all training images are mined (Dalal, Triggs: 1; 0: random windows alone)
+    per_image        : most windows of a template that an image gives in a round, the hardest
+    checkpoint_every : images between checkpoints, from which a killed run resumes
+    """
+
+    rounds: int = Field(ge=0)
+    per_image: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+
+
+def reads(method: str) -> dict[str, Any]:
+    """The settings of the SVMs."""
+    return {f"{method}.svm": Svm}
+
+
+def task(given: Given) -> Task[Mining]:
+    """Reads the roles `features`, the places of all training images, and `regions`, what `hog_windows` wrote."""
+    settings, path = given.settings, given.path("regions")
+    windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
+    store = Store(given.path("features"), windows.descriptor, windows.pyramid)
+    counts = [(len(contents["positives"][t]), len(contents["negatives"][t])) for t in range(len(windows.templates))]
+    held = [4 * length * (sum(count) + settings.max_negatives)
+            for count, length in zip(counts, windows.lengths, strict=True)]
+    most = max(svm.fit_bytes(own + settings.max_negatives, length)
+               for (own, _), length in zip(counts, windows.lengths, strict=True))
+    work = (f"{len(given.images)} images in {settings.rounds} rounds, {len(windows.templates)} templates of "
+            f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives at most")
+
+    def begin() -> WindowMining:
+        svm.require_memory(sum(held) + most, given.memory, given.stage)
+        return WindowMining(given, windows, store, contents["positives"], contents["negatives"])
+
+    return Task(settings.rounds * len(given.images), begin, work, sum(held) + most)
+
+
+class WindowMining:
+    """Mining of windows that are looked at and forgotten: only those above the threshold become rows.
+
+    positives, negatives : of each template, half (P, length) and (M, length)
+    """
+
+    def __init__(
+        self, given: Given, windows: Windows, store: Store, positives: Sequence[torch.Tensor],
+        negatives: Sequence[torch.Tensor],
+    ) -> None:
+        self._given, self._windows, self._store = given, windows, store
+        self._names = windows.names
+        self.miners = [
+            Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory)
+            for name, rows in zip(self._names, positives, strict=True)
+        ]
+        for miner, rows in zip(self.miners, negatives, strict=True):
+            miner.take(RANDOM, np.arange(len(rows)), rows.float().numpy(), np.ones((len(rows), 1), bool))
+
+    def add(self, step: int) -> None:
+        """See `task.Mining`; each round has a step for each image."""
+        images, settings = self._given.images, self._given.settings
+        number = step % len(images)
+        size = images.size(images.ids[number])
+        places = self._store.read(images.ids[number], size)
+        hits = self._hits(places, size, *images.objects(images.ids[number]))
+        for index, (miner, (at, scores)) in enumerate(zip(self.miners, hits, strict=True)):
+            hardest = at[np.sort(np.argsort(-scores, kind="stable")[: settings.per_image])]
+            features = self._windows.features(index, places, hardest)
+            keys = (hardest[:, 0] << 40) + (hardest[:, 1] << 20) + hardest[:, 2]
+            miner.take(number, keys, features, np.ones((len(keys), 1), bool), number + 1 == len(images), step)
+
+    def _hits(
+        self, places: Sequence[Features], size: tuple[int, int], objects: Boxes, labels: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores."""
+        model, levels = self._windows, self._store.levels(size)
+        search = Search(
+            model, [miner.weights[0] for miner in self.miners], np.concatenate([miner.bias for miner in self.miners])
+        )
+        hits: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[NOTHING] for _ in self.miners]
+        floor = np.full(len(self.miners), self._given.settings.hard_threshold, np.float32)
+        for level, index, rows, columns, scores in search.above(places, floor):
+            template = model.templates[index]
+            overlaps = iou(model.boxes(template, levels[level], rows, columns), objects[labels == template.label])
+            free = self.miners[index].negative(overlaps.max(axis=1, initial=0).astype(np.float32))
+            at = np.stack([np.full(len(rows), level), rows, columns], axis=1)
+            hits[index].append((at[free], scores[free]))
+        return [tuple(np.concatenate(parts) for parts in zip(*hit, strict=True)) for hit in hits]  # type: ignore[misc]
+
+    def sections(self) -> Mapping[str, Any]:
+        """For `network.Templates`."""
+        return {
+            "templates": self._windows.names,
+            "weights": [torch.from_numpy(miner.weights[0]) for miner in self.miners],
+            "bias": torch.tensor([float(miner.bias[0]) for miner in self.miners]),
+            "trained": torch.tensor([bool(miner.trained[0]) for miner in self.miners]),
+            "pictures": [torch.from_numpy(picture) for picture in self._pictures()],
+            "angles": list(self._windows.descriptor.angles),
+            "notes": [note for miner in self.miners for note in miner.notes],
+        }
+
+    def _pictures(self) -> Iterator[Features]:
+        """The weights of each template by cell and direction, for whoever draws them."""
+        descriptor = self._windows.descriptor
+        for miner, template in zip(self.miners, self._windows.templates, strict=True):
+            yield descriptor.by_cell(miner.weights[0].reshape(*template.places(descriptor), -1))
+
+    def log_rows(self) -> list[dict[str, Any]]:
+        """Of all templates, in the order of time; `image` counts on over the rounds."""
+        rows = [row for miner in self.miners for row in miner.log_rows()]
+        return sorted(rows, key=lambda row: int(row["image"]))

@@ -1,0 +1,168 @@
+"""What the templates learn from: the objects as windows of their size, and random windows.
+
+The positives follow voc-dpm, train/warppos.m, or Dalal and Triggs, whose windows keep the aspect of the image.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.boxes.boxes import area, flip
+from lib.detectors.hog.features import Descriptor
+from lib.detectors.hog.network import window
+from lib.detectors.hog.pyramid import Pyramid, Store, Template
+from lib.detectors.hog.windows import WindowSettings, best_overlaps, drawn, groups, template
+from lib.images.decode import Image
+from lib.images.image_set import ImageSet
+
+Box = NDArray[np.float64]
+BORDER = 2  # cells that votes and norms of Felzenszwalb's cells come from (DPM: 1; Dalal and Triggs need 1)
+
+
+def aligned(box: NDArray[np.floating], shape: Template) -> Box:
+    """float64 (4,): the box of the template's aspect with the centre and the area of another."""
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    high, wide = shape.rows - 2 * shape.margin, shape.columns - 2 * shape.margin
+    half = np.sqrt((x2 - x1) * (y2 - y1) / (high * wide)) * np.array([wide, high]) / 2
+    centre = np.array([x1 + x2, y1 + y2]) / 2
+    return np.concatenate([centre - half, centre + half])
+
+
+def moved(box: Box, shape: Template, octave: int, random: np.random.Generator) -> Box:
+    """float64 (4,): the box shifted by up to half a cell along each axis, its sides by up to half a level."""
+    cells = np.array([shape.columns - 2 * shape.margin, shape.rows - 2 * shape.margin])
+    sides = box[2:] - box[:2]
+    centre = (box[:2] + box[2:]) / 2 + random.uniform(-0.5, 0.5, 2) * sides / cells
+    half = sides * 2 ** random.uniform(-0.5 / octave, 0.5 / octave) / 2
+    return np.concatenate([centre - half, centre + half])
+
+
+def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor: Descriptor) -> NDArray[np.float32]:
+    """float32 (length,): the features of what is in a box, its axes stretched to the template's.
+
+    Some cells more on each side are cut out and described, and left out, as windows in an image have neighbours. Beyond
+    the image its border goes on.
+    """
+    high, wide = shape.rows - 2 * shape.margin, shape.columns - 2 * shape.margin
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    step_x, step_y = (x2 - x1) / wide, (y2 - y1) / high  # of a cell, in the image
+    around = shape.margin + BORDER
+    left, right = round(x1 - around * step_x), round(x2 + around * step_x)
+    top, bottom = round(y1 - around * step_y), round(y2 + around * step_y)
+    height, width = image.shape[:2]
+    rows = np.clip(np.arange(top, max(bottom, top + 1)), 0, height - 1)
+    columns = np.clip(np.arange(left, max(right, left + 1)), 0, width - 1)
+    crop = np.ascontiguousarray(image[rows[:, None], columns])
+    size = (shape.columns + 2 * BORDER) * descriptor.cell, (shape.rows + 2 * BORDER) * descriptor.cell
+    shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
+    pixels = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+    first, (down, across) = BORDER - descriptor.first, shape.places(descriptor)
+    return descriptor(pixels)[first : first + down, first : first + across].reshape(-1)
+
+
+class Collection:
+    """The templates of all classes, and what they learn from, image by image.
+
+    images : with the objects;  templates : class by class, without those that have no object
+    """
+
+    def __init__(
+        self, images: ImageSet, descriptor: Descriptor, pyramid: Pyramid, settings: WindowSettings
+    ) -> None:
+        self._images, self._settings = images, settings
+        self._descriptor, self._pyramid = descriptor, pyramid
+        parts = [images.objects(image_id) for image_id in images.ids]
+        self._boxes = np.concatenate([objects for objects, _ in parts])
+        labels = np.concatenate([labels for _, labels in parts])
+        self._image = np.repeat(np.arange(len(parts)), [len(labels) for _, labels in parts])
+        self._own: list[NDArray[np.int64]] = []  # of each template
+        self.templates: list[Template] = []
+        for label in np.unique(labels).tolist():
+            rows = np.flatnonzero(labels == label)
+            for group in groups(self._boxes[rows], settings.components):
+                self._own.append(rows[group])
+                self.templates.append(template(label, self._boxes[rows[group]], settings, descriptor.cell))
+        self._large = [
+            area(self._boxes[rows]) >= settings.smallest * _pixels(shape, descriptor.cell)
+            for rows, shape in zip(self._own, self.templates, strict=True)
+        ]
+        self._positives: list[list[NDArray[np.float16]]] = [[] for _ in self.templates]
+        self._negatives: list[list[NDArray[np.float16]]] = [[] for _ in self.templates]
+
+    def fit(self) -> list[dict[str, Any]]:
+        """For each template its size in cells, its objects, how many of them are large enough to learn from, and with
+        how many some window of the pyramid has an IoU of 0.5; the others it can never find."""
+        rows = []
+        sizes = set(map(self._images.size, self._images.ids))
+        levels = {size: self._pyramid.levels(*size, self._descriptor) for size in sizes}
+        for shape, own, large in zip(self.templates, self._own, self._large, strict=True):
+            best = [
+                best_overlaps(
+                    self._boxes[own[self._image[own] == image]], shape, levels[self._images.size(image_id)],
+                    self._descriptor, self._pyramid.padding,
+                )
+                for image, image_id in enumerate(self._images.ids)
+            ]
+            fits = int((np.concatenate(best) >= 0.5).sum())
+            rows.append({
+                "template": "", "rows": shape.rows, "columns": shape.columns, "objects": len(own),
+                "positives": int(large.sum()), "fits": fits,
+            })
+        return rows
+
+    def memory(self, lengths: Sequence[int]) -> int:
+        """Bytes of all samples, given the features of each template's windows."""
+        positives = [int(large.sum()) * self._settings.copies * (1 + self._settings.mirror) for large in self._large]
+        return sum(2 * length * (count + self._settings.negatives)
+                   for length, count in zip(lengths, positives, strict=True))
+
+    def add(self, number: int, store: Store, random: np.random.Generator) -> None:
+        """Takes the samples of an image. number : of the image;  store : with its places"""
+        image_id = self._images.ids[number]
+        size, image = self._images.size(image_id), self._images.image(image_id)
+        levels, places = store.levels(size), store.read(image_id, size)
+        objects, labels = self._images.objects(image_id)
+        share = (self._settings.negatives * np.array([number, number + 1])) // len(self._images)
+        padding = self._pyramid.padding
+        for index, shape in enumerate(self.templates):
+            rows = self._own[index][self._large[index]]
+            for row in rows[self._image[rows] == number].tolist():
+                self._positives[index] += self._views(image, row, shape, random)
+            own, down_across = objects[labels == shape.label], shape.places(self._descriptor)
+            at = drawn(
+                shape, levels, self._descriptor, padding, own, self._settings.apart, int(share[1] - share[0]), random
+            )
+            self._negatives[index] += [
+                window(places[level], row + padding, column + padding, down_across).astype(np.float16)
+                for level, row, column in at.tolist()
+            ]
+
+    def _views(
+        self, image: Image, row: int, shape: Template, random: np.random.Generator
+    ) -> list[NDArray[np.float16]]:
+        """The positives of one object."""
+        box, settings = self._boxes[row].astype(np.float64), self._settings
+        box = aligned(box, shape) if settings.aspect == "kept" else box
+        copies = [box, *(moved(box, shape, self._pyramid.octave, random) for _ in range(settings.copies - 1))]
+        views = [(image, copy) for copy in copies]
+        if settings.mirror:
+            mirrored = np.ascontiguousarray(image[:, ::-1])
+            views += [(mirrored, flip(copy[None].astype(np.float32), image.shape[1])[0]) for copy in copies]
+        return [warped(pixels, copy, shape, self._descriptor).astype(np.float16) for pixels, copy in views]
+
+    def samples(self) -> dict[str, list[NDArray[np.float16]]]:
+        """`positives` and `negatives` of each template, float16 (n, length)."""
+        kept = {"positives": self._positives, "negatives": self._negatives}
+        lengths = [int(np.prod(shape.places(self._descriptor))) * self._descriptor.width for shape in self.templates]
+        return {
+            name: [np.array(rows, np.float16).reshape(-1, length) for rows, length in zip(parts, lengths, strict=True)]
+            for name, parts in kept.items()
+        }
+
+
+def _pixels(shape: Template, cell: int) -> int:
+    """Of a template without its margin."""
+    return (shape.rows - 2 * shape.margin) * (shape.columns - 2 * shape.margin) * cell**2

@@ -1,0 +1,139 @@
+"""Which windows stand for the objects of a class, and which of them are where: sizes, fit, random draws.
+
+The size of a template follows voc-dpm, model/root_model.m. K objects, L levels.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lib.boxes.boxes import Boxes, area, iou
+from lib.detectors.hog.features import Descriptor
+from lib.detectors.hog.pyramid import Level, Template, boxes
+from lib.stage.params import Settings
+
+
+class WindowSettings(Settings):
+    """Block `hog.windows`.
+
+    components : templates of a class, for so many groups of its objects by aspect, of equal size (DPM: 3)
+    percentile : of the objects' areas that a template has, fraction (DPM: 0.2)
+    cells      : fewest and most cells of a template, its margin left out (DPM: 3000 and 5000 pixels of cells of 8)
+    margin     : cells around the object, on each side (Dalal, Triggs: 2; DPM: 0)
+    smallest   : objects of a smaller fraction of a template's pixels are no positives (DPM: 0.25)
+    aspect     : kept: a positive is the window of an object's centre and area, as at test; warped: its axes are
+                 stretched to the template's (DPM)
+    copies     : positives of an object: itself, and others, shifted by up to half a cell and scaled by up to half a
+                 level, as the windows of a pyramid are (both papers: 1)
+    mirror     : learn from mirrored objects too (both papers: yes)
+    negatives  : random windows of a template, over all images (Dalal, Triggs: 12180)
+    apart      : IoU with every object of the class that they stay below
+    """
+
+    components: int = Field(ge=1, le=8)
+    percentile: float = Field(gt=0, le=1)
+    cells: list[float] = Field(min_length=2, max_length=2)
+    margin: int = Field(ge=0, le=8)
+    smallest: float = Field(ge=0)
+    aspect: Literal["kept", "warped"]
+    copies: int = Field(ge=1)
+    mirror: bool
+    negatives: int = Field(ge=1)
+    apart: float = Field(gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "WindowSettings":
+        if not 9 <= self.cells[0] <= self.cells[1]:
+            raise ValueError(f"cells of at least 9, the fewest first; they are {list(self.cells)}")
+        return self
+
+
+def common_aspect(objects: Boxes) -> float:
+    """Height by width where the histogram of its logarithm, smoothed, is highest; ties go to the flattest."""
+    sides = np.asarray(objects, np.float64)[:, 2:] - objects[:, :2]
+    centres = np.arange(-100, 101) / 50
+    places = np.clip(np.rint(np.log(sides[:, 1] / sides[:, 0]) * 50), -100, 100).astype(int) + 100
+    counts = np.bincount(places, minlength=len(centres))
+    kernel = np.exp(-(np.arange(-100, 101) ** 2) / 400)
+    return float(np.exp(centres[np.argmax(np.convolve(counts, kernel, "same").round(9))]))
+
+
+def template(label: int, objects: Boxes, settings: WindowSettings, cell: int) -> Template:
+    """The window of some objects of a class. objects : float32 (K, 4), K > 0;  cell : pixels"""
+    aspect, areas = common_aspect(objects), np.sort(area(objects))
+    pixels = areas[max(int(settings.percentile * len(areas) + 1e-9), 1) - 1]
+    pixels = np.clip(pixels, *np.array(settings.cells) * cell**2)
+    wide = math.sqrt(pixels / aspect)
+    rows, columns = (max(3, math.floor(side / cell + 0.5)) for side in (wide * aspect, wide))
+    margin = settings.margin
+    return Template(label, rows + 2 * margin, columns + 2 * margin, margin)
+
+
+def groups(objects: Boxes, components: int) -> list[NDArray[np.int64]]:
+    """Rows of the objects by aspect, from flat to tall, in equal groups; at most as many as objects."""
+    sides = np.asarray(objects, np.float64)[:, 2:] - objects[:, :2]
+    order = np.argsort(sides[:, 1] / sides[:, 0], kind="stable")
+    return [np.sort(part) for part in np.array_split(order, min(components, len(order))) if len(part)]
+
+
+def counts(shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int) -> NDArray[np.int64]:
+    """int64 (L, 2): rows and columns of windows in each level; 0 where none fits."""
+    down, across = shape.places(descriptor)
+    sides = [(level.rows + 2 * padding - down + 1, level.columns + 2 * padding - across + 1) for level in levels]
+    return np.maximum(np.array(sides, np.int64).reshape(-1, 2), 0)
+
+
+def best_overlaps(
+    objects: Boxes, shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int
+) -> NDArray[np.float64]:
+    """float64 (K,): the largest IoU of each object with any window of the template; 0 where there is no window."""
+    best = np.zeros(len(objects))
+    centres = (np.asarray(objects, np.float64)[:, :2] + objects[:, 2:]) / 2
+    for level, (down, across) in zip(levels, counts(shape, levels, descriptor, padding).tolist(), strict=True):
+        if not down or not across:
+            continue
+        origin = boxes(shape, level, np.zeros(1), np.zeros(1), descriptor.cell, descriptor.first)[0].astype(np.float64)
+        step = descriptor.cell / np.array([level.x, level.y])
+        place = (centres - (origin[:2] + origin[2:]) / 2) / step
+        for right in (0, 1):
+            for lower in (0, 1):
+                column = np.clip(np.floor(place[:, 0]) + right, -padding, across - padding - 1)
+                row = np.clip(np.floor(place[:, 1]) + lower, -padding, down - padding - 1)
+                windows = boxes(shape, level, row, column, descriptor.cell, descriptor.first)
+                best = np.maximum(best, _iou(windows, objects))
+    return best
+
+
+def _iou(windows: Boxes, objects: Boxes) -> NDArray[np.float64]:
+    """float64 (K,): of each window with the object of its row."""
+    sides = np.minimum(windows[:, 2:], objects[:, 2:]).astype(np.float64) - np.maximum(windows[:, :2], objects[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    return np.asarray(shared / (area(windows) + area(objects) - shared))
+
+
+def drawn(
+    shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int, objects: Boxes, apart: float,
+    count: int, random: np.random.Generator,
+) -> NDArray[np.int64]:
+    """int64 (at most count, 3): level, row and column of random windows, distinct, all equally likely.
+
+    Only those whose IoU with each object is below `apart` stay. row, column : from -padding
+    """
+    sides = counts(shape, levels, descriptor, padding)
+    ends = np.cumsum(sides.prod(axis=1))
+    total = int(ends[-1]) if len(ends) else 0
+    numbers = np.sort(random.permutation(total)[:count])
+    level = np.searchsorted(ends, numbers, side="right")
+    within = numbers - np.where(level > 0, ends[level - 1], 0)
+    row, column = within // sides[level, 1] - padding, within % sides[level, 1] - padding
+    windows = np.concatenate(
+        [np.zeros((0, 4), np.float32)]
+        + [boxes(shape, levels[place], row[[k]], column[[k]], descriptor.cell, descriptor.first)
+           for k, place in enumerate(level.tolist())]
+    )
+    free = (iou(windows, objects) < apart).all(axis=1)
+    return np.stack([level, row, column], axis=1)[free].astype(np.int64)

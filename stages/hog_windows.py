@@ -1,0 +1,53 @@
+"""A window for each class, objects warped to it, and random windows besides (voc-dpm, model/root_model.m, warppos.m).
+
+Reads the tables, the images and `data/features/hog`; writes `data/models/hog/windows.pt`, and how well the windows fit
+the objects.
+"""
+
+import numpy as np
+import torch
+
+from lib.detectors.hog.features import Descriptor
+from lib.detectors.hog.network import Windows
+from lib.detectors.hog.pyramid import Pyramid, Store
+from lib.detectors.hog.samples import Collection
+from lib.detectors.hog.windows import WindowSettings
+from lib.images.image_set import ImageSet, Splits
+from lib.stage.params import Seed
+from lib.stage.run import Life
+from lib.storage import checkpoint, tables
+from stages.schemas import stage
+
+PARAMS = {
+    "seed": Seed, "splits": Splits, "hog.descriptor": Descriptor, "hog.pyramid": Pyramid,
+    "hog.windows": WindowSettings, "hog.difficult": bool,
+}
+
+
+def main(life: Life) -> None:
+    """See the module's docstring."""
+    settings, seed = life.params["hog.windows"], life.params["seed"]
+    descriptor, pyramid = life.params["hog.descriptor"], life.params["hog.pyramid"]
+    images = ImageSet(
+        life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params["hog.difficult"]
+    )
+    collected = Collection(images, descriptor, pyramid, settings)
+    model = Windows(images.classes, descriptor, pyramid, collected.templates)
+    rows = collected.fit()
+    life.announce(f"{len(images)} images, {len(model.templates)} templates", memory=collected.memory(model.lengths))
+    for row, name in zip(rows, model.names, strict=True):
+        row["template"] = name
+        if row["fits"] < row["objects"]:
+            print(f"WARNING: {life.name}: {name}: no window has an IoU of 0.5 with {row['objects'] - row['fits']} of "
+                  f"{row['objects']} objects: raise hog.pyramid.upscale or hog.windows.components, or lower "
+                  "hog.windows.cells", flush=True)
+    store = Store(life.dep("data/features/hog"), descriptor, pyramid)
+    for number in life.progress(range(len(images)), len(images), "image"):
+        collected.add(number, store, np.random.default_rng((seed, number)))
+    contents = {name: [torch.from_numpy(part) for part in parts] for name, parts in collected.samples().items()}
+    checkpoint.save(life.out("data/models/hog/windows.pt"), {**model.sections(), **contents})
+    tables.write_json(life.out("results/plots/windows/hog.json"), rows)
+
+
+if __name__ == "__main__":
+    stage(main, PARAMS)

@@ -1,0 +1,110 @@
+"""Which windows become negatives, and that scores at test are those of training."""
+
+import numpy as np
+import pytest
+
+from lib.boxes.boxes import iou
+from lib.detectors.hog import mining
+from lib.detectors.hog.detector import Detect, Detector, Proposing
+from lib.detectors.hog.network import Windows, window
+from lib.detectors.hog.pyramid import Store
+from lib.images.image_set import ImageSet
+from lib.linear.task import Given
+from lib.parallel.clock import Clock
+from lib.storage import checkpoint
+from tests.detectors.hog import shapes_on_disk as shapes
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mining")
+    shapes.write(folder, train=8, test=2)
+    shapes.run(folder, "hog_features", "hog_windows")
+    return folder
+
+
+def begun(folder, **others):
+    """The mining, before its first image."""
+    svm = mining.Svm(**{**shapes.values()["hog"]["svm"], **others})
+    images = ImageSet(str(folder), folder / "tables", ["train"])
+    paths = {"features": folder / "features/hog", "regions": folder / "models/hog/windows.pt"}
+    given = Given("svm@hog", "hog", {"hog.svm": svm}, 3, images, paths.__getitem__, 2**31)
+    return mining.task(given).begin(), images
+
+
+def test_the_first_training_sees_random_windows_alone(made):
+    mined, _ = begun(made)
+    contents = checkpoint.load(made / "models/hog/windows.pt", "negatives")
+    assert [row["negatives"] for row in mined.log_rows()] == [len(part) for part in contents["negatives"]]
+    assert all(miner.trained.all() for miner in mined.miners)
+
+
+def test_hard_windows_are_above_the_threshold_and_off_the_class(made):
+    """Each by hand: its features from the store, its score under the model that found it, its IoU."""
+    mined, images = begun(made, retrain_after=10**6, per_image=5)
+    windows = Windows.load(made / "models/hog/windows.pt")
+    store = Store(made / "features/hog", windows.descriptor, windows.pyramid)
+    mined.add(0)
+    size = images.size(images.ids[0])
+    places, levels = store.read(images.ids[0], size), store.levels(size)
+    objects, labels = images.objects(images.ids[0])
+    for miner, template in zip(mined.miners, windows.templates, strict=True):
+        keys = miner.cache.keys(0)
+        own = keys[keys[:, 0] == 0][:, 1]
+        assert 0 < len(own) <= 5
+        rows = miner.cache.rows[-len(own) :]
+        for key, row in zip(own.tolist(), rows, strict=True):
+            level, y, x = key >> 40, key >> 20 & 2**20 - 1, key & 2**20 - 1
+            np.testing.assert_array_equal(row, window(places[level], y, x, template.places(windows.descriptor)))
+            assert row @ miner.weights[0] + miner.bias[0] > miner.settings.hard_threshold - 1e-4
+            box = windows.boxes(template, levels[level], np.array([y]), np.array([x]))
+            assert iou(box, objects[labels == template.label]).max(initial=0) < 0.3
+
+
+def test_the_hardest_of_an_image_are_taken(made):
+    every, _ = begun(made, retrain_after=10**6, per_image=10**6)
+    few, _ = begun(made, retrain_after=10**6, per_image=3)
+    every.add(0)
+    few.add(0)
+    for all_of, best in zip(every.miners, few.miners, strict=True):
+        scores = [np.sort(m.scores(m.cache.rows[m.cache._keys[:, 0] == 0])[:, 0])[::-1] for m in (all_of, best)]
+        assert len(scores[0]) > 3
+        np.testing.assert_allclose(scores[1], scores[0][:3], rtol=1e-5)
+
+
+def test_a_window_is_held_once_over_the_rounds(made):
+    mined, _ = begun(made, rounds=3, evict_threshold=-1e9, retrain_after=10**6)
+    for step in range(24):
+        mined.add(step)
+    for miner in mined.miners:
+        keys = miner.cache.keys(0)
+        assert len(np.unique(keys, axis=0)) == len(keys)
+    images = [row["image"] for row in mined.log_rows()]
+    assert images == sorted(images)
+    assert set(images) == {-1, 7, 15, 23}
+
+
+def test_scores_at_test_are_those_of_training(made):
+    """Case 143: the model of the file, on a training image, against the miner's own scores of stored windows."""
+    mined, images = begun(made)
+    for step in range(16):
+        mined.add(step)
+    checkpoint.save(made / "models/hog/svm.pt", mined.sections())
+    files = {"model": made / "models/hog/windows.pt", "scores": made / "models/hog/svm.pt"}
+    detect = Detect(**{**shapes.values()["hog"]["detect"], "floor": -0.8, "regress": False})
+    detector = Detector(files, detect, Proposing(octave=3), None, Clock())
+    scored = detector(detector.prepare(images.image(images.ids[1])))
+    windows, size = detector.windows, images.size(images.ids[1])
+    store = Store(made / "features/hog", windows.descriptor, windows.pyramid)
+    places, levels = store.read(images.ids[1], size), store.levels(size)
+    assert len(scored.boxes) > 3
+    for box, scores, number in zip(scored.boxes, scored.scores, scored.level, strict=True):
+        (label,) = np.flatnonzero(np.isfinite(scores))
+        template, miner = windows.templates[label], mined.miners[label]
+        shape = template.places(windows.descriptor)
+        counts = [side - part + 1 for side, part in zip(places[number].shape[:2], shape, strict=True)]
+        rows, columns = np.indices(counts)
+        boxes = windows.boxes(template, levels[number], rows.ravel(), columns.ravel())
+        (at,) = np.flatnonzero((boxes == box).all(axis=1))
+        row = window(places[number], rows.ravel()[at], columns.ravel()[at], shape)
+        assert scores[label] == pytest.approx(row @ miner.weights[0] + miner.bias[0], abs=5e-3)
