@@ -53,8 +53,7 @@ class Grid(Protocol):
 class AnchorFit:
     """How well the anchors fit the objects before anything is learnt.
 
-    classes  : rows of class, objects, mean best IoU, and shares of the objects: with an anchor at or above the IoU
-               threshold of positives (`reached`), with no anchor that overlaps them (`untouched`)
+    classes  : see `class_rows`
     cautions : warnings, each with a remedy;  unused : ids of images in which no anchor lies inside
     """
 
@@ -92,8 +91,7 @@ def anchor_fit(
     method, block : keys of params.yaml, whose `anchors` and `scale` the cautions name
     """
     measured = _measure(image_set, anchors, scale)
-    by_class = {name: measured.best[measured.label == label] for label, name in enumerate(image_set.classes)}
-    classes = [_class_row(name, best, positive) for name, best in by_class.items() if len(best)]
+    classes = class_rows(measured.best, measured.label, image_set.classes, positive)
     cautions = [*_inside(anchors, measured, method)]
     if len(measured.best):
         cautions += _cells(measured, scale, anchors.stride, block)
@@ -122,9 +120,20 @@ def _measure(image_set: ImageSet, anchors: Grid, scale: Scale) -> _Measured:
     return _Measured(*of_objects, used, unused, float(np.median(short)))
 
 
-def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
-    shares = {"reached": float((best >= positive).mean()), "untouched": float((best == 0).mean())}
-    return {"class": name, "objects": len(best), "best_iou": float(best.mean()), **shares}
+def class_rows(
+    best: NDArray[np.float64], label: NDArray[np.int64], names: Sequence[str], positive: float
+) -> list[dict[str, Any]]:
+    """Of each class that has objects: `class`, `objects`, mean best IoU, and shares of the objects: with an anchor at
+    or above the IoU threshold of positives (`reached`), with no anchor that overlaps them (`untouched`).
+
+    best, label : (N,) IoU of each object with its best anchor, and its class;  positive : see `anchor_fit`
+    """
+    by_class = {name: best[label == row] for row, name in enumerate(names)}
+    return [
+        {"class": name, "objects": len(of_class), "best_iou": float(of_class.mean()),
+         "reached": float((of_class >= positive).mean()), "untouched": float((of_class == 0).mean())}
+        for name, of_class in by_class.items() if len(of_class)
+    ]
 
 
 def _inside(anchors: Grid, measured: _Measured, method: str) -> Iterator[str]:

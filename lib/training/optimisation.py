@@ -30,6 +30,18 @@ class Step(Settings):
     gamma: float = Field(gt=0, le=1)
 
 
+class Steps(Settings):
+    """A schedule whose steps are not evenly spaced (SSD, RetinaNet): the learning rate times `gamma` at each of them.
+
+    at : iterations;  warmup : share of the iterations in which the learning rate rises from 0 before
+    """
+
+    name: Literal["steps"]
+    at: list[int]
+    gamma: float = Field(gt=0, le=1)
+    warmup: float = Field(ge=0, lt=1)
+
+
 class Cosine(Settings):
     """Up from 0 in the first `warmup` of the iterations (a share), then down to 0 along a cosine."""
 
@@ -76,7 +88,7 @@ class Optimisation(Settings):
     weight_decay      : never applied to biases, as in the authors' prototxts
     bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
-    schedule          : Step or Cosine, told apart by their name
+    schedule          : Step, Steps or Cosine, told apart by their name
     parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
     checkpoint_every  : iterations between the states from which a killed run continues
     """
@@ -87,7 +99,7 @@ class Optimisation(Settings):
     weight_decay: float = Field(ge=0)
     bias_multiplier: float = Field(gt=0)
     head_multiplier: float = Field(gt=0)
-    schedule: Annotated[Step | Cosine, Field(discriminator="name")]
+    schedule: Annotated[Step | Steps | Cosine, Field(discriminator="name")]
     iterations: Iterations
     parts: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
@@ -95,8 +107,8 @@ class Optimisation(Settings):
     @field_validator("iterations")
     @classmethod
     def _counted(cls, iterations: int | Passes, earlier: ValidationInfo) -> int | Passes:
-        if isinstance(iterations, Passes) and isinstance(earlier.data.get("schedule"), Step):
-            raise ValueError("a number beside a schedule {name: step}, whose `every` counts iterations")
+        if isinstance(iterations, Passes) and isinstance(earlier.data.get("schedule"), Step | Steps):
+            raise ValueError("a number beside a schedule {name: step} or {name: steps}, which count iterations")
         return iterations
 
     def resolved(self, total: int, per_batch: int) -> Self:
@@ -124,4 +136,6 @@ def rate(iteration: int, settings: Optimisation) -> float:
     rise = schedule.warmup * settings.steps
     if iteration < rise:
         return (iteration + 1) / (rise + 1)
+    if isinstance(schedule, Steps):
+        return schedule.gamma ** sum(iteration >= step for step in schedule.at)
     return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.steps - rise, 1)))
