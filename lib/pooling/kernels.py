@@ -138,16 +138,23 @@ def _axis(low, high, grid, samples, limit, cells, weights, counts):  # type: ign
 
 
 @kernel
-def align(maps, rois, scale, samples, pooled):  # type: ignore[no-untyped-def]
-    _, height, width, channels = maps.shape
-    grid = pooled.shape[1]
+def _cells_read(roi, grid, samples, height, width):  # type: ignore[no-untyped-def]
+    """What `align` reads for a region in cells: along x, then y, the cells of each bin, their weights and number."""
     cells = np.empty((2, grid, 2 * samples), np.int64)
     weights = np.empty((2, grid, 2 * samples), np.float32)
     counts = np.empty((2, grid), np.int64)
+    _axis(roi[0], roi[2], grid, samples, width, cells[0], weights[0], counts[0])
+    _axis(roi[1], roi[3], grid, samples, height, cells[1], weights[1], counts[1])
+    return cells, weights, counts
+
+
+@kernel
+def align(maps, rois, scale, samples, pooled):  # type: ignore[no-untyped-def]
+    _, height, width, channels = maps.shape
+    grid = pooled.shape[1]
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        _axis(rois[r, 1] * scale, rois[r, 3] * scale, grid, samples, width, cells[0], weights[0], counts[0])
-        _axis(rois[r, 2] * scale, rois[r, 4] * scale, grid, samples, height, cells[1], weights[1], counts[1])
+        cells, weights, counts = _cells_read(rois[r, 1:] * scale, grid, samples, height, width)
         for i in range(grid):
             for j in range(grid):
                 total = pooled[r, i, j]
@@ -165,13 +172,9 @@ def align_spread(gradients, rois, scale, samples, totals):  # type: ignore[no-un
     """Adds each output's gradient to the cells that `align` read, by the same weights."""
     _, height, width, channels = totals.shape
     grid = gradients.shape[1]
-    cells = np.empty((2, grid, 2 * samples), np.int64)
-    weights = np.empty((2, grid, 2 * samples), np.float32)
-    counts = np.empty((2, grid), np.int64)
     for r in range(len(rois)):
         image = np.int64(rois[r, 0])
-        _axis(rois[r, 1] * scale, rois[r, 3] * scale, grid, samples, width, cells[0], weights[0], counts[0])
-        _axis(rois[r, 2] * scale, rois[r, 4] * scale, grid, samples, height, cells[1], weights[1], counts[1])
+        cells, weights, counts = _cells_read(rois[r, 1:] * scale, grid, samples, height, width)
         for i in range(grid):
             for j in range(grid):
                 gradient = gradients[r, i, j]
