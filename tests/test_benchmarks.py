@@ -4,6 +4,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -59,3 +60,33 @@ def test_networks_times_training_and_test_each_in_its_precision():
         assert result["precision"]["train"] == str(pick_device("cpu", "auto", training=True).dtype)[len("torch."):]
     for network in ("alexnet", "vgg16"):
         assert all(set(result[network]["ms"][phase]) == {"crop", "image", "region"} for phase in ("train", "test"))
+
+
+def test_one_class_sets_hold_each_image_once_and_objects_of_one_class(tmp_path, monkeypatch):
+    from benchmarks import one_class
+
+    voc, target = tmp_path / "VOC2007", tmp_path / "cut/VOC2007"
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (voc / part).mkdir(parents=True)
+    names = {"a": ["cat", "dog"], "b": ["dog"], "c": ["cat"], "d": ["cat"], "e": ["cat"]}
+    for image_id, things in names.items():
+        (voc / f"JPEGImages/{image_id}.jpg").write_bytes(image_id.encode())
+        objects = "".join(
+            f"<object><name>{name}</name><difficult>{int(image_id == 'e')}</difficult></object>" for name in things
+        )
+        (voc / f"Annotations/{image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
+    (voc / "ImageSets/Main/train.txt").write_text("a\nb\nc\n")
+    (voc / "ImageSets/Main/val.txt").write_text("d\ne\nmissing\n")
+    monkeypatch.setattr(one_class, "IMAGES", 2)
+    one_class.cut(voc, "cat", target)
+    train, test = ((target / f"ImageSets/Main/{part}.txt").read_text().split() for part in ("train", "test"))
+    assert (len(train), sorted(train + test)) == (2, ["a", "c", "d"])
+    assert sorted(path.name for path in (target / "JPEGImages").iterdir()) == ["a.jpg", "c.jpg", "d.jpg"]
+    assert "dog" not in (target / "Annotations/a.xml").read_text()
+
+
+def test_f1_of_three_objects_and_four_detections_by_hand():
+    from benchmarks.one_class import f1_score
+
+    # Precision 2 of 3, as one is ignored; recall 2 of 3.
+    assert f1_score(np.int8([1, -1, 1, 0]), 3) == pytest.approx(2 / 3)
