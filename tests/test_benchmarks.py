@@ -13,7 +13,7 @@ from lib.backbones.device import pick_device
 from lib.training.trunk import TrainedTrunk
 
 CPU = pick_device("cpu", "float32")
-WITH_PEERS = ("detector_step", "extraction", "faster", "hog", "pooling", "selective_search", "sharing")
+WITH_PEERS = ("detector_step", "extraction", "faster", "hog", "pooling", "selective_search", "sharing", "voc")
 
 
 @pytest.mark.parametrize("name", WITH_PEERS)
