@@ -137,7 +137,7 @@ def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(f
         files = {"regions": model(folder, names[0]), "model": model(folder, names[-1])}
         detector = detector_module.Detector(files, settings, Proposing(**PROPOSING), CPU, Clock())
         assert detector.shared == shared
-        boxes, scores, _, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
+        boxes, scores, *_ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
         assert len(boxes) == len(scores) > 0
 
 
