@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lib.detectors.hog.features import Descriptor
-from lib.detectors.hog.network import Windows
+from lib.detectors.hog.network import Occupied, Windows
 from lib.detectors.hog.pyramid import Pyramid, Store
 from lib.detectors.hog.samples import Collection
 from lib.detectors.hog.windows import WindowSettings
@@ -31,7 +31,8 @@ def main(life: Life) -> None:
     images = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params["hog.difficult"]
     )
-    collected = Collection(images, descriptor, pyramid, settings)
+    occupied = Occupied.read(life.dep("data/tables"), images.ids, images.classes)
+    collected = Collection(images, occupied, descriptor, pyramid, settings)
     model = Windows(images.classes, descriptor, pyramid, collected.templates)
     rows = collected.fit()
     life.announce(f"{len(images)} images, {len(model.templates)} templates", memory=collected.memory(model.lengths))
@@ -45,7 +46,8 @@ def main(life: Life) -> None:
     for number in life.progress(range(len(images)), len(images), "image"):
         collected.add(number, store, np.random.default_rng((seed, number)))
     contents = {name: [torch.from_numpy(part) for part in parts] for name, parts in collected.samples().items()}
-    checkpoint.save(life.out("data/models/hog/windows.pt"), {**model.sections(), **contents})
+    contents = {**model.sections(), "occupied": occupied.sections(), **contents}
+    checkpoint.save(life.out("data/models/hog/windows.pt"), contents)
     tables.write_json(life.out("results/plots/windows/hog.json"), rows)
 
 

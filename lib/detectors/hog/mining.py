@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.boxes.boxes import Boxes, iou
 from lib.detectors.hog.features import Features
-from lib.detectors.hog.network import Search, Windows
+from lib.detectors.hog.network import Occupied, Search, Windows
 from lib.detectors.hog.pyramid import Store
 from lib.linear import svm
 from lib.linear.mining import Miner
@@ -58,7 +57,8 @@ def task(given: Given) -> Task[Mining]:
 
     def begin() -> WindowMining:
         svm.require_memory(sum(held) + most, given.memory, given.stage)
-        return WindowMining(given, windows, store, contents["positives"], contents["negatives"])
+        occupied = Occupied.load(path)
+        return WindowMining(given, windows, store, occupied, contents["positives"], contents["negatives"])
 
     return Task(settings.rounds * len(given.images), begin, work, sum(held) + most)
 
@@ -70,10 +70,10 @@ class WindowMining:
     """
 
     def __init__(
-        self, given: Given, windows: Windows, store: Store, positives: Sequence[torch.Tensor],
+        self, given: Given, windows: Windows, store: Store, occupied: Occupied, positives: Sequence[torch.Tensor],
         negatives: Sequence[torch.Tensor],
     ) -> None:
-        self._given, self._windows, self._store = given, windows, store
+        self._given, self._windows, self._store, self._occupied = given, windows, store, occupied
         self._names = windows.names
         self.miners = [
             Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory)
@@ -86,9 +86,8 @@ class WindowMining:
         """See `task.Mining`; each round has a step for each image."""
         images, settings = self._given.images, self._given.settings
         number = step % len(images)
-        size = images.size(images.ids[number])
-        places = self._store.read(images.ids[number], size)
-        hits = self._hits(places, size, *images.objects(images.ids[number]))
+        places = self._store.read(images.ids[number], images.size(images.ids[number]))
+        hits = self._hits(places, number)
         for index, (miner, (at, scores)) in enumerate(zip(self.miners, hits, strict=True)):
             hardest = at[np.sort(np.argsort(-scores, kind="stable")[: settings.per_image])]
             features = self._windows.features(index, places, hardest)
@@ -96,10 +95,14 @@ class WindowMining:
             miner.take(number, keys, features, np.ones((len(keys), 1), bool), number + 1 == len(images), step)
 
     def _hits(
-        self, places: Sequence[Features], size: tuple[int, int], objects: Boxes, labels: NDArray[np.int64]
+        self, places: Sequence[Features], number: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores."""
-        model, levels = self._windows, self._store.levels(size)
+        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores.
+
+        number : of the image
+        """
+        model, images = self._windows, self._given.images
+        levels = self._store.levels(images.size(images.ids[number]))
         search = Search(
             model, [miner.weights[0] for miner in self.miners], np.concatenate([miner.bias for miner in self.miners])
         )
@@ -107,8 +110,8 @@ class WindowMining:
         floor = np.full(len(self.miners), self._given.settings.hard_threshold, np.float32)
         for level, index, rows, columns, scores in search.above(places, floor):
             template = model.templates[index]
-            overlaps = iou(model.boxes(template, levels[level], rows, columns), objects[labels == template.label])
-            free = self.miners[index].negative(overlaps.max(axis=1, initial=0).astype(np.float32))
+            boxes = model.boxes(template, levels[level], rows, columns)
+            free = self.miners[index].negative(self._occupied.overlaps(number, template.label, boxes))
             at = np.stack([np.full(len(rows), level), rows, columns], axis=1)
             hits[index].append((at[free], scores[free]))
         return [tuple(np.concatenate(parts) for parts in zip(*hit, strict=True)) for hit in hits]  # type: ignore[misc]

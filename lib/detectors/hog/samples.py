@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import area, flip
 from lib.detectors.hog.features import Descriptor
-from lib.detectors.hog.network import window
+from lib.detectors.hog.network import Occupied, window
 from lib.detectors.hog.pyramid import Pyramid, Store, Template
 from lib.detectors.hog.windows import WindowSettings, best_overlaps, drawn, groups, template
 from lib.images.decode import Image
@@ -66,13 +66,14 @@ def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor:
 class Collection:
     """The templates of all classes, and what they learn from, image by image.
 
-    images : with the objects;  templates : class by class, without those that have no object
+    images : with the objects to learn from;  occupied : where no negative lies
+    templates : class by class, without those that have no object
     """
 
     def __init__(
-        self, images: ImageSet, descriptor: Descriptor, pyramid: Pyramid, settings: WindowSettings
+        self, images: ImageSet, occupied: Occupied, descriptor: Descriptor, pyramid: Pyramid, settings: WindowSettings
     ) -> None:
-        self._images, self._settings = images, settings
+        self._images, self._occupied, self._settings = images, occupied, settings
         self._descriptor, self._pyramid = descriptor, pyramid
         parts = [images.objects(image_id) for image_id in images.ids]
         self._boxes = np.concatenate([objects for objects, _ in parts])
@@ -124,20 +125,18 @@ class Collection:
         image_id = self._images.ids[number]
         size, image = self._images.size(image_id), self._images.image(image_id)
         levels, places = store.levels(size), store.read(image_id, size)
-        objects, labels = self._images.objects(image_id)
         share = (self._settings.negatives * np.array([number, number + 1])) // len(self._images)
         padding = self._pyramid.padding
         for index, shape in enumerate(self.templates):
             rows = self._own[index][self._large[index]]
             for row in rows[self._image[rows] == number].tolist():
                 self._positives[index] += self._views(image, row, shape, random)
-            own, down_across = objects[labels == shape.label], shape.places(self._descriptor)
-            at = drawn(
-                shape, levels, self._descriptor, padding, own, self._settings.apart, int(share[1] - share[0]), random
-            )
+            at, boxes = drawn(shape, levels, self._descriptor, padding, int(share[1] - share[0]), random)
+            free = self._occupied.overlaps(number, shape.label, boxes) < self._settings.apart
+            high_wide = shape.places(self._descriptor)
             self._negatives[index] += [
-                window(places[level], row + padding, column + padding, down_across).astype(np.float16)
-                for level, row, column in at.tolist()
+                window(places[level], row + padding, column + padding, high_wide).astype(np.float16)
+                for level, row, column in at[free].tolist()
             ]
 
     def _views(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from lib.boxes.boxes import Boxes, area, iou
+from lib.boxes.boxes import Boxes, area
 from lib.detectors.hog.features import Descriptor
 from lib.detectors.hog.pyramid import Level, Template, boxes
 from lib.stage.params import Settings
@@ -31,7 +31,7 @@ class WindowSettings(Settings):
                  level, as the windows of a pyramid are (both papers: 1)
     mirror     : learn from mirrored objects too (both papers: yes)
     negatives  : random windows of a template, over all images (Dalal, Triggs: 12180)
-    apart      : IoU with every object of the class that they stay below
+    apart      : IoU with every object of the class that they stay below, see `network.Occupied`
     """
 
     components: int = Field(ge=1, le=8)
@@ -116,12 +116,12 @@ def _iou(windows: Boxes, objects: Boxes) -> NDArray[np.float64]:
 
 
 def drawn(
-    shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int, objects: Boxes, apart: float,
-    count: int, random: np.random.Generator,
-) -> NDArray[np.int64]:
-    """int64 (at most count, 3): level, row and column of random windows, distinct, all equally likely.
+    shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int, count: int,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], Boxes]:
+    """Random windows, distinct, all equally likely: int64 (at most count, 3) level, row and column, and their boxes.
 
-    Only those whose IoU with each object is below `apart` stay. row, column : from -padding
+    row, column : from -padding
     """
     sides = counts(shape, levels, descriptor, padding)
     ends = np.cumsum(sides.prod(axis=1))
@@ -130,10 +130,9 @@ def drawn(
     level = np.searchsorted(ends, numbers, side="right")
     within = numbers - np.where(level > 0, ends[level - 1], 0)
     row, column = within // sides[level, 1] - padding, within % sides[level, 1] - padding
-    windows = np.concatenate(
-        [np.zeros((0, 4), np.float32)]
-        + [boxes(shape, levels[place], row[[k]], column[[k]], descriptor.cell, descriptor.first)
-           for k, place in enumerate(level.tolist())]
-    )
-    free = (iou(windows, objects) < apart).all(axis=1)
-    return np.stack([level, row, column], axis=1)[free].astype(np.int64)
+    windows = [
+        boxes(shape, levels[place], row[level == place], column[level == place], descriptor.cell, descriptor.first)
+        for place in np.unique(level).tolist()
+    ]
+    at = np.stack([level, row, column], axis=1).astype(np.int64)
+    return at, np.concatenate([np.zeros((0, 4), np.float32), *windows])

@@ -11,7 +11,7 @@ from lib.detectors.hog.pyramid import Store
 from lib.images.image_set import ImageSet
 from lib.linear.task import Given
 from lib.parallel.clock import Clock
-from lib.storage import checkpoint
+from lib.storage import checkpoint, tables
 from tests.detectors.hog import shapes_on_disk as shapes
 
 
@@ -23,12 +23,12 @@ def made(tmp_path_factory):
     return folder
 
 
-def begun(folder, **others):
+def begun(folder, difficult=True, memory=2**31, **others):
     """The mining, before its first image."""
     svm = mining.Svm(**{**shapes.values()["hog"]["svm"], **others})
-    images = ImageSet(str(folder), folder / "tables", ["train"])
+    images = ImageSet(str(folder), folder / "tables", ["train"], difficult)
     paths = {"features": folder / "features/hog", "regions": folder / "models/hog/windows.pt"}
-    given = Given("svm@hog", "hog", {"hog.svm": svm}, 3, images, paths.__getitem__, 2**31)
+    given = Given("svm@hog", "hog", {"hog.svm": svm}, 3, images, paths.__getitem__, memory)
     return mining.task(given).begin(), images
 
 
@@ -108,3 +108,43 @@ def test_scores_at_test_are_those_of_training(made):
         (at,) = np.flatnonzero((boxes == box).all(axis=1))
         row = window(places[number], rows.ravel()[at], columns.ravel()[at], shape)
         assert scores[label] == pytest.approx(row @ miner.weights[0] + miner.bias[0], abs=5e-3)
+
+
+def test_negatives_stay_off_difficult_objects_and_crowd_regions(tmp_path):
+    """Every second ring is difficult, every second cross a crowd region, and nothing else keeps a window out."""
+    shapes.write(tmp_path, train=4, test=0)
+    path, settings = tmp_path / "tables/objects.parquet", shapes.values(windows={"negatives": 10**5, "apart": 0.3})
+    objects = tables.read(path, tables.OBJECTS)
+    for name, mark in (("ring", "difficult"), ("cross", "crowd")):
+        objects.loc[objects.index[objects["class"] == name][1::2], mark] = True
+    tables.write(path, objects, tables.OBJECTS)
+    settings["hog"]["difficult"] = False
+    shapes.run(tmp_path, "hog_features", "hog_windows", settings=settings)
+    mined, images = begun(tmp_path, difficult=False, hard_threshold=-1e9, per_image=10**6, retrain_after=10**9,
+                          max_negatives=10**6, memory=2**40)
+    windows = Windows.load(tmp_path / "models/hog/windows.pt")
+    store = Store(tmp_path / "features/hog", windows.descriptor, windows.pyramid)
+    for step in range(len(images)):
+        mined.add(step)
+    contents = checkpoint.load(tmp_path / "models/hog/windows.pt", "negatives")
+    for miner, template, drawn in zip(mined.miners, windows.templates, contents["negatives"], strict=True):
+        free, near, taken = 0, 0, {tuple(key) for key in miner.cache.keys(0).tolist()}
+        for number, image_id in enumerate(images.ids):
+            here = objects[(objects["image_id"] == image_id) & (objects["class"] == shapes.CLASSES[template.label])]
+            size, (high, wide) = images.size(image_id), template.places(windows.descriptor)
+            for level, sizes in enumerate(store.levels(size)):
+                grid = np.indices((max(sizes.rows + 3 - high, 0), max(sizes.columns + 3 - wide, 0))).reshape(2, -1)
+                boxes = windows.boxes(template, sizes, *grid)
+                overlaps = iou(boxes, tables.boxes(here[~here["crowd"]])).max(axis=1, initial=0)
+                for region in tables.boxes(here[here["crowd"]]):
+                    inside = [np.maximum(boxes[:, k], region[k]) for k in (0, 1)]
+                    sides = [np.minimum(boxes[:, k + 2], region[k + 2]) - inside[k] for k in (0, 1)]
+                    shared = np.maximum(sides[0], 0) * np.maximum(sides[1], 0)
+                    overlaps = np.maximum(overlaps, shared / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+                keys = {(number, (level << 40) + (y << 20) + x) for (y, x), overlap in
+                        zip(grid.T.tolist(), overlaps, strict=True) if overlap < 0.3}
+                free, near = free + len(keys), near + int((overlaps >= 0.3).sum())
+                taken -= keys
+        assert {key[0] for key in taken} <= {mining.RANDOM}
+        assert len(drawn) == free
+        assert near > 10

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
+from lib.detectors.hog.network import Occupied
 from lib.detectors.hog.pyramid import Pyramid, Template, describe
 from lib.detectors.hog.samples import Collection, aligned, moved, warped
 from lib.images.image_set import ImageSet
@@ -74,10 +75,15 @@ class FromImages:
         return list(describe(self._images.image(image_id), self.levels(size), BLOCKS))
 
 
+def occupied(folder, images):
+    return Occupied.read(folder / "tables", images.ids, images.classes)
+
+
 def collected(folder, **others):
     shapes.write(folder, train=6, test=0)
     images, sizes = ImageSet(str(folder), folder / "tables"), Pyramid(upscale=2.0, octave=2, least=5, padding=0)
-    collection = Collection(images, BLOCKS, sizes, settings(**{"negatives": 13, "margin": 1, **others}))
+    values = settings(**{"negatives": 13, "margin": 1, **others})
+    collection = Collection(images, occupied(folder, images), BLOCKS, sizes, values)
     store = FromImages(images, sizes)
     for number in range(len(images)):
         collection.add(number, store, np.random.default_rng(number))
@@ -109,7 +115,8 @@ def test_a_positive_is_the_aligned_box_or_the_object_itself(tmp_path, aspect):
     """Square objects under a template of 7 x 4 cells."""
     shapes.write(tmp_path, train=1, test=0)
     images, sizes = ImageSet(str(tmp_path), tmp_path / "tables"), Pyramid(upscale=2.0, octave=2, least=5, padding=0)
-    collection = Collection(images, BLOCKS, sizes, settings(negatives=1, margin=1, aspect=aspect))
+    values = settings(negatives=1, margin=1, aspect=aspect)
+    collection = Collection(images, occupied(tmp_path, images), BLOCKS, sizes, values)
     collection.templates[0] = Template(collection.templates[0].label, 9, 6, 1)
     collection.add(0, FromImages(images, sizes), np.random.default_rng(0))
     box = images.objects(images.ids[0])[0][0]
