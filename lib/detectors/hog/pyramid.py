@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.boxes.boxes import Boxes
+from lib.boxes.boxes import Boxes, clip
 from lib.detectors.hog.features import Descriptor, Features
 from lib.images.decode import Image
 from lib.stage.errors import Fault, InputError
@@ -139,11 +139,11 @@ class Template:
 def boxes(
     template: Template, level: Level, rows: NDArray[Any], columns: NDArray[Any], cell: int, first: int
 ) -> Boxes:
-    """float32 (R, 4): the objects' boxes in the image that these windows of a level stand for.
+    """float32 (R, 4): the objects' boxes that these windows of a level stand for, cut to the image as detections are.
 
     rows, columns : (R,) whole numbers, first place of a window;  cell : pixels;  first : cell of the first place
     """
     y, x = (np.asarray(part, np.float64) + first + template.margin for part in (rows, columns))
     high, wide = template.rows - 2 * template.margin, template.columns - 2 * template.margin
     corners = np.stack([x / level.x, y / level.y, (x + wide) / level.x, (y + high) / level.y], axis=1) * cell
-    return corners.astype(np.float32)
+    return clip(corners.astype(np.float32), level.width / level.x, level.height / level.y)

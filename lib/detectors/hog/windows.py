@@ -92,27 +92,25 @@ def best_overlaps(
 ) -> NDArray[np.float64]:
     """float64 (K,): the largest IoU of each object with any window of the template; 0 where there is no window."""
     best = np.zeros(len(objects))
-    centres = (np.asarray(objects, np.float64)[:, :2] + objects[:, 2:]) / 2
     for level, (down, across) in zip(levels, counts(shape, levels, descriptor, padding).tolist(), strict=True):
         if not down or not across:
             continue
-        origin = boxes(shape, level, np.zeros(1), np.zeros(1), descriptor.cell, descriptor.first)[0].astype(np.float64)
-        step = descriptor.cell / np.array([level.x, level.y])
-        place = (centres - (origin[:2] + origin[2:]) / 2) / step
-        for right in (0, 1):
-            for lower in (0, 1):
-                column = np.clip(np.floor(place[:, 0]) + right, -padding, across - padding - 1)
-                row = np.clip(np.floor(place[:, 1]) + lower, -padding, down - padding - 1)
-                windows = boxes(shape, level, row, column, descriptor.cell, descriptor.first)
-                best = np.maximum(best, _iou(windows, objects))
+        # Windows of a row have one height, those of a column one width: an axis at a time.
+        places = [np.arange(side) - padding for side in (across, down)]
+        columns = boxes(shape, level, np.zeros(across), places[0], descriptor.cell, descriptor.first)[:, [0, 2]]
+        rows = boxes(shape, level, places[1], np.zeros(down), descriptor.cell, descriptor.first)[:, [1, 3]]
+        for number, box in enumerate(np.asarray(objects, np.float64)):
+            shared = _shared(rows, box[[1, 3]])[:, None] * _shared(columns, box[[0, 2]])
+            areas = np.outer(np.diff(rows), np.diff(columns))
+            union = areas + (box[2] - box[0]) * (box[3] - box[1]) - shared
+            best[number] = max(best[number], (shared / union).max())
     return best
 
 
-def _iou(windows: Boxes, objects: Boxes) -> NDArray[np.float64]:
-    """float64 (K,): of each window with the object of its row."""
-    sides = np.minimum(windows[:, 2:], objects[:, 2:]).astype(np.float64) - np.maximum(windows[:, :2], objects[:, :2])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    return np.asarray(shared / (area(windows) + area(objects) - shared))
+def _shared(parts: NDArray[np.floating], part: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 (n,): what each of some parts of an axis, (n, 2) first and end, shares with another."""
+    ends = np.minimum(parts[:, 1], part[1], dtype=np.float64)
+    return np.maximum(ends - np.maximum(parts[:, 0], part[0], dtype=np.float64), 0)
 
 
 def drawn(

@@ -68,11 +68,19 @@ def test_small_levels_come_from_one_of_twice_their_size(octave):
 
 def test_boxes_by_hand():
     """The window at row 2, column 3 of a level of half size; a cell is 16 pixels of the image."""
-    level = Level(80, 48, 0.5, 0.5, 5, 9)
+    level = Level(80, 64, 0.5, 0.5, 7, 9)
     window = boxes(Template(0, 6, 4, 1), level, np.array([2]), np.array([3]), 8, 0)
     assert window.tolist() == [[(3 + 1) * 16, (2 + 1) * 16, (3 + 4 - 1) * 16, (2 + 6 - 1) * 16]]
     later = boxes(Template(0, 6, 4, 1), level, np.array([2]), np.array([3]), 8, 1)
     assert (later - window).tolist() == [[16, 16, 16, 16]], "Felzenszwalb's first cell is the second"
+
+
+def test_a_window_over_the_border_stands_for_what_is_in_the_image():
+    """As at test, where detections are cut to the image: 160 x 96 pixels, cells of 16, windows of 4 x 2 of them."""
+    level, shape = Level(80, 48, 0.5, 0.5, 5, 9), Template(0, 6, 4, 1)
+    rows, columns = np.array([-3, 3, -6]), np.array([-2, 8, 0])
+    expected = [[0, 0, 16, 32], [144, 64, 160, 96], [16, 0, 48, 0]]
+    assert boxes(shape, level, rows, columns, 8, 0).tolist() == expected
 
 
 @pytest.mark.parametrize("features", [BLOCKS, CELLS])

@@ -96,7 +96,7 @@ def test_a_window_of_another_shape_fits_at_no_scale(width, height, best):
 
 
 def test_the_best_overlap_is_that_of_all_windows():
-    """Against all windows of all levels; objects at the border too."""
+    """Against all windows of all levels; objects at the border too, whose windows are cut there."""
     random = np.random.default_rng(0)
     corners = random.uniform([0, 0], [240, 150], (40, 2))
     shapes = np.hstack([corners, corners + random.uniform(20, 90, (40, 2))]).astype(np.float32)
@@ -109,9 +109,7 @@ def test_the_best_overlap_is_that_of_all_windows():
         if len(row):
             windows = boxes(shape, level, row, column, 8, 0)
             every = np.maximum(every, iou(shapes, windows).max(axis=1))
-    assert (best <= every + 1e-6).all()
-    np.testing.assert_allclose(best, every, atol=0.06)
-    assert (best > 0.97 * every).mean() > 0.9
+    np.testing.assert_allclose(best, every, atol=1e-6)
 
 
 def test_random_windows_are_distinct_and_everywhere():
