@@ -150,7 +150,8 @@ class Miner:
             elif count == 1:
                 notes.append(f"{name}: its SVM rests on one object.")
             if dropped := int(column["dropped"][own].sum()):
-                notes.append(f"{name}: the {dropped} easiest negatives left out (max_negatives {limit}).")
+                rule = "the easiest under its SVM until then, before its first the last ones"
+                notes.append(f"{name}: {dropped} negatives left out (max_negatives {limit}): {rule}.")
             if stopped := int((column["sweeps"][own] >= sweeps).sum()):
                 notes.append(f"{name}: {stopped} trainings did not converge (max_iter {sweeps}).")
         return notes

@@ -193,7 +193,8 @@ def test_cap_keeps_the_hardest_and_says_so() -> None:
     assert miner.cache.keys(0).tolist() == [[0, 2], [1, 1], [1, 2]]
     assert log(miner, "negatives") == [3, 3]
     assert log(miner, "dropped") == [2, 3]
-    assert miner.notes[-1] == "a: the 5 easiest negatives left out (max_negatives 3)."
+    assert miner.notes[-1] == ("a: 5 negatives left out (max_negatives 3): the easiest under its SVM until then, "
+                               "before its first the last ones.")
 
 
 def broken_image(miner: Miner) -> None:

@@ -18,6 +18,7 @@ from lib.detectors.hog.pyramid import Store
 from lib.linear import svm
 from lib.linear.mining import Miner
 from lib.linear.task import Given, Mining, Task
+from lib.stage.errors import Fault, InputError
 from lib.storage import checkpoint
 
 RANDOM = -1  # what the random windows have in place of the number of an image
@@ -47,20 +48,26 @@ def task(given: Given) -> Task[Mining]:
     settings, path = given.settings, given.path("regions")
     windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
     store = Store(given.path("features"), windows.descriptor, windows.pyramid)
+    most = max(len(rows) for rows in contents["negatives"])
+    if most > settings.max_negatives:
+        problem = f"is {settings.max_negatives}, and a template has {most} random windows to begin with"
+        remedy = f"Raise it, or lower {given.method}.windows.negatives"
+        where = f"params.yaml: {given.method}.svm.max_negatives"
+        raise InputError([Fault("too few negatives", where, problem, f"{most} or more", remedy)])
     counts = [(len(contents["positives"][t]), len(contents["negatives"][t])) for t in range(len(windows.templates))]
     held = [4 * length * (sum(count) + settings.max_negatives)
             for count, length in zip(counts, windows.lengths, strict=True)]
-    most = max(svm.fit_bytes(own + settings.max_negatives, length)
-               for (own, _), length in zip(counts, windows.lengths, strict=True))
+    fit = max(svm.fit_bytes(own + settings.max_negatives, length)
+              for (own, _), length in zip(counts, windows.lengths, strict=True))
     work = (f"{len(given.images)} images in {settings.rounds} rounds, {len(windows.templates)} templates of "
             f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives at most")
 
     def begin() -> WindowMining:
-        svm.require_memory(sum(held) + most, given.memory, given.stage)
+        svm.require_memory(sum(held) + fit, given.memory, given.stage)
         occupied = Occupied.load(path)
         return WindowMining(given, windows, store, occupied, contents["positives"], contents["negatives"])
 
-    return Task(settings.rounds * len(given.images), begin, work, sum(held) + most)
+    return Task(settings.rounds * len(given.images), begin, work, sum(held) + fit)
 
 
 class WindowMining:

@@ -11,6 +11,7 @@ from lib.detectors.hog.pyramid import Store
 from lib.images.image_set import ImageSet
 from lib.linear.task import Given
 from lib.parallel.clock import Clock
+from lib.stage.errors import InputError
 from lib.storage import checkpoint, tables
 from tests.detectors.hog import shapes_on_disk as shapes
 
@@ -37,6 +38,15 @@ def test_the_first_training_sees_random_windows_alone(made):
     contents = checkpoint.load(made / "models/hog/windows.pt", "negatives")
     assert [row["negatives"] for row in mined.log_rows()] == [len(part) for part in contents["negatives"]]
     assert all(miner.trained.all() for miner in mined.miners)
+
+
+def test_fewer_negatives_than_random_windows_are_refused(made):
+    """Else the first training would leave out the random windows of the last images."""
+    contents = checkpoint.load(made / "models/hog/windows.pt", "negatives")
+    most = max(len(part) for part in contents["negatives"])
+    begun(made, max_negatives=most)
+    with pytest.raises(InputError, match=rf"hog.svm.max_negatives: is {most - 1}, .* {most} random.*hog.windows.neg"):
+        begun(made, max_negatives=most - 1)
 
 
 def test_hard_windows_are_above_the_threshold_and_off_the_class(made):
