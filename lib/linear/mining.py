@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lib.linear import svm
 from lib.linear.feature_norm import refuse_non_finite
 from lib.linear.negative_cache import NegativeCache
+from lib.stage.memory import require_memory
 
 LOG_COLUMNS = ("image", "class", "negatives", "added", "dropped", "evicted", "sweeps")
 
@@ -120,7 +121,8 @@ class Miner:
             held, negatives = held[stay], negatives[stay]
         own, features = len(self._positives[label]), self.weights.shape[1]
         need = svm.mining_bytes(int(self.positives.sum()), own, len(self.cache), len(held), features)
-        svm.require_memory(need, self._memory, f"the SVM of {self.classes[label]}, {len(held)} negatives")
+        where = f"the SVM of {self.classes[label]}, {len(held)} negatives"
+        require_memory(need, self._memory, where, "svm.max_negatives")
         weights, bias, sweeps = svm.fit(self._positives[label], negatives, self.settings, self._seed)
         self.weights[label], self.bias[label] = weights, bias
         self.trained[label] = True

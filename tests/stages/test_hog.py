@@ -77,6 +77,7 @@ def test_a_killed_training_ends_with_the_same_bytes(made, tmp_path, monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         train_svm.main(shapes.life(tmp_path, "svm@hog"))
     assert (tmp_path / "scratch/svm@hog/state.pt").exists() == (step >= 3)
+    assert len(list((tmp_path / "scratch/svm@hog").glob("miner-*.pt"))) == (2 if step >= 3 else 0)
     done = []
     monkeypatch.setattr(mining.WindowMining, "add", lambda self, number: (done.append(number), add(self, number)))
     train_svm.main(shapes.life(tmp_path, "svm@hog"))
@@ -136,7 +137,17 @@ def test_features_of_other_settings_are_refused(made, tmp_path):
     copy(made, tmp_path, "features")
     settings = shapes.values(pyramid={"octave": 4})
     with pytest.raises(InputError, match="the pyramid has"):
-        hog_windows.main(shapes.life(tmp_path, "hog_windows", settings))
+        shapes.run(tmp_path, "hog_windows", "svm@hog", settings=settings)
+
+
+def test_windows_that_memory_cannot_hold_are_refused_before_an_image_is_read(made, tmp_path):
+    copy(made, tmp_path)
+    life = shapes.life(tmp_path, "hog_windows")
+    hog_windows.main(life)
+    for image in tmp_path.glob("*.png"):
+        image.unlink()
+    with pytest.raises(InputError, match=r"hog_windows: needs .* GiB of memory.*lower hog.windows.copies"):
+        hog_windows.main(shapes.life(tmp_path, "hog_windows", memory_gib=0.999 * life.memory / 2**30))
 
 
 def test_a_class_without_objects_has_no_template(made, tmp_path):

@@ -19,6 +19,7 @@ from lib.linear import svm
 from lib.linear.mining import Miner
 from lib.linear.task import Given, Mining, Task
 from lib.stage.errors import Fault, InputError
+from lib.stage.memory import require_memory
 from lib.storage import checkpoint
 
 RANDOM = -1  # what the random windows have in place of the number of an image
@@ -48,37 +49,51 @@ def task(given: Given) -> Task[Mining]:
     settings, path = given.settings, given.path("regions")
     windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
     store = Store(given.path("features"), windows.descriptor, windows.pyramid)
-    most = max(len(rows) for rows in contents["negatives"])
-    if most > settings.max_negatives:
-        problem = f"is {settings.max_negatives}, and a template has {most} random windows to begin with"
+    own, drawn = ([len(rows) for rows in contents[name]] for name in ("positives", "negatives"))
+    if max(drawn) > settings.max_negatives:
+        problem = f"is {settings.max_negatives}, and a template has {max(drawn)} random windows to begin with"
         remedy = f"Raise it, or lower {given.method}.windows.negatives"
         where = f"params.yaml: {given.method}.svm.max_negatives"
-        raise InputError([Fault("too few negatives", where, problem, f"{most} or more", remedy)])
-    counts = [(len(contents["positives"][t]), len(contents["negatives"][t])) for t in range(len(windows.templates))]
-    held = [4 * length * (sum(count) + settings.max_negatives)
-            for count, length in zip(counts, windows.lengths, strict=True)]
-    fit = max(svm.fit_bytes(own + settings.max_negatives, length)
-              for (own, _), length in zip(counts, windows.lengths, strict=True))
+        raise InputError([Fault("too few negatives", where, problem, f"{max(drawn)} or more", remedy)])
     work = (f"{len(given.images)} images in {settings.rounds} rounds, {len(windows.templates)} templates of "
             f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives at most")
+    sizes = set(map(given.images.size, given.images.ids))
+    need = memory(windows.lengths, own, drawn, settings, len(given.images)) + max(map(store.memory, sizes))
 
     def begin() -> WindowMining:
-        svm.require_memory(sum(held) + fit, given.memory, given.stage)
-        occupied = Occupied.load(path)
-        return WindowMining(given, windows, store, occupied, contents["positives"], contents["negatives"])
+        require_memory(need, given.memory, given.stage, "svm.max_negatives")
+        negatives = [part.numpy() for part in contents["negatives"]]
+        return WindowMining(given, windows, store, Occupied.load(path), contents["positives"], negatives)
 
-    return Task(settings.rounds * len(given.images), begin, work, sum(held) + fit)
+    return Task(settings.rounds * len(given.images), begin, work, need)
+
+
+def memory(
+    lengths: Sequence[int], positives: Sequence[int], negatives: Sequence[int], settings: Svm, images: int
+) -> int:
+    """Bytes that the rows of all templates take, and the training of one: a copy of its negatives, and `svm.fit`.
+
+    lengths, positives, negatives : of each template: features, and samples to begin with
+    """
+    full = settings.max_negatives + settings.retrain_after + settings.per_image  # after which a training makes room
+    held, most = 0, 0
+    for length, own, drawn in zip(lengths, positives, negatives, strict=True):
+        cached = min(full, drawn + settings.rounds * images * settings.per_image)
+        held += 4 * length * (own + cached)
+        trained = min(cached, settings.max_negatives)
+        most = max(most, 4 * length * cached + svm.fit_bytes(own + trained, length))
+    return held + most
 
 
 class WindowMining:
     """Mining of windows that are looked at and forgotten: only those above the threshold become rows.
 
-    positives, negatives : of each template, half (P, length) and (M, length)
+    positives : of each template, half (P, length);  negatives : int64 (M, 4) image, level, row, column of windows
     """
 
     def __init__(
         self, given: Given, windows: Windows, store: Store, occupied: Occupied, positives: Sequence[torch.Tensor],
-        negatives: Sequence[torch.Tensor],
+        negatives: Sequence[NDArray[np.int64]],
     ) -> None:
         self._given, self._windows, self._store, self._occupied = given, windows, store, occupied
         self._names = windows.names
@@ -86,8 +101,22 @@ class WindowMining:
             Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory)
             for name, rows in zip(self._names, positives, strict=True)
         ]
-        for miner, rows in zip(self.miners, negatives, strict=True):
-            miner.take(RANDOM, np.arange(len(rows)), rows.float().numpy(), np.ones((len(rows), 1), bool))
+        random = self._random(negatives)
+        for miner in self.miners:
+            rows = random.pop(0)
+            miner.take(RANDOM, np.arange(len(rows)), rows, np.ones((len(rows), 1), bool))
+
+    def _random(self, negatives: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """Of each template float32 (M, length): the features of the random windows, all of an image at once."""
+        images = self._given.images
+        rows = [np.zeros((len(at), length), np.float32)
+                for at, length in zip(negatives, self._windows.lengths, strict=True)]
+        for number, image_id in enumerate(images.ids):
+            places = self._store.read(image_id, images.size(image_id))
+            for index, at in enumerate(negatives):
+                first, end = np.searchsorted(at[:, 0], [number, number + 1])
+                rows[index][first:end] = self._windows.features(index, places, at[first:end, 1:])
+        return rows
 
     def add(self, step: int) -> None:
         """See `task.Mining`; each round has a step for each image."""

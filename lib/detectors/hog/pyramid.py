@@ -104,6 +104,12 @@ class Store:
         """Those of an image of this width and height."""
         return self._pyramid.levels(*size, self._descriptor)
 
+    def memory(self, size: tuple[int, int]) -> int:
+        """Bytes of what `read` makes of an image of this width and height."""
+        around = 2 * self._pyramid.padding
+        places = sum((level.rows + around) * (level.columns + around) for level in self.levels(size))
+        return 4 * self._descriptor.width * places
+
     def read(self, image_id: str, size: tuple[int, int]) -> list[Features]:
         """What `padded` makes of each level of an image of this width and height."""
         levels, places = self.levels(size), self._reader.view(NAME, image_id)

@@ -1,5 +1,9 @@
 """Which windows become negatives, and that scores at test are those of training."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -24,7 +28,7 @@ def made(tmp_path_factory):
     return folder
 
 
-def begun(folder, difficult=True, memory=2**31, **others):
+def begun(folder, difficult=True, memory=2**60, **others):
     """The mining, before its first image."""
     svm = mining.Svm(**{**shapes.values()["hog"]["svm"], **others})
     images = ImageSet(str(folder), folder / "tables", ["train"], difficult)
@@ -34,10 +38,75 @@ def begun(folder, difficult=True, memory=2**31, **others):
 
 
 def test_the_first_training_sees_random_windows_alone(made):
-    mined, _ = begun(made)
+    mined, images = begun(made, evict_threshold=-1e9)
     contents = checkpoint.load(made / "models/hog/windows.pt", "negatives")
     assert [row["negatives"] for row in mined.log_rows()] == [len(part) for part in contents["negatives"]]
     assert all(miner.trained.all() for miner in mined.miners)
+    windows = Windows.load(made / "models/hog/windows.pt")
+    store = Store(made / "features/hog", windows.descriptor, windows.pyramid)
+    for miner, template, drawn in zip(mined.miners, windows.templates, contents["negatives"], strict=True):
+        for row, (number, level, y, x) in list(zip(miner.cache.rows, drawn.tolist(), strict=True))[::7]:
+            places = store.read(images.ids[number], images.size(images.ids[number]))[level]
+            np.testing.assert_array_equal(row, window(places, y, x, template.places(windows.descriptor)))
+
+
+def test_memory_by_hand():
+    """Two templates of 10 and 20 features, in 2 rounds of 6 images.
+
+    At most 100 + 30 + 5 rows are cached, and of the second no more than 40 and 5 of each image; the training of the
+    first takes the most: a copy of its rows, and 24 bytes a number for its 3 positives and 100 negatives.
+    """
+    svm = mining.Svm(**{**shapes.values()["hog"]["svm"], "max_negatives": 100, "retrain_after": 30, "per_image": 5,
+                        "rounds": 2})
+    held = 4 * 10 * (3 + 135) + 4 * 2 * (4 + 100)
+    assert mining.memory([10, 2], [3, 4], [90, 40], svm, 6) == held + 4 * 10 * 135 + 24 * 10 * 103 + 64 * 103
+
+
+# Full miners, a checkpoint of all, a training; from what the process holds before to its peak.
+MEASURE = r"""
+import re, sys
+from pathlib import Path
+import numpy as np
+from lib.detectors.hog import mining
+from lib.linear.mining import Miner
+from stages.train_svm import keep
+from tests.detectors.hog.shapes_on_disk import values
+
+svm = mining.Svm(**{**values()["hog"]["svm"], "max_negatives": 3000, "retrain_after": 500, "per_image": 1, "rounds": 9,
+                    "max_iter": 1, "evict_threshold": -1e9})
+of = lambda name: 1024 * int(re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
+random, folder = np.random.default_rng(0), Path(sys.argv[1])
+
+def rows(count, length):
+    return random.random((count, length), np.float32), np.ones((count, 1), bool)
+
+def miner(length):
+    return Miner(["a"], {"a": rows(5, length)[0]}, svm)
+
+warm = miner(9)
+warm.take(0, np.arange(9), *rows(9, 9))
+keep(folder, [warm], 1)
+before, miners = of("VmRSS"), []
+for _ in range(6):
+    miners.append(miner(1200))
+    miners[-1].trained[:] = True
+    miners[-1]._added -= 3000
+    for image in range(7):
+        miners[-1].take(image, np.arange(500), *rows(500, 1200))
+keep(folder, miners, 2)
+miners[-1].take(9, np.arange(1), *rows(1, 1200), last=True)
+print(of("VmHWM") - before, mining.memory([1200] * 6, [5] * 6, [3000] * 6, svm, 100))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_what_a_process_takes(tmp_path):
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
+    )
+    measured, said = map(int, done.stdout.split())
+    assert measured / 1.3 < said < measured * 1.3
 
 
 def test_fewer_negatives_than_random_windows_are_refused(made):
@@ -131,7 +200,7 @@ def test_negatives_stay_off_difficult_objects_and_crowd_regions(tmp_path):
     settings["hog"]["difficult"] = False
     shapes.run(tmp_path, "hog_features", "hog_windows", settings=settings)
     mined, images = begun(tmp_path, difficult=False, hard_threshold=-1e9, per_image=10**6, retrain_after=10**9,
-                          max_negatives=10**6, memory=2**40)
+                          max_negatives=10**6)
     windows = Windows.load(tmp_path / "models/hog/windows.pt")
     store = Store(tmp_path / "features/hog", windows.descriptor, windows.pyramid)
     for step in range(len(images)):
