@@ -124,7 +124,7 @@ def drawn(
     sides = counts(shape, levels, descriptor, padding)
     ends = np.cumsum(sides.prod(axis=1))
     total = int(ends[-1]) if len(ends) else 0
-    numbers = np.sort(random.permutation(total)[:count])
+    numbers = np.sort(random.choice(total, min(count, total), replace=False, shuffle=False))
     level = np.searchsorted(ends, numbers, side="right")
     within = numbers - np.where(level > 0, ends[level - 1], 0)
     row, column = within // sides[level, 1] - padding, within % sides[level, 1] - padding
