@@ -221,10 +221,10 @@ def profile(cell: int, block: int, soft: bool, window: tuple[float, float] | Non
 
 
 def _extended(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Cut, or continued by its last row and column, to these sides."""
-    if planes.shape[1:] == (height, width):
+    """At least of these sides, continued by its last row and column: what is beyond the cells is their neighbour."""
+    rows, columns = (np.arange(max(sides)) for sides in zip(planes.shape[1:], (height, width), strict=True))
+    if planes.shape[1:] == (len(rows), len(columns)):
         return planes
-    rows, columns = np.arange(height), np.arange(width)
     return np.ascontiguousarray(
         planes[:, np.minimum(rows, planes.shape[1] - 1)][:, :, np.minimum(columns, planes.shape[2] - 1)]
     )
