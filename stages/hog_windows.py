@@ -37,16 +37,20 @@ def main(life: Life) -> None:
     life.announce(f"{len(images)} images, {len(model.templates)} templates", memory=collected.memory)
     require_memory(collected.memory, life.compute.memory_gib * 2**30, life.name, "hog.windows.copies")
     rows = collected.fit()
+    for note in model.notes:
+        print(f"note: {note}", flush=True)
     for row, name in zip(rows, model.names, strict=True):
         row["template"] = name
         if row["fits"] < row["objects"]:
             print(f"WARNING: {life.name}: {name}: no window has an IoU of 0.5 with {row['objects'] - row['fits']} of "
                   f"{row['objects']} objects: raise hog.pyramid.upscale or hog.windows.components, or lower "
                   "hog.windows.cells", flush=True)
+        if not row["positives"]:
+            print(f"note: {name}: hog.windows.smallest leaves out all of its {row['objects']} objects.", flush=True)
     for number in life.progress(range(len(images)), len(images), "image"):
         collected.add(number, np.random.default_rng((seed, number)))
     samples = {name: [torch.from_numpy(part) for part in parts] for name, parts in collected.samples().items()}
-    contents = {**model.sections(), "occupied": occupied.sections(), **samples}
+    contents = {**model.sections(), "occupied": occupied.sections(), "objects": collected.objects, **samples}
     checkpoint.save(life.out("data/models/hog/windows.pt"), contents)
     tables.write_json(life.out("results/plots/windows/hog.json"), rows)
 

@@ -64,10 +64,10 @@ def main(life: Life) -> None:
         mining.add(step)
         if (step + 1) % given.settings.checkpoint_every == 0:
             keep(life.scratch, mining.miners, step + 1)
-    for miner in mining.miners:
-        for note in miner.notes:
-            print(f"note: {note}", flush=True)
-    checkpoint.save(life.out(life.role("makes")), mining.sections())
+    contents = mining.sections()
+    for note in contents["notes"]:
+        print(f"note: {note}", flush=True)
+    checkpoint.save(life.out(life.role("makes")), contents)
     tables.write_json(life.out(f"results/plots/mining/{method}.json"), mining.log_rows())
 
 

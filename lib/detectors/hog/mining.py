@@ -47,7 +47,7 @@ def reads(method: str) -> dict[str, Any]:
 def task(given: Given) -> Task[Mining]:
     """Reads the roles `features`, the places of all training images, and `regions`, what `hog_windows` wrote."""
     settings, path = given.settings, given.path("regions")
-    windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
+    windows, contents = Windows.load(path), checkpoint.load(path, "objects", "positives", "negatives")
     store = Store(given.path("features"), windows.descriptor, windows.pyramid)
     own, drawn = ([len(rows) for rows in contents[name]] for name in ("positives", "negatives"))
     if max(drawn) > settings.max_negatives:
@@ -63,7 +63,8 @@ def task(given: Given) -> Task[Mining]:
     def begin() -> WindowMining:
         require_memory(need, given.memory, given.stage, "svm.max_negatives")
         negatives = [part.numpy() for part in contents["negatives"]]
-        return WindowMining(given, windows, store, Occupied.load(path), contents["positives"], negatives)
+        occupied = Occupied.load(path)
+        return WindowMining(given, windows, store, occupied, contents["objects"], contents["positives"], negatives)
 
     return Task(settings.rounds * len(given.images), begin, work, need)
 
@@ -88,18 +89,18 @@ def memory(
 class WindowMining:
     """Mining of windows that are looked at and forgotten: only those above the threshold become rows.
 
-    positives : of each template, half (P, length);  negatives : int64 (M, 4) image, level, row, column of windows
+    objects   : how many each template learns from;  positives : of each, half (P, length)
+    negatives : of each, int64 (M, 4) image, level, row, column of windows
     """
 
     def __init__(
-        self, given: Given, windows: Windows, store: Store, occupied: Occupied, positives: Sequence[torch.Tensor],
-        negatives: Sequence[NDArray[np.int64]],
+        self, given: Given, windows: Windows, store: Store, occupied: Occupied, objects: Sequence[int],
+        positives: Sequence[torch.Tensor], negatives: Sequence[NDArray[np.int64]],
     ) -> None:
         self._given, self._windows, self._store, self._occupied = given, windows, store, occupied
-        self._names = windows.names
         self.miners = [
-            Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory)
-            for name, rows in zip(self._names, positives, strict=True)
+            Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory, [count])
+            for name, count, rows in zip(windows.names, objects, positives, strict=True)
         ]
         random = self._random(negatives)
         for miner in self.miners:
@@ -143,7 +144,8 @@ class WindowMining:
             model, [miner.weights[0] for miner in self.miners], np.concatenate([miner.bias for miner in self.miners])
         )
         hits: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[NOTHING] for _ in self.miners]
-        floor = np.full(len(self.miners), self._given.settings.hard_threshold, np.float32)
+        learning = [miner.positives[0] > 0 for miner in self.miners]  # the others have no SVM and never get one
+        floor = np.where(learning, self._given.settings.hard_threshold, np.inf).astype(np.float32)
         for level, index, rows, columns, scores in search.above(places, floor):
             template = model.templates[index]
             boxes = model.boxes(template, levels[level], rows, columns)
@@ -161,7 +163,7 @@ class WindowMining:
             "trained": torch.tensor([bool(miner.trained[0]) for miner in self.miners]),
             "pictures": [torch.from_numpy(picture) for picture in self._pictures()],
             "angles": list(self._windows.descriptor.angles),
-            "notes": [note for miner in self.miners for note in miner.notes],
+            "notes": self._windows.notes + [note for miner in self.miners for note in miner.notes],
         }
 
     def _pictures(self) -> Iterator[Features]:

@@ -49,6 +49,13 @@ class Windows:
             for place, label in enumerate(labels)
         ]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about classes without a template, a sentence each."""
+        labels = {template.label for template in self.templates}
+        return [f"{name}: no object to learn from, so it has no template and no scores."
+                for label, name in enumerate(self.classes) if label not in labels]
+
     def boxes(
         self, template: Template, level: Level, rows: NDArray[np.integer], columns: NDArray[np.integer]
     ) -> Boxes:

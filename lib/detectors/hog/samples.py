@@ -16,6 +16,7 @@ from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.detectors.hog.windows import WindowSettings, best_overlaps, drawn, groups, template
 from lib.images.decode import Image
 from lib.images.image_set import ImageSet
+from lib.stage.errors import Fault, InputError
 
 Box = NDArray[np.float64]
 BORDER = 2  # cells that votes and norms of Felzenszwalb's cells come from (DPM: 1; Dalal and Triggs need 1)
@@ -67,6 +68,8 @@ class Collection:
 
     images : with the objects to learn from;  occupied : where no negative lies
     templates : class by class, without those that have no object
+
+    Raises InputError where no class has an object, or a block does not fit a template.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Collection:
             for group in groups(self._boxes[rows], settings.components):
                 self._own.append(rows[group])
                 self.templates.append(template(label, self._boxes[rows[group]], settings, descriptor.cell))
+        self._refuse()
         self._large = [
             rows[area(self._boxes[rows]) >= settings.smallest * _pixels(shape, descriptor.cell)]
             for rows, shape in zip(self._own, self.templates, strict=True)
@@ -97,10 +101,31 @@ class Collection:
         self._filled = [0] * len(self.templates)
         self._negatives: list[list[NDArray[np.int64]]] = [[np.zeros((0, 4), np.int64)] for _ in self.templates]
 
+    def _refuse(self) -> None:
+        """Raises InputError where there is no template, or one without a place."""
+        if not self.templates:
+            fault = Fault("no objects", "the training splits", "hold no object of any class to learn from",
+                          "at least one", "Change splits.train, or set hog.difficult: true")
+            raise InputError([fault])
+        faults = [
+            Fault("no place", "params.yaml: hog.descriptor.block",
+                  f"is larger than the template of {self._images.classes[shape.label]}, "
+                  f"{shape.rows} x {shape.columns} cells", f"at most {min(shape.rows, shape.columns)}",
+                  "Lower it, or raise hog.windows.cells or hog.windows.margin")
+            for shape in self.templates if min(shape.places(self._descriptor)) < 1
+        ]
+        if faults:
+            raise InputError(faults)
+
     @property
     def memory(self) -> int:
         """Bytes of the positives, and of the two copies of them that a file is made through."""
         return 3 * sum(rows.nbytes for rows in self._positives)
+
+    @property
+    def objects(self) -> list[int]:
+        """How many objects each template learns from."""
+        return list(map(len, self._large))
 
     def fit(self) -> list[dict[str, Any]]:
         """For each template its size in cells, its objects, how many of them are large enough to learn from, and with
