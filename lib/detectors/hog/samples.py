@@ -57,8 +57,9 @@ def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor:
     columns = np.clip(np.arange(left, max(right, left + 1)), 0, width - 1)
     crop = np.ascontiguousarray(image[rows[:, None], columns])
     size = (shape.columns + 2 * BORDER) * descriptor.cell, (shape.rows + 2 * BORDER) * descriptor.cell
-    shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
-    pixels = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+    # One axis may shrink and the other grow: OpenCV's averages over areas are none where a side grows.
+    shrunk = cv2.resize(crop, (min(size[0], crop.shape[1]), min(size[1], crop.shape[0])), interpolation=cv2.INTER_AREA)
+    pixels = np.asarray(cv2.resize(shrunk, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     first, (down, across) = BORDER - descriptor.first, shape.places(descriptor)
     return descriptor(pixels)[first : first + down, first : first + across].reshape(-1)
 

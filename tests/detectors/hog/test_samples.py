@@ -38,6 +38,14 @@ def test_a_larger_object_is_shrunk_by_areas():
     )
 
 
+def test_one_axis_shrinks_while_the_other_grows():
+    """An object 128 wide and 16 high, seen at 16 x 32: its columns are means of eight, as if it had been so narrow."""
+    image = noise(96, 800)
+    narrow = np.rint(image.reshape(96, 100, 8, 3).mean(axis=2)).astype(np.uint8)
+    expected = warped(narrow, np.array([38, 40, 54, 56]), SHAPE, BLOCKS)
+    np.testing.assert_allclose(warped(image, np.array([304, 40, 432, 56]), SHAPE, BLOCKS), expected, atol=1e-6)
+
+
 def test_an_object_at_the_border_sees_its_border_go_on():
     image = np.full((60, 80, 3), 70, np.uint8)
     assert not warped(image, np.array([-5, 0, 11, 40]), SHAPE, BLOCKS).any()
@@ -85,7 +93,7 @@ def test_samples_of_all_templates(tmp_path):
     assert all(10 <= len(part) <= 13 for part in samples["negatives"])
     for rows in samples["negatives"]:
         assert len(np.unique(rows, axis=0)) == len(rows)
-        assert set(rows[:, 0].tolist()) == set(range(6)), "of every image"
+        assert (np.bincount(rows[:, 0], minlength=6) <= [2, 2, 2, 2, 2, 3]).all(), "every image has its share"
 
 
 def test_copies_and_mirrored_ones(tmp_path):
