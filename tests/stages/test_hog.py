@@ -168,14 +168,18 @@ def test_a_block_larger_than_templates_is_refused(made, tmp_path):
         hog_windows.main(shapes.life(tmp_path, "hog_windows", shapes.values(windows=flat, descriptor={"block": 4})))
 
 
-def test_windows_that_memory_cannot_hold_are_refused_before_an_image_is_read(made, tmp_path):
+def test_what_memory_cannot_hold_is_refused_before_an_image_is_read(made, tmp_path):
     copy(made, tmp_path)
-    life = shapes.life(tmp_path, "hog_windows")
-    hog_windows.main(life)
+    lives = {name: shapes.life(tmp_path, name) for name in ("hog_features", "hog_windows")}
+    for name, life in lives.items():
+        shapes.SCRIPTS[name].main(life)
     for image in tmp_path.glob("*.png"):
         image.unlink()
-    with pytest.raises(InputError, match=r"hog_windows: needs .* GiB of memory.*lower hog.windows.copies"):
-        hog_windows.main(shapes.life(tmp_path, "hog_windows", memory_gib=0.999 * life.memory / 2**30))
+    lowers = {"hog_features": "hog.pyramid.upscale or compute.workers", "hog_windows": "hog.windows.copies"}
+    for name, lower in lowers.items():
+        memory_gib = 0.999 * lives[name].memory / 2**30
+        with pytest.raises(InputError, match=rf"{name}: needs .* GiB of memory.*lower {lower}"):
+            shapes.SCRIPTS[name].main(shapes.life(tmp_path, name, memory_gib=memory_gib))
 
 
 def test_a_class_without_objects_has_no_template(made, tmp_path, capsys):

@@ -1,10 +1,23 @@
 """Levels, windows and the store of places."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
-from lib.detectors.hog.pyramid import NAME, Level, Pyramid, Store, Template, boxes, describe, padded
+from lib.detectors.hog.pyramid import (
+    NAME,
+    Level,
+    Pyramid,
+    Store,
+    Template,
+    boxes,
+    describe,
+    memory,
+    padded,
+    sources,
+)
 from lib.detectors.hog.windows import counts
 from lib.stage.errors import InputError
 from lib.storage import shards
@@ -64,6 +77,27 @@ def test_small_levels_come_from_one_of_twice_their_size(octave):
         assert places.shape == (level.rows, level.columns, 36)
     (alone,) = describe(image, levels[-1:], BLOCKS)
     assert np.abs(alone - places).mean() < 0.02
+
+
+def test_sources_by_hand():
+    """Two levels an octave: 160 x 96, 113 x 68 and halves of them; a doubled image is no source of a smaller one."""
+    levels = pyramid(octave=2, upscale=2.0).levels(160, 160, BLOCKS)
+    assert [level.width for level in levels] == [320, 226, 160, 113, 80, 57, 40]
+    assert sources(levels) == [None, None, None, None, 2, 3, 4]
+
+
+@pytest.mark.parametrize("others", [{}, {"gamma": "sqrt"}], ids=str)
+def test_memory_is_what_describing_takes(others):
+    """NumPy's own count, from the image to its places in half precision."""
+    features, image = DalalTriggs(**{**PAPER, **others}), noise(300, 400)
+    levels = pyramid(octave=5, upscale=2.0).levels(400, 300, features)
+    list(describe(image, levels[-1:], features))
+    tracemalloc.start()
+    kept = [places.astype(np.float16) for places in describe(image, levels, features)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(kept) == len(levels)
+    assert peak / 1.3 < memory(levels, features) < 1.3 * peak
 
 
 def test_boxes_by_hand():
