@@ -158,7 +158,7 @@ class Felzenszwalb(Pixels):
         return max(rows - 2, 0), max(columns - 2, 0)
 
     def by_cell(self, weights: Features) -> Features:
-        """float32 (rows, columns, 9): each direction's signed and unsigned weights together."""
+        """float32 (rows, columns, 9): each direction's signed and unsigned weights together (voc-dpm, foldHOG)."""
         return np.asarray(weights[:, :, :9] + weights[:, :, 9:18] + weights[:, :, 18:27])
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:

@@ -167,10 +167,12 @@ class WindowMining:
         }
 
     def _pictures(self) -> Iterator[Features]:
-        """The weights of each template by cell and direction, for whoever draws them."""
+        """The weights of each template by cell and direction, for whoever draws them: float32 (2, rows, columns, B),
+        what is above 0 and what is below, without its sign. They do not cancel: foldHOG's rule."""
         descriptor = self._windows.descriptor
         for miner, template in zip(self.miners, self._windows.templates, strict=True):
-            yield descriptor.by_cell(miner.weights[0].reshape(*template.places(descriptor), -1))
+            weights = miner.weights[0].reshape(*template.places(descriptor), -1)
+            yield np.stack([descriptor.by_cell(np.maximum(sign * weights, 0)) for sign in (1, -1)])
 
     def log_rows(self) -> list[dict[str, Any]]:
         """Of all templates, in the order of time; `image` counts on over the rounds."""

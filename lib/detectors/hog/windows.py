@@ -64,7 +64,7 @@ def common_aspect(objects: Boxes) -> float:
 
 def template(label: int, objects: Boxes, settings: WindowSettings, cell: int) -> Template:
     """The window of some objects of a class. objects : float32 (K, 4), K > 0;  cell : pixels"""
-    aspect, areas = common_aspect(objects), np.sort(area(objects))
+    aspect, areas = common_aspect(objects), np.repeat(np.sort(area(objects)), 2)  # DPM's have mirror images beside them
     pixels = areas[max(int(settings.percentile * len(areas) + 1e-9), 1) - 1]
     pixels = np.clip(pixels, *np.array(settings.cells) * cell**2)
     wide = math.sqrt(pixels / aspect)

@@ -54,6 +54,14 @@ def test_the_area_is_that_of_the_fifth_smallest_of_25_and_of_the_smallest_of_few
     assert template(0, boxes_[-3:], any_area, 2).rows == 39  # 78
 
 
+@pytest.mark.parametrize(("count", "rank"), [(1, 1), (3, 1), (4, 1), (5, 1), (7, 1), (8, 2), (9, 2), (13, 3), (15, 3)])
+def test_the_rank_of_the_area_is_that_among_objects_and_their_mirror_images(count, rank):
+    """DPM: the floor(0.2 * 2n)-th smallest, the first at least; squares of 40, 42 ... pixels in cells of 2."""
+    sides = 40.0 + 2 * np.arange(count)
+    squares = np.stack([0 * sides, 0 * sides, sides, sides], 1).astype(np.float32)
+    assert template(0, squares, settings(cells=[9.0, 9999.0]), 2).rows == 19 + rank
+
+
 def test_an_even_count_of_two_aspects_takes_the_flatter():
     mixed = np.concatenate([objects(50, 100), objects(100, 50)])
     assert common_aspect(mixed) == pytest.approx(np.exp(-0.70), rel=1e-5)
