@@ -14,6 +14,7 @@ from lib.detectors.hog.features import Descriptor
 from lib.images.image_set import ImageSet, Splits
 from lib.parallel.ahead import ahead
 from lib.parallel.processes import workers
+from lib.stage.memory import require_memory
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import shards
@@ -43,17 +44,23 @@ def main(life: Life) -> None:
 
     index = shards.plan(images.ids, rows(), widths, life.params["hog.features"].shard_mib * 2**20)
     writer = shards.Writer(life.out("data/features/hog"), index, widths)
+    threads = workers(life.compute)
+    memory = (threads + 1) * max(pyramid.memory(levels[image_id], descriptor) for image_id in images.ids)
     left = shards.size(index[index["image_id"].isin(writer.todo)], widths)
     life.announce(f"{len(images)} images, {index['rows'].sum()} places of {descriptor.width} features",
-                  disk=left[pyramid.NAME])
+                  disk=left[pyramid.NAME], memory=memory)
+    require_memory(memory, life.compute.memory_gib * 2**30, life.name, "hog.pyramid.upscale or compute.workers")
 
     def describe(image_id: str) -> np.ndarray:
+        ends = np.cumsum([0, *(level.rows * level.columns for level in levels[image_id])])
+        every = np.empty((ends[-1], descriptor.width), np.float16)
         described = pyramid.describe(images.image(image_id), levels[image_id], descriptor)
-        parts = [places.reshape(-1, descriptor.width).astype(np.float16) for places in described]
-        return np.concatenate([np.zeros((0, descriptor.width), np.float16), *parts])
+        for first, end, places in zip(ends[:-1], ends[1:], described, strict=True):
+            every[first:end] = places.reshape(-1, descriptor.width)
+        return every
 
     done = len(index) - len(writer.todo)
-    places = ahead(describe, writer.todo, workers(life.compute))
+    places = ahead(describe, writer.todo, threads)
     for image_places in life.progress(places, len(index), "image", done):
         writer.append({pyramid.NAME: image_places})
     writer.close()

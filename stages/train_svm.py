@@ -5,13 +5,15 @@ lib/detectors that says what is learnt from what: the features, and the regions 
 `data/models/METHOD/svm.pt` and the counts of mined negatives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib.images.image_set import ImageSet, Splits
+from lib.linear.mining import Miner
 from lib.linear.task import Given
 from lib.stage.params import Seed
 from lib.stage.run import Life
@@ -25,6 +27,27 @@ def PARAMS(method: str, *, task: str, **inputs: str) -> Mapping[str, Any]:
     return {"seed": Seed, "splits": Splits, f"{method}.difficult": bool, **own}
 
 
+def keep(scratch: Path, miners: Sequence[Miner], done: int) -> None:
+    """Saves the state of each miner, one after the other: memory holds a copy of one. done : images"""
+    for number, miner in enumerate(miners):
+        tensors = {name: torch.from_numpy(value) for name, value in miner.state_dict().items()}
+        checkpoint.save(scratch / f"miner-{number}-{done}.pt", tensors)
+    checkpoint.save(scratch / "state.pt", {"done": done})
+    for path in set(scratch.glob("miner-*.pt")) - set(scratch.glob(f"miner-*-{done}.pt")):
+        path.unlink()
+
+
+def resumed(scratch: Path, miners: Sequence[Miner]) -> int:
+    """Images that an earlier run had done when it last called `keep`, whose miners these become; 0 without one."""
+    if not (scratch / "state.pt").exists():
+        return 0
+    done = int(checkpoint.load(scratch / "state.pt", "done")["done"])
+    for number, miner in enumerate(miners):
+        tensors = checkpoint.load(scratch / f"miner-{number}-{done}.pt")
+        miner.load_state_dict({name: value.numpy() for name, value in tensors.items()})
+    return done
+
+
 def main(life: Life) -> None:
     """See the module's docstring."""
     method, seed = life.item, life.params["seed"]
@@ -35,23 +58,16 @@ def main(life: Life) -> None:
     given = Given(life.name, method, life.params, seed, images, life.input, memory)
     task = import_module(f"lib.detectors.{life.role('task')}").task(given)
     life.announce(task.work, memory=task.memory)
-    mining, state, done = task.begin(), life.scratch / "state.pt", 0
-    if state.exists():
-        saved = checkpoint.load(state, "done", "miners")
-        done = saved["done"]
-        for miner, tensors in zip(mining.miners, saved["miners"], strict=True):
-            miner.load_state_dict({name: value.numpy() for name, value in tensors.items()})
+    mining = task.begin()
+    done = resumed(life.scratch, mining.miners)
     for step in life.progress(range(done, task.steps), task.steps, "image", done):
         mining.add(step)
         if (step + 1) % given.settings.checkpoint_every == 0:
-            states = [
-                {name: torch.from_numpy(value) for name, value in miner.state_dict().items()} for miner in mining.miners
-            ]
-            checkpoint.save(state, {"done": step + 1, "miners": states})
-    for miner in mining.miners:
-        for note in miner.notes:
-            print(f"note: {note}", flush=True)
-    checkpoint.save(life.out(life.role("makes")), mining.sections())
+            keep(life.scratch, mining.miners, step + 1)
+    contents = mining.sections()
+    for note in contents["notes"]:
+        print(f"note: {note}", flush=True)
+    checkpoint.save(life.out(life.role("makes")), contents)
     tables.write_json(life.out(f"results/plots/mining/{method}.json"), mining.log_rows())
 
 

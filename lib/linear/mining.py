@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lib.linear import svm
 from lib.linear.feature_norm import refuse_non_finite
 from lib.linear.negative_cache import NegativeCache
+from lib.stage.memory import require_memory
 
 LOG_COLUMNS = ("image", "class", "negatives", "added", "dropped", "evicted", "sweeps")
 
@@ -29,6 +30,7 @@ class Miner:
     positives : name to float32 (P, D), scaled features of the objects of the class; a name may be absent
     settings  : see `svm.SvmSettings`;  seed : see `svm.fit`
     memory    : bytes that mining may take; a training that needs more raises InputError before it starts
+    objects   : of each class, how many are behind its positives; None: as many as positives
 
     Afterwards `weights` float32 (C, D), `bias` float32 (C,) and `trained` bool (C,) are the model. A class
     without positives stays untrained, its weights zero; `notes` says so. `log` int64 (L, 7) has a row per
@@ -38,7 +40,7 @@ class Miner:
 
     def __init__(
         self, classes: Sequence[str], positives: Mapping[str, NDArray[np.float32]], settings: svm.SvmSettings,
-        seed: int = 0, memory: float = math.inf,
+        seed: int = 0, memory: float = math.inf, objects: Sequence[int] | None = None,
     ) -> None:
         widths = {positives[name].shape[1] for name in classes if name in positives}
         if len(widths) != 1:
@@ -50,6 +52,7 @@ class Miner:
         self._positives = [np.asarray(positives.get(name, none), np.float32) for name in classes]
         for name, rows in zip(self.classes, self._positives, strict=True):
             refuse_non_finite(rows, f"positives of {name}")
+        self._objects = self.positives.tolist() if objects is None else list(objects)
         self.weights = np.zeros((len(classes), features), np.float32)
         self.bias = np.zeros(len(classes), np.float32)
         self.trained = np.zeros(len(classes), bool)
@@ -120,7 +123,8 @@ class Miner:
             held, negatives = held[stay], negatives[stay]
         own, features = len(self._positives[label]), self.weights.shape[1]
         need = svm.mining_bytes(int(self.positives.sum()), own, len(self.cache), len(held), features)
-        svm.require_memory(need, self._memory, f"the SVM of {self.classes[label]}, {len(held)} negatives")
+        where = f"the SVM of {self.classes[label]}, {len(held)} negatives"
+        require_memory(need, self._memory, where, "svm.max_negatives")
         weights, bias, sweeps = svm.fit(self._positives[label], negatives, self.settings, self._seed)
         self.weights[label], self.bias[label] = weights, bias
         self.trained[label] = True
@@ -141,7 +145,7 @@ class Miner:
         column = {name: self.log[:, index] for index, name in enumerate(LOG_COLUMNS)}
         limit, sweeps = self.settings.max_negatives, self.settings.max_iter
         notes = []
-        for label, (name, count) in enumerate(zip(self.classes, self.positives, strict=True)):
+        for label, (name, count) in enumerate(zip(self.classes, self._objects, strict=True)):
             own = column["class"] == label
             if count == 0:
                 notes.append(f"{name}: no object to learn from, so it has no SVM and no scores.")
@@ -150,7 +154,8 @@ class Miner:
             elif count == 1:
                 notes.append(f"{name}: its SVM rests on one object.")
             if dropped := int(column["dropped"][own].sum()):
-                notes.append(f"{name}: the {dropped} easiest negatives left out (max_negatives {limit}).")
+                rule = "the easiest under its SVM until then, before its first the last ones"
+                notes.append(f"{name}: {dropped} negatives left out (max_negatives {limit}): {rule}.")
             if stopped := int((column["sweeps"][own] >= sweeps).sum()):
                 notes.append(f"{name}: {stopped} trainings did not converge (max_iter {sweeps}).")
         return notes

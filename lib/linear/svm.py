@@ -3,7 +3,6 @@
 D features.
 """
 
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 
@@ -56,14 +55,6 @@ def mining_bytes(positives: int, own: int, cached: int, negatives: int, features
     positives : of all classes;  own : of this class;  cached : rows of the cache;  negatives : those of this class
     """
     return 4 * features * (positives + cached + negatives) + fit_bytes(own + negatives, features)
-
-
-def require_memory(need: int, limit: float, where: str) -> None:
-    """Raises InputError where `need` bytes are more than `limit` bytes."""
-    if need > limit:
-        problem = f"needs {need / 2**30:.2f} GiB of memory, compute.memory_gib allows {limit / 2**30:.2f}"
-        remedy = f"Set compute.memory_gib to {math.ceil(need / 2**29) / 2} or more, or lower svm.max_negatives"
-        raise InputError([Fault("too little memory", where, problem, "", remedy)])
 
 
 def by_class(

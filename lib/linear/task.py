@@ -46,7 +46,7 @@ class Learning(Protocol):
 
 
 class Mining(Learning, Protocol):
-    """Learning of SVMs."""
+    """Learning of SVMs. Among its `sections` are `notes`, what a user should know, a sentence each."""
 
     @property
     def miners(self) -> Sequence[Miner]:

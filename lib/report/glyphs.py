@@ -16,7 +16,7 @@ def stars(weights: NDArray[np.floating], angles: NDArray[np.floating], side: int
     """float32 (H side, W side): in each cell a line for each direction, as bright as its weight; the largest where
     several cross.
 
-    weights : (H, W, B), what is below 0 is not drawn;  angles : (B,) of the gradients, degrees, y down
+    weights : (H, W, B) of 0 or more;  angles : (B,) of the gradients, degrees, y down
     side    : of a cell, pixels. A line lies along the edge, across the gradient
     """
     glyphs = np.zeros((len(angles), side, side), np.float32)
@@ -30,7 +30,7 @@ def stars(weights: NDArray[np.floating], angles: NDArray[np.floating], side: int
     rows, columns, _ = weights.shape
     picture = np.zeros((rows, side, columns, side), np.float32)
     for number, glyph in enumerate(glyphs):
-        part = np.maximum(weights[:, :, number], 0)[:, None, :, None] * glyph[None, :, None, :]
+        part = weights[:, :, number][:, None, :, None] * glyph[None, :, None, :]
         picture = np.maximum(picture, part)
     return picture.reshape(rows * side, columns * side)
 
@@ -38,10 +38,10 @@ def stars(weights: NDArray[np.floating], angles: NDArray[np.floating], side: int
 def template(name: str, weights: NDArray[np.floating], angles: NDArray[np.floating], side: int = 24) -> Image:
     """uint8 RGB: what speaks for the class, on the left, and what speaks against it, on one scale, under the name.
 
-    weights, angles : as in `stars`, of both signs
+    weights : (2, H, W, B) of 0 or more, for and against;  angles, side : as in `stars`
     """
-    scale = 255 / max(float(np.abs(weights).max()), 1e-12)
-    parts = [np.rint(stars(sign * weights, angles, side) * scale).astype(np.uint8) for sign in (1, -1)]
+    scale = 255 / max(float(weights.max()), 1e-12)
+    parts = [np.rint(stars(part, angles, side) * scale).astype(np.uint8) for part in weights]
     gap = np.full((parts[0].shape[0], side // 2), 255, np.uint8)
     body = np.hstack([parts[0], gap, parts[1]])
     head = np.full((side, body.shape[1]), 255, np.uint8)
@@ -53,7 +53,7 @@ def template(name: str, weights: NDArray[np.floating], angles: NDArray[np.floati
 def templates(contents: Mapping[str, Any]) -> list[Image]:
     """A picture of each template of a file of SVMs, as `template` draws it; none where the SVMs have no templates.
 
-    contents : `templates` their names, `pictures` float32 (H, W, B) each, `angles` the degrees of the B gradients
+    contents : `templates` their names, `pictures` float32 (2, H, W, B) each, `angles` the degrees of the B gradients
     """
     pictures = zip(contents.get("templates", []), contents.get("pictures", []), strict=True)
     return [template(name, weights.numpy(), np.array(contents["angles"])) for name, weights in pictures]

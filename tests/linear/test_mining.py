@@ -184,6 +184,14 @@ def test_images_without_boxes() -> None:
     assert miner.scores(empty).shape == (0, 1)
 
 
+def test_many_views_of_one_object_are_one_object() -> None:
+    views = np.ones((6, 1), np.float32)
+    for objects, says in ((None, False), ([2], False), ([1], True)):
+        miner = Miner(["a"], {"a": views}, SvmSettings(), objects=objects)
+        miner.add_image(0, np.float32([[-5]]), np.float32([[0]]), last=True)
+        assert any("rests on one object" in note for note in miner.notes) == says
+
+
 @pytest.mark.usefixtures("score_is_feature")
 def test_cap_keeps_the_hardest_and_says_so() -> None:
     miner = one_class(max_negatives=3, retrain_after=2)
@@ -193,7 +201,8 @@ def test_cap_keeps_the_hardest_and_says_so() -> None:
     assert miner.cache.keys(0).tolist() == [[0, 2], [1, 1], [1, 2]]
     assert log(miner, "negatives") == [3, 3]
     assert log(miner, "dropped") == [2, 3]
-    assert miner.notes[-1] == "a: the 5 easiest negatives left out (max_negatives 3)."
+    assert miner.notes[-1] == ("a: 5 negatives left out (max_negatives 3): the easiest under its SVM until then, "
+                               "before its first the last ones.")
 
 
 def broken_image(miner: Miner) -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from lib.boxes.boxes import class_overlaps, iou
 from lib.linear.mining import Miner
-from lib.linear.svm import SvmSettings, by_class, fit, fit_bytes, mining_bytes, require_memory
+from lib.linear.svm import SvmSettings, by_class, fit, fit_bytes, mining_bytes
 from lib.stage.errors import InputError
 
 Rows = NDArray[np.float32]
@@ -165,9 +165,6 @@ def test_memory_of_mining_by_hand() -> None:
     need = mining_bytes(15_662, 5_447, 50_000, 50_000, 4096)
     assert need == 4 * 4096 * 115_662 + 24 * 4096 * 55_447 + 64 * 55_447
     assert need / 2**30 == pytest.approx(6.845, abs=1e-3)
-    require_memory(need, 7 * 2**30, "svm@rcnn")
-    with pytest.raises(InputError, match=r"svm@rcnn: needs 6.84 GiB.*allows 4.00.*compute.memory_gib to 7.0 or more"):
-        require_memory(need, 4 * 2**30, "svm@rcnn")
 
 
 def test_a_training_that_memory_cannot_hold_is_refused_before_it_starts() -> None:

@@ -77,6 +77,7 @@ def test_a_killed_training_ends_with_the_same_bytes(made, tmp_path, monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         train_svm.main(shapes.life(tmp_path, "svm@hog"))
     assert (tmp_path / "scratch/svm@hog/state.pt").exists() == (step >= 3)
+    assert len(list((tmp_path / "scratch/svm@hog").glob("miner-*.pt"))) == (2 if step >= 3 else 0)
     done = []
     monkeypatch.setattr(mining.WindowMining, "add", lambda self, number: (done.append(number), add(self, number)))
     train_svm.main(shapes.life(tmp_path, "svm@hog"))
@@ -136,16 +137,90 @@ def test_features_of_other_settings_are_refused(made, tmp_path):
     copy(made, tmp_path, "features")
     settings = shapes.values(pyramid={"octave": 4})
     with pytest.raises(InputError, match="the pyramid has"):
+        shapes.run(tmp_path, "hog_windows", "svm@hog", settings=settings)
+
+
+def test_no_objects_at_all_are_refused(made, tmp_path):
+    """Also where all of them are difficult, and these are left out."""
+    copy(made, tmp_path)
+    path, settings = tmp_path / "tables/objects.parquet", shapes.values()
+    settings["hog"]["difficult"] = False
+    objects = tables.read(path, tables.OBJECTS)
+    tables.write(path, objects.assign(difficult=True), tables.OBJECTS)
+    hog_windows.main(shapes.life(tmp_path, "hog_windows"))
+    with pytest.raises(InputError, match="the training splits: hold no object of any class.*hog.difficult: true"):
         hog_windows.main(shapes.life(tmp_path, "hog_windows", settings))
+    tables.write(path, objects.iloc[:0], tables.OBJECTS)
+    with pytest.raises(InputError, match="the training splits: hold no object of any class"):
+        hog_windows.main(shapes.life(tmp_path, "hog_windows"))
 
 
-def test_a_class_without_objects_has_no_template(made, tmp_path):
+def test_a_block_larger_than_templates_is_refused(made, tmp_path):
+    """Flat objects: 3 rows of cells. Both templates are named; a block as large as they are has one row of places."""
+    copy(made, tmp_path)
+    path = tmp_path / "tables/objects.parquet"
+    objects = tables.read(path, tables.OBJECTS)
+    tables.write(path, objects.assign(y2=objects["y1"] + 4), tables.OBJECTS)
+    flat = {"margin": 0, "smallest": 0.0}
+    hog_windows.main(shapes.life(tmp_path, "hog_windows", shapes.values(windows=flat, descriptor={"block": 3})))
+    match = r"(?s)hog.descriptor.block: is larger than .* cross, 3 x .*at most 3.*larger than the template of ring, 3 x"
+    with pytest.raises(InputError, match=match):
+        hog_windows.main(shapes.life(tmp_path, "hog_windows", shapes.values(windows=flat, descriptor={"block": 4})))
+
+
+def test_what_memory_cannot_hold_is_refused_before_an_image_is_read(made, tmp_path):
+    copy(made, tmp_path)
+    lives = {name: shapes.life(tmp_path, name) for name in ("hog_features", "hog_windows")}
+    for name, life in lives.items():
+        shapes.SCRIPTS[name].main(life)
+    for image in tmp_path.glob("*.png"):
+        image.unlink()
+    lowers = {"hog_features": "hog.pyramid.upscale or compute.workers", "hog_windows": "hog.windows.copies"}
+    for name, lower in lowers.items():
+        memory_gib = 0.999 * lives[name].memory / 2**30
+        with pytest.raises(InputError, match=rf"{name}: needs .* GiB of memory.*lower {lower}"):
+            shapes.SCRIPTS[name].main(shapes.life(tmp_path, name, memory_gib=memory_gib))
+
+
+def test_a_class_without_objects_has_no_template(made, tmp_path, capsys):
     copy(made, tmp_path, "features")
     objects = tables.read(tmp_path / "tables/objects.parquet", tables.OBJECTS)
     tables.write(tmp_path / "tables/objects.parquet", objects[objects["class"] == "ring"], tables.OBJECTS)
     shapes.run(tmp_path, "hog_windows", "svm@hog", "boxes@hog", "detect@hog")
+    note = "cross: no object to learn from, so it has no template and no scores."
+    assert capsys.readouterr().out.count(f"note: {note}") == 2
+    assert checkpoint.load(tmp_path / "models/hog/svm.pt")["notes"][0] == note
     assert checkpoint.load(tmp_path / "models/hog/svm.pt", "templates")["templates"] == ["ring"]
     assert set(tables.read(tmp_path / "detections/hog.parquet", tables.DETECTIONS)["class"]) == {"ring"}
+
+
+def test_one_object_is_one_however_many_copies_it_has(made, tmp_path, capsys):
+    copy(made, tmp_path, "features")
+    path = tmp_path / "tables/objects.parquet"
+    objects = tables.read(path, tables.OBJECTS)
+    crosses = objects.index[objects["class"] == "cross"]
+    tables.write(path, objects.drop(crosses[1:]), tables.OBJECTS)
+    settings = shapes.values(windows={"copies": 3, "mirror": True}, svm={"rounds": 0})
+    shapes.run(tmp_path, "hog_windows", "svm@hog", settings=settings)
+    assert "note: cross: its SVM rests on one object." in capsys.readouterr().out
+
+
+def test_objects_that_are_all_too_small_are_said_and_their_template_gets_no_hits(made, tmp_path, monkeypatch, capsys):
+    copy(made, tmp_path, "features")
+    path = tmp_path / "tables/objects.parquet"
+    objects = tables.read(path, tables.OBJECTS)
+    crosses = objects["class"] == "cross"
+    objects.loc[crosses, "x2"], objects.loc[crosses, "y2"] = objects["x1"] + 9, objects["y1"] + 9
+    tables.write(path, objects, tables.OBJECTS)
+    hits, every = mining.WindowMining._hits, []
+    monkeypatch.setattr(mining.WindowMining, "_hits", lambda *values: every.append(hits(*values)) or every[-1])
+    shapes.run(tmp_path, "hog_windows", "svm@hog", settings=shapes.values(svm={"rounds": 1}))
+    said = capsys.readouterr().out
+    count = (crosses & (objects["image_id"] < "20.png")).sum()
+    assert f"note: cross: hog.windows.smallest leaves out all of its {count} objects." in said
+    assert "note: cross: no object to learn from, so it has no SVM and no scores." in said
+    assert sum(len(cross[0]) for cross, _ in every) == 0
+    assert sum(len(ring[0]) for _, ring in every) > 0
 
 
 def test_templates_are_drawn_and_rows_without_any_have_no_such_picture(made, tmp_path):
@@ -159,7 +234,8 @@ def test_templates_are_drawn_and_rows_without_any_have_no_such_picture(made, tmp
     assert names == ["00.png", "01.png", "templates.png"]
     ring, cross = (checkpoint.load(made / "models/hog/svm.pt")["pictures"][k].numpy() for k in (1, 0))
     upright, middle = 0, ring.shape[0] // 2
-    assert ring[middle, :, upright].argmax() in (1, ring.shape[1] - 2), "the sides of a ring are upright edges"
+    across = ring[middle, :, upright]  # the margin, the two cells of a side's stroke, the inside, and the same again
+    assert across[[1, 2, -3, -2]].min() > across[3:-3].max() + 0.02, "the sides of a ring are upright edges"
     assert cross.shape[2] == ring.shape[2] == 9
 
 

@@ -158,7 +158,7 @@ class Felzenszwalb(Pixels):
         return max(rows - 2, 0), max(columns - 2, 0)
 
     def by_cell(self, weights: Features) -> Features:
-        """float32 (rows, columns, 9): each direction's signed and unsigned weights together."""
+        """float32 (rows, columns, 9): each direction's signed and unsigned weights together (voc-dpm, foldHOG)."""
         return np.asarray(weights[:, :, :9] + weights[:, :, 9:18] + weights[:, :, 18:27])
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
@@ -221,10 +221,10 @@ def profile(cell: int, block: int, soft: bool, window: tuple[float, float] | Non
 
 
 def _extended(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Cut, or continued by its last row and column, to these sides."""
-    if planes.shape[1:] == (height, width):
+    """At least of these sides, continued by its last row and column: what is beyond the cells is their neighbour."""
+    rows, columns = (np.arange(max(sides)) for sides in zip(planes.shape[1:], (height, width), strict=True))
+    if planes.shape[1:] == (len(rows), len(columns)):
         return planes
-    rows, columns = np.arange(height), np.arange(width)
     return np.ascontiguousarray(
         planes[:, np.minimum(rows, planes.shape[1] - 1)][:, :, np.minimum(columns, planes.shape[2] - 1)]
     )

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.boxes.boxes import Boxes, iou
 from lib.detectors.hog.features import Features
-from lib.detectors.hog.network import Search, Windows
+from lib.detectors.hog.network import Occupied, Search, Windows
 from lib.detectors.hog.pyramid import Store
 from lib.linear import svm
 from lib.linear.mining import Miner
 from lib.linear.task import Given, Mining, Task
+from lib.stage.errors import Fault, InputError
+from lib.stage.memory import require_memory
 from lib.storage import checkpoint
 
 RANDOM = -1  # what the random windows have in place of the number of an image
@@ -46,49 +47,84 @@ def reads(method: str) -> dict[str, Any]:
 def task(given: Given) -> Task[Mining]:
     """Reads the roles `features`, the places of all training images, and `regions`, what `hog_windows` wrote."""
     settings, path = given.settings, given.path("regions")
-    windows, contents = Windows.load(path), checkpoint.load(path, "positives", "negatives")
+    windows, contents = Windows.load(path), checkpoint.load(path, "objects", "positives", "negatives")
     store = Store(given.path("features"), windows.descriptor, windows.pyramid)
-    counts = [(len(contents["positives"][t]), len(contents["negatives"][t])) for t in range(len(windows.templates))]
-    held = [4 * length * (sum(count) + settings.max_negatives)
-            for count, length in zip(counts, windows.lengths, strict=True)]
-    most = max(svm.fit_bytes(own + settings.max_negatives, length)
-               for (own, _), length in zip(counts, windows.lengths, strict=True))
+    own, drawn = ([len(rows) for rows in contents[name]] for name in ("positives", "negatives"))
+    if max(drawn) > settings.max_negatives:
+        problem = f"is {settings.max_negatives}, and a template has {max(drawn)} random windows to begin with"
+        remedy = f"Raise it, or lower {given.method}.windows.negatives"
+        where = f"params.yaml: {given.method}.svm.max_negatives"
+        raise InputError([Fault("too few negatives", where, problem, f"{max(drawn)} or more", remedy)])
     work = (f"{len(given.images)} images in {settings.rounds} rounds, {len(windows.templates)} templates of "
             f"{min(windows.lengths)} to {max(windows.lengths)} features, {settings.max_negatives} negatives at most")
+    sizes = set(map(given.images.size, given.images.ids))
+    need = memory(windows.lengths, own, drawn, settings, len(given.images)) + max(map(store.memory, sizes))
 
     def begin() -> WindowMining:
-        svm.require_memory(sum(held) + most, given.memory, given.stage)
-        return WindowMining(given, windows, store, contents["positives"], contents["negatives"])
+        require_memory(need, given.memory, given.stage, "svm.max_negatives")
+        negatives = [part.numpy() for part in contents["negatives"]]
+        occupied = Occupied.load(path)
+        return WindowMining(given, windows, store, occupied, contents["objects"], contents["positives"], negatives)
 
-    return Task(settings.rounds * len(given.images), begin, work, sum(held) + most)
+    return Task(settings.rounds * len(given.images), begin, work, need)
+
+
+def memory(
+    lengths: Sequence[int], positives: Sequence[int], negatives: Sequence[int], settings: Svm, images: int
+) -> int:
+    """Bytes that the rows of all templates take, and the training of one: a copy of its negatives, and `svm.fit`.
+
+    lengths, positives, negatives : of each template: features, and samples to begin with
+    """
+    full = settings.max_negatives + settings.retrain_after + settings.per_image  # after which a training makes room
+    held, most = 0, 0
+    for length, own, drawn in zip(lengths, positives, negatives, strict=True):
+        cached = min(full, drawn + settings.rounds * images * settings.per_image)
+        held += 4 * length * (own + cached)
+        trained = min(cached, settings.max_negatives)
+        most = max(most, 4 * length * cached + svm.fit_bytes(own + trained, length))
+    return held + most
 
 
 class WindowMining:
     """Mining of windows that are looked at and forgotten: only those above the threshold become rows.
 
-    positives, negatives : of each template, half (P, length) and (M, length)
+    objects   : how many each template learns from;  positives : of each, half (P, length)
+    negatives : of each, int64 (M, 4) image, level, row, column of windows
     """
 
     def __init__(
-        self, given: Given, windows: Windows, store: Store, positives: Sequence[torch.Tensor],
-        negatives: Sequence[torch.Tensor],
+        self, given: Given, windows: Windows, store: Store, occupied: Occupied, objects: Sequence[int],
+        positives: Sequence[torch.Tensor], negatives: Sequence[NDArray[np.int64]],
     ) -> None:
-        self._given, self._windows, self._store = given, windows, store
-        self._names = windows.names
+        self._given, self._windows, self._store, self._occupied = given, windows, store, occupied
         self.miners = [
-            Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory)
-            for name, rows in zip(self._names, positives, strict=True)
+            Miner([name], {name: rows.float().numpy()}, given.settings, given.seed, given.memory, [count])
+            for name, count, rows in zip(windows.names, objects, positives, strict=True)
         ]
-        for miner, rows in zip(self.miners, negatives, strict=True):
-            miner.take(RANDOM, np.arange(len(rows)), rows.float().numpy(), np.ones((len(rows), 1), bool))
+        random = self._random(negatives)
+        for miner in self.miners:
+            rows = random.pop(0)
+            miner.take(RANDOM, np.arange(len(rows)), rows, np.ones((len(rows), 1), bool))
+
+    def _random(self, negatives: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """Of each template float32 (M, length): the features of the random windows, all of an image at once."""
+        images = self._given.images
+        rows = [np.zeros((len(at), length), np.float32)
+                for at, length in zip(negatives, self._windows.lengths, strict=True)]
+        for number, image_id in enumerate(images.ids):
+            places = self._store.read(image_id, images.size(image_id))
+            for index, at in enumerate(negatives):
+                first, end = np.searchsorted(at[:, 0], [number, number + 1])
+                rows[index][first:end] = self._windows.features(index, places, at[first:end, 1:])
+        return rows
 
     def add(self, step: int) -> None:
         """See `task.Mining`; each round has a step for each image."""
         images, settings = self._given.images, self._given.settings
         number = step % len(images)
-        size = images.size(images.ids[number])
-        places = self._store.read(images.ids[number], size)
-        hits = self._hits(places, size, *images.objects(images.ids[number]))
+        places = self._store.read(images.ids[number], images.size(images.ids[number]))
+        hits = self._hits(places, number)
         for index, (miner, (at, scores)) in enumerate(zip(self.miners, hits, strict=True)):
             hardest = at[np.sort(np.argsort(-scores, kind="stable")[: settings.per_image])]
             features = self._windows.features(index, places, hardest)
@@ -96,19 +132,24 @@ class WindowMining:
             miner.take(number, keys, features, np.ones((len(keys), 1), bool), number + 1 == len(images), step)
 
     def _hits(
-        self, places: Sequence[Features], size: tuple[int, int], objects: Boxes, labels: NDArray[np.int64]
+        self, places: Sequence[Features], number: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores."""
-        model, levels = self._windows, self._store.levels(size)
+        """Negatives of each template above the threshold: int64 (n, 3) level, row, column, and their scores.
+
+        number : of the image
+        """
+        model, images = self._windows, self._given.images
+        levels = self._store.levels(images.size(images.ids[number]))
         search = Search(
             model, [miner.weights[0] for miner in self.miners], np.concatenate([miner.bias for miner in self.miners])
         )
         hits: list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = [[NOTHING] for _ in self.miners]
-        floor = np.full(len(self.miners), self._given.settings.hard_threshold, np.float32)
+        learning = [miner.positives[0] > 0 for miner in self.miners]  # the others have no SVM and never get one
+        floor = np.where(learning, self._given.settings.hard_threshold, np.inf).astype(np.float32)
         for level, index, rows, columns, scores in search.above(places, floor):
             template = model.templates[index]
-            overlaps = iou(model.boxes(template, levels[level], rows, columns), objects[labels == template.label])
-            free = self.miners[index].negative(overlaps.max(axis=1, initial=0).astype(np.float32))
+            boxes = model.boxes(template, levels[level], rows, columns)
+            free = self.miners[index].negative(self._occupied.overlaps(number, template.label, boxes))
             at = np.stack([np.full(len(rows), level), rows, columns], axis=1)
             hits[index].append((at[free], scores[free]))
         return [tuple(np.concatenate(parts) for parts in zip(*hit, strict=True)) for hit in hits]  # type: ignore[misc]
@@ -122,14 +163,16 @@ class WindowMining:
             "trained": torch.tensor([bool(miner.trained[0]) for miner in self.miners]),
             "pictures": [torch.from_numpy(picture) for picture in self._pictures()],
             "angles": list(self._windows.descriptor.angles),
-            "notes": [note for miner in self.miners for note in miner.notes],
+            "notes": self._windows.notes + [note for miner in self.miners for note in miner.notes],
         }
 
     def _pictures(self) -> Iterator[Features]:
-        """The weights of each template by cell and direction, for whoever draws them."""
+        """The weights of each template by cell and direction, for whoever draws them: float32 (2, rows, columns, B),
+        what is above 0 and what is below, without its sign. They do not cancel: foldHOG's rule."""
         descriptor = self._windows.descriptor
         for miner, template in zip(self.miners, self._windows.templates, strict=True):
-            yield descriptor.by_cell(miner.weights[0].reshape(*template.places(descriptor), -1))
+            weights = miner.weights[0].reshape(*template.places(descriptor), -1)
+            yield np.stack([descriptor.by_cell(np.maximum(sign * weights, 0)) for sign in (1, -1)])
 
     def log_rows(self) -> list[dict[str, Any]]:
         """Of all templates, in the order of time; `image` counts on over the rounds."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.boxes.boxes import Boxes
+from lib.boxes.boxes import Boxes, clip
 from lib.detectors.hog.features import Descriptor, Features
 from lib.images.decode import Image
 from lib.stage.errors import Fault, InputError
@@ -61,24 +61,51 @@ class Level:
     columns: int
 
 
+def sources(levels: Sequence[Level]) -> list[int | None]:
+    """The level, by its number, that each is made from: the smallest of twice its size; None: the image itself."""
+    whole = [number for number, level in enumerate(levels) if level.x <= 1]
+    return [
+        max((number for number in whole
+             if levels[number].width >= 2 * level.width - 1 and levels[number].height >= 2 * level.height - 1),
+            default=None)
+        for level in levels
+    ]
+
+
 def describe(image: Image, levels: Sequence[Level], descriptor: Descriptor) -> Iterator[Features]:
     """float32 (rows, columns, D) of each level.
 
     Smaller images are averages over areas, larger ones bilinear. A level is made from one of twice its size where there
     is one, as in DPM.
     """
-    made: list[tuple[Level, Image]] = []
-    for level in levels:
-        size = level.width, level.height
-        source = image
-        for larger, pixels in made:
-            if larger.width >= 2 * level.width - 1 and larger.height >= 2 * level.height - 1 and larger.x <= 1:
-                source = pixels
+    origins = sources(levels)
+    last = {origin: number for number, origin in enumerate(origins)}
+    made: dict[int | None, Image] = {None: image}
+    for number, (level, origin) in enumerate(zip(levels, origins, strict=True)):
+        size, source = (level.width, level.height), made[origin]
         way = cv2.INTER_AREA if level.width < source.shape[1] else cv2.INTER_LINEAR
         same = source.shape[1::-1] == size
         pixels = source if same else np.asarray(cv2.resize(source, size, interpolation=way), np.uint8)
-        made.append((level, pixels))
+        if number in last:
+            made[number] = pixels
+        if last[origin] == number:
+            del made[origin]
         yield descriptor(pixels)
+
+
+def memory(levels: Sequence[Level], descriptor: Descriptor) -> int:
+    """Bytes while an image is described, its places kept in half precision: pixels that a later level is made from, and
+    of the level at work its pixels twice and its places."""
+    origins = sources(levels)
+    kept, most = 0, 0
+    for number, level in enumerate(levels):
+        pixels, depth = 3 * level.width * level.height, 4 if descriptor.gamma == "sqrt" or descriptor.smoothing else 1
+        most = max(most, kept + (1 + depth) * pixels + 4 * descriptor.width * level.rows * level.columns)
+        kept += pixels * (number in origins)
+        origin = origins[number]
+        if origin is not None and number == max(at for at, own in enumerate(origins) if own == origin):
+            kept -= 3 * levels[origin].width * levels[origin].height
+    return most + sum(2 * descriptor.width * level.rows * level.columns for level in levels)
 
 
 def padded(places: NDArray[np.floating], descriptor: Descriptor, padding: int) -> Features:
@@ -103,6 +130,12 @@ class Store:
     def levels(self, size: tuple[int, int]) -> list[Level]:
         """Those of an image of this width and height."""
         return self._pyramid.levels(*size, self._descriptor)
+
+    def memory(self, size: tuple[int, int]) -> int:
+        """Bytes of what `read` makes of an image of this width and height."""
+        around = 2 * self._pyramid.padding
+        places = sum((level.rows + around) * (level.columns + around) for level in self.levels(size))
+        return 4 * self._descriptor.width * places
 
     def read(self, image_id: str, size: tuple[int, int]) -> list[Features]:
         """What `padded` makes of each level of an image of this width and height."""
@@ -139,11 +172,11 @@ class Template:
 def boxes(
     template: Template, level: Level, rows: NDArray[Any], columns: NDArray[Any], cell: int, first: int
 ) -> Boxes:
-    """float32 (R, 4): the objects' boxes in the image that these windows of a level stand for.
+    """float32 (R, 4): the objects' boxes that these windows of a level stand for, cut to the image as detections are.
 
     rows, columns : (R,) whole numbers, first place of a window;  cell : pixels;  first : cell of the first place
     """
     y, x = (np.asarray(part, np.float64) + first + template.margin for part in (rows, columns))
     high, wide = template.rows - 2 * template.margin, template.columns - 2 * template.margin
     corners = np.stack([x / level.x, y / level.y, (x + wide) / level.x, (y + high) / level.y], axis=1) * cell
-    return corners.astype(np.float32)
+    return clip(corners.astype(np.float32), level.width / level.x, level.height / level.y)

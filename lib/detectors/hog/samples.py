@@ -3,7 +3,6 @@
 The positives follow voc-dpm, train/warppos.m, or Dalal and Triggs, whose windows keep the aspect of the image.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import area, flip
 from lib.detectors.hog.features import Descriptor
-from lib.detectors.hog.network import window
-from lib.detectors.hog.pyramid import Pyramid, Store, Template
+from lib.detectors.hog.network import Occupied
+from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.detectors.hog.windows import WindowSettings, best_overlaps, drawn, groups, template
 from lib.images.decode import Image
 from lib.images.image_set import ImageSet
+from lib.stage.errors import Fault, InputError
 
 Box = NDArray[np.float64]
 BORDER = 2  # cells that votes and norms of Felzenszwalb's cells come from (DPM: 1; Dalal and Triggs need 1)
@@ -57,8 +57,9 @@ def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor:
     columns = np.clip(np.arange(left, max(right, left + 1)), 0, width - 1)
     crop = np.ascontiguousarray(image[rows[:, None], columns])
     size = (shape.columns + 2 * BORDER) * descriptor.cell, (shape.rows + 2 * BORDER) * descriptor.cell
-    shrinks = size[0] < crop.shape[1] or size[1] < crop.shape[0]
-    pixels = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+    # One axis may shrink and the other grow: OpenCV's averages over areas are none where a side grows.
+    shrunk = cv2.resize(crop, (min(size[0], crop.shape[1]), min(size[1], crop.shape[0])), interpolation=cv2.INTER_AREA)
+    pixels = np.asarray(cv2.resize(shrunk, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     first, (down, across) = BORDER - descriptor.first, shape.places(descriptor)
     return descriptor(pixels)[first : first + down, first : first + across].reshape(-1)
 
@@ -66,13 +67,16 @@ def warped(image: Image, box: NDArray[np.floating], shape: Template, descriptor:
 class Collection:
     """The templates of all classes, and what they learn from, image by image.
 
-    images : with the objects;  templates : class by class, without those that have no object
+    images : with the objects to learn from;  occupied : where no negative lies
+    templates : class by class, without those that have no object
+
+    Raises InputError where no class has an object, or a block does not fit a template.
     """
 
     def __init__(
-        self, images: ImageSet, descriptor: Descriptor, pyramid: Pyramid, settings: WindowSettings
+        self, images: ImageSet, occupied: Occupied, descriptor: Descriptor, pyramid: Pyramid, settings: WindowSettings
     ) -> None:
-        self._images, self._settings = images, settings
+        self._images, self._occupied, self._settings = images, occupied, settings
         self._descriptor, self._pyramid = descriptor, pyramid
         parts = [images.objects(image_id) for image_id in images.ids]
         self._boxes = np.concatenate([objects for objects, _ in parts])
@@ -85,82 +89,98 @@ class Collection:
             for group in groups(self._boxes[rows], settings.components):
                 self._own.append(rows[group])
                 self.templates.append(template(label, self._boxes[rows[group]], settings, descriptor.cell))
+        self._refuse()
         self._large = [
-            area(self._boxes[rows]) >= settings.smallest * _pixels(shape, descriptor.cell)
+            rows[area(self._boxes[rows]) >= settings.smallest * _pixels(shape, descriptor.cell)]
             for rows, shape in zip(self._own, self.templates, strict=True)
         ]
-        self._positives: list[list[NDArray[np.float16]]] = [[] for _ in self.templates]
-        self._negatives: list[list[NDArray[np.float16]]] = [[] for _ in self.templates]
+        views = settings.copies * (1 + settings.mirror)
+        self._positives = [
+            np.zeros((len(large) * views, int(np.prod(shape.places(descriptor))) * descriptor.width), np.float16)
+            for large, shape in zip(self._large, self.templates, strict=True)
+        ]
+        self._filled = [0] * len(self.templates)
+        self._negatives: list[list[NDArray[np.int64]]] = [[np.zeros((0, 4), np.int64)] for _ in self.templates]
+
+    def _refuse(self) -> None:
+        """Raises InputError where there is no template, or one without a place."""
+        if not self.templates:
+            fault = Fault("no objects", "the training splits", "hold no object of any class to learn from",
+                          "at least one", "Change splits.train, or set hog.difficult: true")
+            raise InputError([fault])
+        faults = [
+            Fault("no place", "params.yaml: hog.descriptor.block",
+                  f"is larger than the template of {self._images.classes[shape.label]}, "
+                  f"{shape.rows} x {shape.columns} cells", f"at most {min(shape.rows, shape.columns)}",
+                  "Lower it, or raise hog.windows.cells or hog.windows.margin")
+            for shape in self.templates if min(shape.places(self._descriptor)) < 1
+        ]
+        if faults:
+            raise InputError(faults)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the positives, and of the two copies of them that a file is made through."""
+        return 3 * sum(rows.nbytes for rows in self._positives)
+
+    @property
+    def objects(self) -> list[int]:
+        """How many objects each template learns from."""
+        return list(map(len, self._large))
 
     def fit(self) -> list[dict[str, Any]]:
         """For each template its size in cells, its objects, how many of them are large enough to learn from, and with
         how many some window of the pyramid has an IoU of 0.5; the others it can never find."""
         rows = []
-        sizes = set(map(self._images.size, self._images.ids))
-        levels = {size: self._pyramid.levels(*size, self._descriptor) for size in sizes}
         for shape, own, large in zip(self.templates, self._own, self._large, strict=True):
-            best = [
-                best_overlaps(
-                    self._boxes[own[self._image[own] == image]], shape, levels[self._images.size(image_id)],
-                    self._descriptor, self._pyramid.padding,
-                )
-                for image, image_id in enumerate(self._images.ids)
-            ]
-            fits = int((np.concatenate(best) >= 0.5).sum())
+            fits = 0
+            for image in np.unique(self._image[own]).tolist():
+                levels = self._pyramid.levels(*self._images.size(self._images.ids[image]), self._descriptor)
+                objects = self._boxes[own[self._image[own] == image]]
+                best = best_overlaps(objects, shape, levels, self._descriptor, self._pyramid.padding)
+                fits += int((best >= 0.5).sum())
             rows.append({
                 "template": "", "rows": shape.rows, "columns": shape.columns, "objects": len(own),
-                "positives": int(large.sum()), "fits": fits,
+                "positives": len(large), "fits": fits,
             })
         return rows
 
-    def memory(self, lengths: Sequence[int]) -> int:
-        """Bytes of all samples, given the features of each template's windows."""
-        positives = [int(large.sum()) * self._settings.copies * (1 + self._settings.mirror) for large in self._large]
-        return sum(2 * length * (count + self._settings.negatives)
-                   for length, count in zip(lengths, positives, strict=True))
-
-    def add(self, number: int, store: Store, random: np.random.Generator) -> None:
-        """Takes the samples of an image. number : of the image;  store : with its places"""
+    def add(self, number: int, random: np.random.Generator) -> None:
+        """Takes the samples of an image. number : of the image"""
         image_id = self._images.ids[number]
-        size, image = self._images.size(image_id), self._images.image(image_id)
-        levels, places = store.levels(size), store.read(image_id, size)
-        objects, labels = self._images.objects(image_id)
+        levels = self._pyramid.levels(*self._images.size(image_id), self._descriptor)
         share = (self._settings.negatives * np.array([number, number + 1])) // len(self._images)
         padding = self._pyramid.padding
+        has_objects = (self._image == number).any()
+        image = self._images.image(image_id) if has_objects else np.zeros((0, 0, 3), np.uint8)  # nobody looks at it
         for index, shape in enumerate(self.templates):
-            rows = self._own[index][self._large[index]]
-            for row in rows[self._image[rows] == number].tolist():
-                self._positives[index] += self._views(image, row, shape, random)
-            own, down_across = objects[labels == shape.label], shape.places(self._descriptor)
-            at = drawn(
-                shape, levels, self._descriptor, padding, own, self._settings.apart, int(share[1] - share[0]), random
-            )
-            self._negatives[index] += [
-                window(places[level], row + padding, column + padding, down_across).astype(np.float16)
-                for level, row, column in at.tolist()
-            ]
+            large = self._large[index]
+            for row in large[self._image[large] == number].tolist():
+                views = self._views(image, row, shape, random)
+                first = self._filled[index]
+                self._positives[index][first : first + len(views)] = views
+                self._filled[index] += len(views)
+            at, boxes = drawn(shape, levels, self._descriptor, padding, int(share[1] - share[0]), random)
+            free = at[self._occupied.overlaps(number, shape.label, boxes) < self._settings.apart]
+            self._negatives[index].append(np.insert(free + np.array([0, padding, padding]), 0, number, axis=1))
 
     def _views(
         self, image: Image, row: int, shape: Template, random: np.random.Generator
-    ) -> list[NDArray[np.float16]]:
+    ) -> list[NDArray[np.float32]]:
         """The positives of one object."""
-        box, settings = self._boxes[row].astype(np.float64), self._settings
+        settings, box = self._settings, self._boxes[row].astype(np.float64)
         box = aligned(box, shape) if settings.aspect == "kept" else box
         copies = [box, *(moved(box, shape, self._pyramid.octave, random) for _ in range(settings.copies - 1))]
         views = [(image, copy) for copy in copies]
         if settings.mirror:
             mirrored = np.ascontiguousarray(image[:, ::-1])
             views += [(mirrored, flip(copy[None].astype(np.float32), image.shape[1])[0]) for copy in copies]
-        return [warped(pixels, copy, shape, self._descriptor).astype(np.float16) for pixels, copy in views]
+        return [warped(pixels, copy, shape, self._descriptor) for pixels, copy in views]
 
-    def samples(self) -> dict[str, list[NDArray[np.float16]]]:
-        """`positives` and `negatives` of each template, float16 (n, length)."""
-        kept = {"positives": self._positives, "negatives": self._negatives}
-        lengths = [int(np.prod(shape.places(self._descriptor))) * self._descriptor.width for shape in self.templates]
-        return {
-            name: [np.array(rows, np.float16).reshape(-1, length) for rows, length in zip(parts, lengths, strict=True)]
-            for name, parts in kept.items()
-        }
+    def samples(self) -> dict[str, list[NDArray[Any]]]:
+        """Of each template `positives`, float16 (n, length), and `negatives`, int64 (n, 4): which windows, by their
+        image, level, row and column among `padded` places."""
+        return {"positives": self._positives, "negatives": [np.concatenate(parts) for parts in self._negatives]}
 
 
 def _pixels(shape: Template, cell: int) -> int:

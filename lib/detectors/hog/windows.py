@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from lib.boxes.boxes import Boxes, area, iou
+from lib.boxes.boxes import Boxes, area
 from lib.detectors.hog.features import Descriptor
 from lib.detectors.hog.pyramid import Level, Template, boxes
 from lib.stage.params import Settings
@@ -31,7 +31,7 @@ class WindowSettings(Settings):
                  level, as the windows of a pyramid are (both papers: 1)
     mirror     : learn from mirrored objects too (both papers: yes)
     negatives  : random windows of a template, over all images (Dalal, Triggs: 12180)
-    apart      : IoU with every object of the class that they stay below
+    apart      : IoU with every object of the class that they stay below, see `network.Occupied`
     """
 
     components: int = Field(ge=1, le=8)
@@ -64,7 +64,7 @@ def common_aspect(objects: Boxes) -> float:
 
 def template(label: int, objects: Boxes, settings: WindowSettings, cell: int) -> Template:
     """The window of some objects of a class. objects : float32 (K, 4), K > 0;  cell : pixels"""
-    aspect, areas = common_aspect(objects), np.sort(area(objects))
+    aspect, areas = common_aspect(objects), np.repeat(np.sort(area(objects)), 2)  # DPM's have mirror images beside them
     pixels = areas[max(int(settings.percentile * len(areas) + 1e-9), 1) - 1]
     pixels = np.clip(pixels, *np.array(settings.cells) * cell**2)
     wide = math.sqrt(pixels / aspect)
@@ -92,48 +92,45 @@ def best_overlaps(
 ) -> NDArray[np.float64]:
     """float64 (K,): the largest IoU of each object with any window of the template; 0 where there is no window."""
     best = np.zeros(len(objects))
-    centres = (np.asarray(objects, np.float64)[:, :2] + objects[:, 2:]) / 2
     for level, (down, across) in zip(levels, counts(shape, levels, descriptor, padding).tolist(), strict=True):
         if not down or not across:
             continue
-        origin = boxes(shape, level, np.zeros(1), np.zeros(1), descriptor.cell, descriptor.first)[0].astype(np.float64)
-        step = descriptor.cell / np.array([level.x, level.y])
-        place = (centres - (origin[:2] + origin[2:]) / 2) / step
-        for right in (0, 1):
-            for lower in (0, 1):
-                column = np.clip(np.floor(place[:, 0]) + right, -padding, across - padding - 1)
-                row = np.clip(np.floor(place[:, 1]) + lower, -padding, down - padding - 1)
-                windows = boxes(shape, level, row, column, descriptor.cell, descriptor.first)
-                best = np.maximum(best, _iou(windows, objects))
+        # Windows of a row have one height, those of a column one width: an axis at a time.
+        places = [np.arange(side) - padding for side in (across, down)]
+        columns = boxes(shape, level, np.zeros(across), places[0], descriptor.cell, descriptor.first)[:, [0, 2]]
+        rows = boxes(shape, level, places[1], np.zeros(down), descriptor.cell, descriptor.first)[:, [1, 3]]
+        for number, box in enumerate(np.asarray(objects, np.float64)):
+            shared = _shared(rows, box[[1, 3]])[:, None] * _shared(columns, box[[0, 2]])
+            areas = np.outer(np.diff(rows), np.diff(columns))
+            union = areas + (box[2] - box[0]) * (box[3] - box[1]) - shared
+            best[number] = max(best[number], (shared / union).max())
     return best
 
 
-def _iou(windows: Boxes, objects: Boxes) -> NDArray[np.float64]:
-    """float64 (K,): of each window with the object of its row."""
-    sides = np.minimum(windows[:, 2:], objects[:, 2:]).astype(np.float64) - np.maximum(windows[:, :2], objects[:, :2])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    return np.asarray(shared / (area(windows) + area(objects) - shared))
+def _shared(parts: NDArray[np.floating], part: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 (n,): what each of some parts of an axis, (n, 2) first and end, shares with another."""
+    ends = np.minimum(parts[:, 1], part[1], dtype=np.float64)
+    return np.maximum(ends - np.maximum(parts[:, 0], part[0], dtype=np.float64), 0)
 
 
 def drawn(
-    shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int, objects: Boxes, apart: float,
-    count: int, random: np.random.Generator,
-) -> NDArray[np.int64]:
-    """int64 (at most count, 3): level, row and column of random windows, distinct, all equally likely.
+    shape: Template, levels: Sequence[Level], descriptor: Descriptor, padding: int, count: int,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], Boxes]:
+    """Random windows, distinct, all equally likely: int64 (at most count, 3) level, row and column, and their boxes.
 
-    Only those whose IoU with each object is below `apart` stay. row, column : from -padding
+    row, column : from -padding
     """
     sides = counts(shape, levels, descriptor, padding)
     ends = np.cumsum(sides.prod(axis=1))
     total = int(ends[-1]) if len(ends) else 0
-    numbers = np.sort(random.permutation(total)[:count])
+    numbers = np.sort(random.choice(total, min(count, total), replace=False, shuffle=False))
     level = np.searchsorted(ends, numbers, side="right")
     within = numbers - np.where(level > 0, ends[level - 1], 0)
     row, column = within // sides[level, 1] - padding, within % sides[level, 1] - padding
-    windows = np.concatenate(
-        [np.zeros((0, 4), np.float32)]
-        + [boxes(shape, levels[place], row[[k]], column[[k]], descriptor.cell, descriptor.first)
-           for k, place in enumerate(level.tolist())]
-    )
-    free = (iou(windows, objects) < apart).all(axis=1)
-    return np.stack([level, row, column], axis=1)[free].astype(np.int64)
+    windows = [
+        boxes(shape, levels[place], row[level == place], column[level == place], descriptor.cell, descriptor.first)
+        for place in np.unique(level).tolist()
+    ]
+    at = np.stack([level, row, column], axis=1).astype(np.int64)
+    return at, np.concatenate([np.zeros((0, 4), np.float32), *windows])

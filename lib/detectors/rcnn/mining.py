@@ -16,6 +16,7 @@ from lib.linear import files, svm
 from lib.linear.feature_norm import measure
 from lib.linear.mining import Miner
 from lib.linear.task import Given, Mining, Task
+from lib.stage.memory import require_memory
 from lib.storage import shards
 from lib.storage.by_image import ByImage
 
@@ -52,7 +53,7 @@ def task(given: Given) -> Task[Mining]:
     need = svm.mining_bytes(counts.sum(), counts.max(), negatives, negatives, features.width(settings.layer))
 
     def begin() -> StoredRegions:
-        svm.require_memory(need, given.memory, given.stage)
+        require_memory(need, given.memory, given.stage, "svm.max_negatives")
         return StoredRegions(given, features, proposals, regions)
 
     work = (f"{len(images)} images, {len(images.classes)} classes, features {settings.layer}, "

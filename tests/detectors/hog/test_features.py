@@ -199,6 +199,40 @@ def test_images_of_any_size(name, height, width):
     assert np.isfinite(places).all()
 
 
+def by_scikit_image(image):
+    """The formulas of scikit-image 0.26 for 2 x 2 cells of 8 pixels, gradients of the whole image before the cells."""
+    values = image.astype(float)
+    dx, dy = np.zeros_like(values), np.zeros_like(values)
+    dy[1:-1], dx[:, 1:-1] = values[2:] - values[:-2], values[:, 2:] - values[:, :-2]
+    channel = np.hypot(dx, dy).argmax(axis=2)[:, :, None]
+    dx, dy = (np.take_along_axis(part, channel, 2)[:, :, 0] for part in (dx, dy))
+    rows, columns = image.shape[0] // 8, image.shape[1] // 8
+    cells = np.zeros((rows, columns, 9))
+    bins = np.minimum(np.degrees(np.arctan2(dy, dx)) % 180 // 20, 8).astype(int)
+    for y, x in np.ndindex(8 * rows, 8 * columns):
+        cells[y // 8, x // 8, bins[y, x]] += np.hypot(dx[y, x], dy[y, x]) / 64
+    blocks = np.zeros((rows - 1, columns - 1, 36))
+    for row, column in np.ndindex(rows - 1, columns - 1):
+        block = cells[row : row + 2, column : column + 2].ravel()
+        block = np.minimum(block / np.sqrt((block**2).sum() + 1e-10), 0.2)
+        blocks[row, column] = block / np.sqrt((block**2).sum() + 1e-10)
+    return blocks
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (51, 67)])
+def test_scikit_images_formula(height, width):
+    """Pixels beyond the last cell are neighbours of its gradients, as they are there."""
+    s, layout = scikit_image()
+    image = noise(height, width)
+    np.testing.assert_allclose(s(image, layout), by_scikit_image(image), atol=1e-6)
+
+
+def test_an_image_that_is_cut_beside_its_cells_has_the_features_of_the_whole():
+    """51 x 67 pixels of 56 x 72: the last rows and columns of blocks are those of the larger image."""
+    image = noise(56, 72)
+    np.testing.assert_array_equal(paper()(np.ascontiguousarray(image[:51, :67])), paper()(image)[:5, :7])
+
+
 def test_a_flat_image_has_no_features():
     for features in (paper(), Felzenszwalb(**DPM), paper(norm="l1sqrt")):
         assert not features(np.full((40, 48, 3), 77, np.uint8)).any()

@@ -1,10 +1,23 @@
 """Levels, windows and the store of places."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
-from lib.detectors.hog.pyramid import NAME, Level, Pyramid, Store, Template, boxes, describe, padded
+from lib.detectors.hog.pyramid import (
+    NAME,
+    Level,
+    Pyramid,
+    Store,
+    Template,
+    boxes,
+    describe,
+    memory,
+    padded,
+    sources,
+)
 from lib.detectors.hog.windows import counts
 from lib.stage.errors import InputError
 from lib.storage import shards
@@ -66,13 +79,42 @@ def test_small_levels_come_from_one_of_twice_their_size(octave):
     assert np.abs(alone - places).mean() < 0.02
 
 
+def test_sources_by_hand():
+    """Two levels an octave: 160 x 96, 113 x 68 and halves of them; a doubled image is no source of a smaller one."""
+    levels = pyramid(octave=2, upscale=2.0).levels(160, 160, BLOCKS)
+    assert [level.width for level in levels] == [320, 226, 160, 113, 80, 57, 40]
+    assert sources(levels) == [None, None, None, None, 2, 3, 4]
+
+
+@pytest.mark.parametrize("others", [{}, {"gamma": "sqrt"}], ids=str)
+def test_memory_is_what_describing_takes(others):
+    """NumPy's own count, from the image to its places in half precision."""
+    features, image = DalalTriggs(**{**PAPER, **others}), noise(300, 400)
+    levels = pyramid(octave=5, upscale=2.0).levels(400, 300, features)
+    list(describe(image, levels[-1:], features))
+    tracemalloc.start()
+    kept = [places.astype(np.float16) for places in describe(image, levels, features)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(kept) == len(levels)
+    assert peak / 1.3 < memory(levels, features) < 1.3 * peak
+
+
 def test_boxes_by_hand():
     """The window at row 2, column 3 of a level of half size; a cell is 16 pixels of the image."""
-    level = Level(80, 48, 0.5, 0.5, 5, 9)
+    level = Level(80, 64, 0.5, 0.5, 7, 9)
     window = boxes(Template(0, 6, 4, 1), level, np.array([2]), np.array([3]), 8, 0)
     assert window.tolist() == [[(3 + 1) * 16, (2 + 1) * 16, (3 + 4 - 1) * 16, (2 + 6 - 1) * 16]]
     later = boxes(Template(0, 6, 4, 1), level, np.array([2]), np.array([3]), 8, 1)
     assert (later - window).tolist() == [[16, 16, 16, 16]], "Felzenszwalb's first cell is the second"
+
+
+def test_a_window_over_the_border_stands_for_what_is_in_the_image():
+    """As at test, where detections are cut to the image: 160 x 96 pixels, cells of 16, windows of 4 x 2 of them."""
+    level, shape = Level(80, 48, 0.5, 0.5, 5, 9), Template(0, 6, 4, 1)
+    rows, columns = np.array([-3, 3, -6]), np.array([-2, 8, 0])
+    expected = [[0, 0, 16, 32], [144, 64, 160, 96], [16, 0, 48, 0]]
+    assert boxes(shape, level, rows, columns, 8, 0).tolist() == expected
 
 
 @pytest.mark.parametrize("features", [BLOCKS, CELLS])

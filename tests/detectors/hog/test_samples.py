@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from lib.detectors.hog import samples as samples_of
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
-from lib.detectors.hog.pyramid import Pyramid, Template, describe
+from lib.detectors.hog.network import Occupied
+from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.detectors.hog.samples import Collection, aligned, moved, warped
 from lib.images.image_set import ImageSet
 from tests.detectors.hog import shapes_on_disk as shapes
@@ -36,6 +38,14 @@ def test_a_larger_object_is_shrunk_by_areas():
     )
 
 
+def test_one_axis_shrinks_while_the_other_grows():
+    """An object 128 wide and 16 high, seen at 16 x 32: its columns are means of eight, as if it had been so narrow."""
+    image = noise(96, 800)
+    narrow = np.rint(image.reshape(96, 100, 8, 3).mean(axis=2)).astype(np.uint8)
+    expected = warped(narrow, np.array([38, 40, 54, 56]), SHAPE, BLOCKS)
+    np.testing.assert_allclose(warped(image, np.array([304, 40, 432, 56]), SHAPE, BLOCKS), expected, atol=1e-6)
+
+
 def test_an_object_at_the_border_sees_its_border_go_on():
     image = np.full((60, 80, 3), 70, np.uint8)
     assert not warped(image, np.array([-5, 0, 11, 40]), SHAPE, BLOCKS).any()
@@ -61,26 +71,17 @@ def test_moved_boxes_stay_within_half_a_cell_and_half_a_level():
     np.testing.assert_allclose(scale[:, 0], scale[:, 1])
 
 
-class FromImages:
-    """A store that describes the images anew."""
-
-    def __init__(self, images, sizes):
-        self._images, self._sizes = images, sizes
-
-    def levels(self, size):
-        return self._sizes.levels(*size, BLOCKS)
-
-    def read(self, image_id, size):
-        return list(describe(self._images.image(image_id), self.levels(size), BLOCKS))
+def occupied(folder, images):
+    return Occupied.read(folder / "tables", images.ids, images.classes)
 
 
 def collected(folder, **others):
     shapes.write(folder, train=6, test=0)
     images, sizes = ImageSet(str(folder), folder / "tables"), Pyramid(upscale=2.0, octave=2, least=5, padding=0)
-    collection = Collection(images, BLOCKS, sizes, settings(**{"negatives": 13, "margin": 1, **others}))
-    store = FromImages(images, sizes)
+    values = settings(**{"negatives": 13, "margin": 1, **others})
+    collection = Collection(images, occupied(folder, images), BLOCKS, sizes, values)
     for number in range(len(images)):
-        collection.add(number, store, np.random.default_rng(number))
+        collection.add(number, np.random.default_rng(number))
     return collection, collection.samples()
 
 
@@ -90,9 +91,9 @@ def test_samples_of_all_templates(tmp_path):
     assert sum(counts) == 8
     assert [len(part) for part in samples["positives"]] == counts
     assert all(10 <= len(part) <= 13 for part in samples["negatives"])
-    lengths = {part.shape[1] for part in samples["negatives"]}
-    assert lengths == {part.shape[1] for part in samples["positives"]}
-    assert len(np.unique(samples["negatives"][0], axis=0)) == len(samples["negatives"][0])
+    for rows in samples["negatives"]:
+        assert len(np.unique(rows, axis=0)) == len(rows)
+        assert (np.bincount(rows[:, 0], minlength=6) <= [2, 2, 2, 2, 2, 3]).all(), "every image has its share"
 
 
 def test_copies_and_mirrored_ones(tmp_path):
@@ -105,17 +106,24 @@ def test_copies_and_mirrored_ones(tmp_path):
 
 
 @pytest.mark.parametrize("aspect", ["kept", "warped"])
-def test_a_positive_is_the_aligned_box_or_the_object_itself(tmp_path, aspect):
+def test_a_positive_is_the_aligned_box_or_the_object_itself(tmp_path, monkeypatch, aspect):
     """Square objects under a template of 7 x 4 cells."""
     shapes.write(tmp_path, train=1, test=0)
     images, sizes = ImageSet(str(tmp_path), tmp_path / "tables"), Pyramid(upscale=2.0, octave=2, least=5, padding=0)
-    collection = Collection(images, BLOCKS, sizes, settings(negatives=1, margin=1, aspect=aspect))
-    collection.templates[0] = Template(collection.templates[0].label, 9, 6, 1)
-    collection.add(0, FromImages(images, sizes), np.random.default_rng(0))
+    values = settings(negatives=1, margin=1, aspect=aspect)
+    monkeypatch.setattr(samples_of, "template", lambda label, *_: Template(label, 9, 6, 1))
+    collection = Collection(images, occupied(tmp_path, images), BLOCKS, sizes, values)
+    collection.add(0, np.random.default_rng(0))
     box = images.objects(images.ids[0])[0][0]
     box = aligned(box, collection.templates[0]) if aspect == "kept" else box
     expected = warped(images.image(images.ids[0]), box, collection.templates[0], BLOCKS)
     np.testing.assert_allclose(collection.samples()["positives"][0][0], expected, atol=1e-3)
+
+
+def test_memory_is_of_the_positives_as_they_are_saved(tmp_path):
+    """Three times 2 bytes for each of their numbers; no image is read for it."""
+    collection, samples = collected(tmp_path, copies=3, mirror=True)
+    assert collection.memory == 6 * sum(part.size for part in samples["positives"]) > 0
 
 
 def test_groups_share_the_objects(tmp_path):
