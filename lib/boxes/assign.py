@@ -14,6 +14,7 @@ without objects has no negatives there.
 R boxes, K objects of one image.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,7 @@ from lib.boxes.boxes import Boxes, iou
 
 IGNORED, NEGATIVE = -1, 0
 POSITIVE = 1
+PAIRS = 2**22  # of a table of IoUs: that of 242,991 anchors and 500 objects would fill a gigabyte, several times
 Best = Literal["none", "ties", "one"]
 
 
@@ -61,19 +63,32 @@ def assign(
     if not len(objects):
         no_object = np.zeros(len(boxes), np.int64)
         return Assignment(np.full(len(boxes), NEGATIVE, np.int8), no_object, np.zeros(len(boxes)))
-    pairs = iou(boxes, objects)
-    nearest, overlap = _nearest(pairs)
+    nearest, overlap = np.zeros(len(boxes), np.int64), np.full(len(boxes), -1.0)
+    favourite = np.zeros(len(boxes), bool)  # of some object, ties among them
+    best_free: dict[int, tuple[int, float]] = {}
+    for first, pairs in _tables(boxes, objects):
+        rows, values = _nearest(pairs)
+        nearer = values > overlap  # so ties go to the first object, in whichever table it is
+        nearest[nearer], overlap[nearer] = first + rows[nearer], values[nearer]
+        if best == "ties":
+            largest = pairs.max(axis=0, initial=0)
+            favourite |= ((pairs == largest) & (largest > 0)).any(axis=1)
+        elif best == "one" and len(boxes):
+            rows = pairs.argmax(axis=0)
+            best_free |= {first + owner: (int(row), float(pairs[row, owner])) for owner, row in enumerate(rows)}
     labels = np.full(len(boxes), IGNORED, np.int8)
     labels[overlap <= negative if strict else overlap < negative] = NEGATIVE
     labels[overlap > positive if strict else overlap >= positive] = POSITIVE
-    if best == "ties":
-        largest = pairs.max(axis=0, initial=0)
-        labels[((pairs == largest) & (largest > 0)).any(axis=1)] = POSITIVE
-    elif best == "one":
-        rows, owners = _match_one_to_one(pairs)
-        labels[rows], nearest[rows] = POSITIVE, owners
-        overlap[rows] = pairs[rows, owners]
+    labels[favourite] = POSITIVE
+    for row, (owner, value) in _match_one_to_one(boxes, objects, best_free).items():
+        labels[row], nearest[row], overlap[row] = POSITIVE, owner, value
     return Assignment(labels, nearest, overlap)
+
+
+def best_overlaps(boxes: Boxes, objects: Boxes) -> NDArray[np.float64]:
+    """float64 (K,): the IoU of each object with the box that overlaps it most, 0 without boxes."""
+    largest = [pairs.max(axis=0, initial=0) for _, pairs in _tables(boxes, objects)]
+    return np.concatenate([np.zeros(0), *largest])
 
 
 def nearest(boxes: Boxes, objects: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -85,33 +100,36 @@ def nearest(boxes: Boxes, objects: Boxes) -> tuple[NDArray[np.int64], NDArray[np
     return _nearest(iou(boxes, objects))
 
 
+def _tables(boxes: Boxes, objects: Boxes) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The IoU of every pair, some objects at a time: the first of them, and float64 (R, objects)."""
+    step = max(PAIRS // max(len(boxes), 1), 1)
+    for first in range(0, len(objects), step):
+        yield first, iou(boxes, objects[first : first + step])
+
+
 def _nearest(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     rows = pairs.argmax(axis=1)
     return rows, pairs[np.arange(len(pairs)), rows]
 
 
-def _match_one_to_one(pairs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Boxes and their objects, int64 (n,) each, no box and no object twice; pairs without overlap are left out.
+def _match_one_to_one(
+    boxes: Boxes, objects: Boxes, best_free: dict[int, tuple[int, float]]
+) -> dict[int, tuple[int, float]]:
+    """Box -> its object and their IoU, no box and no object twice; pairs without overlap are left out.
 
-    An object's best free box is searched for again only when another object took it, so this costs about one pass over
-    the pairs.
+    best_free : object -> the box that it overlaps most, and the IoU. It is searched for again only when another object
+                took that box
     """
-    matched_boxes: list[int] = []
-    matched_objects: list[int] = []
-    best_free = {owner: int(pairs[:, owner].argmax()) for owner in range(pairs.shape[1])} if len(pairs) else {}
+    matched: dict[int, tuple[int, float]] = {}
     while best_free:
-        row, owner = min(((row, owner) for owner, row in best_free.items()), key=lambda pair: (-pairs[pair], *pair))
-        if not pairs[row, owner] > 0:
+        owner = min(best_free, key=lambda owner: (-best_free[owner][1], best_free[owner][0], owner))
+        row, value = best_free.pop(owner)
+        if not value > 0:
             break
-        matched_boxes.append(row)
-        matched_objects.append(owner)
-        del best_free[owner]
-        for other in [other for other, favourite in best_free.items() if favourite == row]:
-            column = pairs[:, other].copy()
-            column[matched_boxes] = -1
+        matched[row] = owner, value
+        for other in [other for other, (favourite, _) in best_free.items() if favourite == row]:
+            column = iou(boxes, objects[other : other + 1])[:, 0]
+            column[list(matched)] = -1
             free = int(column.argmax())
-            if column[free] > 0:
-                best_free[other] = free
-            else:
-                del best_free[other]
-    return np.array(matched_boxes, np.int64), np.array(matched_objects, np.int64)
+            best_free[other] = free, float(column[free])
+    return matched
