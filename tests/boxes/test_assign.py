@@ -1,11 +1,14 @@
 """Which object a box belongs to, against each paper's rule written out plainly, and the old formulas of its users."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.boxes.assign import IGNORED, NEGATIVE, POSITIVE, assign, nearest
+from lib.boxes import assign as module
+from lib.boxes.assign import IGNORED, NEGATIVE, POSITIVE, assign, best_overlaps, nearest
 from lib.boxes.boxes import iou
 
 NONE = np.zeros((0, 4), np.float32)
@@ -61,6 +64,37 @@ def test_equals_the_slow_twin(seed, count, objects, thresholds, best, strict):
     assert (result.label.dtype, result.object.dtype, result.overlap.dtype) == (np.int8, np.int64, np.float64)
     expected = slow_assign(boxes.astype(float).tolist(), things.astype(float).tolist(), *thresholds, best, strict)
     assert list(zip(result.label.tolist(), result.object.tolist(), result.overlap.tolist(), strict=True)) == expected
+
+
+@given(
+    SEEDS, st.integers(0, 14), st.integers(0, 6), st.sampled_from(["none", "ties", "one"]), st.integers(1, 60),
+)
+def test_some_objects_at_a_time_give_what_all_at_once_give(seed, count, objects, best, pairs):
+    """Case 120: the table of all pairs of 242,991 anchors and 500 objects would fill the memory."""
+    boxes, things = crowd(seed, count, objects)
+    expected, overlaps = assign(boxes, things, 0.5, 0.4, best), best_overlaps(boxes, things)
+    with mock.patch.object(module, "PAIRS", pairs), mock.patch.object(module, "iou", wraps=iou) as called:
+        result = assign(boxes, things, 0.5, 0.4, best)
+        np.testing.assert_array_equal(best_overlaps(boxes, things), overlaps)
+    for values, others in zip(vars(result).values(), vars(expected).values(), strict=True):
+        np.testing.assert_array_equal(values, others)
+    assert all(len(boxes) * len(call.args[1]) <= max(pairs, len(boxes)) for call in called.call_args_list)
+    np.testing.assert_array_equal(overlaps, iou(boxes, things).max(axis=0, initial=0))
+
+
+def test_ssd_and_retinanet_differ_on_a_forced_anchor():
+    """Case 118: IoU rows GT0 (.70, .45), GT1 (.10, .40): which object the second anchor belongs to."""
+    table = np.array([[0.70, 0.10], [0.45, 0.40]])
+    boxes, things = np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    things[:, 0] = (0, 1)  # tells the columns apart
+
+    def of_table(boxes, things):
+        return table[:, things[:, 0].astype(int)]
+
+    with mock.patch.object(module, "iou", of_table):
+        ssd, retinanet = (assign(boxes, things, 0.5, low, best) for low, best in ((0.5, "one"), (0.4, "ties")))
+    assert (ssd.label.tolist(), ssd.object.tolist()) == ([1, 1], [0, 1])
+    assert (retinanet.label.tolist(), retinanet.object.tolist()) == ([1, 1], [0, 0])
 
 
 def old_rpn(anchors, objects, positive, negative):

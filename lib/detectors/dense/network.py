@@ -146,9 +146,7 @@ def to_batch(images: Sequence[NDArray[np.uint8]], recipe: Recipe, device: Device
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     if all(image.shape[:2] == (height, width) for image in images):
         return recipe(device.put(np.stack(images)).permute(0, 3, 1, 2))
-    batch = torch.zeros(
-        len(images), 3, height, width, device=device.torch_device, memory_format=torch.channels_last
-    )
+    batch = torch.zeros(len(images), height, width, 3, device=device.torch_device).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[0], : image.shape[1]] = recipe(device.put(image).permute(2, 0, 1)[None])[0]
     return batch

@@ -3,8 +3,8 @@
 N images of a part of a batch, A anchors of an image, K objects of it, P positive anchors of the part.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lib.backbones.frozen import freeze_norms
 from lib.backbones.levels import Levels
 from lib.backbones.scaling import Scale, Sizing, Square
 from lib.boxes.assign import POSITIVE, Best, assign
+from lib.boxes.boxes import Boxes
 from lib.boxes.coding import encode
 from lib.detectors.dense.augment import Augmentation, Example, augmented, scaled
 from lib.detectors.dense.losses import Loss
@@ -108,11 +109,7 @@ class DenseBatches:
                     for place, position in enumerate(positions)]
         rows = np.array_split(np.arange(settings.images), min(settings.parts, settings.images))
         assigned = [self._assigned([examples[row] for row in of_part]) for of_part in rows]
-        positives = np.array([len(objects) for of_part in assigned for objects in of_part[1]])
-        if settings.normaliser == "batch":
-            weight = np.full(settings.images, 1 / max(positives.sum(), 1), np.float32)
-        else:
-            weight = (1 / positives.clip(min=1) / settings.images).astype(np.float32)
+        weight = weights([len(found) for of_part in assigned for found in of_part[1]], settings.normaliser)
         parts = []
         for of_part, (labels, positive_rows, targets) in zip(rows, assigned, strict=True):
             flat = [image * labels.shape[1] + found for image, found in enumerate(positive_rows)]
@@ -148,6 +145,17 @@ class DenseBatches:
             rows.append(positive)
             targets.append(encode(anchors[positive], example.boxes[owners]) / self._head.form.scaling)
         return np.stack(labels), rows, targets
+
+
+def weights(positives: Sequence[int], normaliser: str) -> NDArray[np.float32]:
+    """float32 (images of the batch,): what the losses of each are multiplied by; see `DenseTraining.normaliser`.
+
+    positives : anchors of each
+    """
+    counts = np.array(positives)
+    if normaliser == "batch":
+        return np.full(len(counts), 1 / max(counts.sum(), 1), np.float32)
+    return (1 / counts.clip(min=1) / len(counts)).astype(np.float32)
 
 
 def part_losses(
@@ -189,7 +197,7 @@ def one_view(scale: Sizing, where: str) -> None:
 
 def anchor_fit(image_set: ImageSet, head: DenseHead, settings: DenseTraining, where: str) -> AnchorFit:
     """Best IoU of every object with any anchor of its image, as the network sees it without augmentation."""
-    def images() -> Any:
+    def images() -> Iterator[tuple[str, Boxes, Boxes, NDArray[np.int64]]]:
         for image_id in image_set.ids:
             view, (objects, labels) = settings.scale.view(*image_set.size(image_id)), image_set.objects(image_id)
             yield image_id, head.anchors(view.width, view.height), view.boxes(objects), labels
