@@ -45,6 +45,18 @@ class Step(Settings):
     gamma: float = Field(gt=0, le=1)
 
 
+class Steps(Settings):
+    """A schedule whose steps are not evenly spaced (SSD, RetinaNet): the learning rate times `gamma` at each of them.
+
+    at : iterations;  warmup : share of the iterations in which the learning rate rises from 0 before
+    """
+
+    name: Literal["steps"]
+    at: list[int]
+    gamma: float = Field(gt=0, le=1)
+    warmup: float = Field(ge=0, lt=1)
+
+
 class Cosine(Settings):
     """Up from 0 in the first `warmup` of the iterations (a share), then down to 0 along a cosine."""
 
@@ -61,7 +73,7 @@ class Optimisation(Settings):
     weight_decay      : never applied to biases, as in the authors' prototxts
     bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
     head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
-    schedule          : Step or Cosine, told apart by their name
+    schedule          : Step, Steps or Cosine, told apart by their name
     parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
     checkpoint_every  : iterations between the states from which a killed run continues
     """
@@ -72,7 +84,7 @@ class Optimisation(Settings):
     weight_decay: float = Field(ge=0)
     bias_multiplier: float = Field(gt=0)
     head_multiplier: float = Field(gt=0)
-    schedule: Annotated[Step | Cosine, Field(discriminator="name")]
+    schedule: Annotated[Step | Steps | Cosine, Field(discriminator="name")]
     parts: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
 
@@ -90,6 +102,8 @@ def rate(iteration: int, settings: Optimisation) -> float:
     rise = schedule.warmup * settings.iterations
     if iteration < rise:
         return (iteration + 1) / (rise + 1)
+    if isinstance(schedule, Steps):
+        return schedule.gamma ** sum(iteration >= step for step in schedule.at)
     return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.iterations - rise, 1)))
 
 

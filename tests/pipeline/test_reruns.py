@@ -35,7 +35,9 @@ M3 = {"m3", "p2", *M4}
 M2 = {"m2", *M3, *ends("faster_unshared")}
 M1 = {"m1", "p1", *M2}
 JOINT = {"faster_joint", *ends("faster_joint")}
-TRAINED = RCNN | SPP | FAST | M1 | JOINT
+SSD = {"ssd", *ends("ssd")}
+RETINANET = {"retinanet", *ends("retinanet")}
+TRAINED = RCNN | SPP | FAST | M1 | JOINT | SSD | RETINANET
 SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
 ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
@@ -84,6 +86,16 @@ CHANGES = [
     ("faster.propose.test.post_nms", 10, {"p1", *M2, *ends("faster_joint")}),
     ("faster.detect.nms", 0.4, ends("faster", "faster_unshared", "faster_joint")),
     ("faster_joint.train.regions", 8, JOINT),
+    ("ssd.difficult", False, SSD),
+    ("ssd.boxes.steps", [8.0, 16.0, 32.0, 64.0], SSD),
+    ("ssd.layers.l2_scale", None, SSD),
+    ("ssd.train.augment.crops", [], SSD),
+    ("ssd.detect.nms", 0.3, ends("ssd")),
+    ("retinanet.difficult", True, RETINANET),
+    ("retinanet.anchors.octaves", 1, RETINANET),
+    ("retinanet.layers.depth", 2, RETINANET),
+    ("retinanet.train.loss.gamma", 0.0, RETINANET),
+    ("retinanet.detect.floor", 0.1, ends("retinanet")),
     ("evaluate.iou", 0.7, {"report", *row("evaluate")}),
     ("pictures.images", 3, row("draw")),
     ("report.images", 3, {"report"}),
@@ -111,6 +123,7 @@ AT_TEST = {
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
     "lib/detectors/fast/detector.py": ends("fast", "fast_svd", "fast_svm"),
     "lib/detectors/faster/detector.py": ends("faster", "faster_unshared", "faster_joint"),
+    "lib/detectors/dense/detector.py": ends("ssd", "retinanet"),
     "lib/report/page.py": {"report", *row("draw")},
     "lib/evaluation/matching.py": {"report", *row("evaluate"), *row("draw")},
 }

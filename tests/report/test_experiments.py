@@ -21,7 +21,7 @@ def test_every_override_names_a_setting(name):
     assert rows
     for file, row in rows.items():
         changed = params.leaves(overlay.apply(values, row.set, file))
-        assert all(changed[key] == value for key, value in row.set.items())
+        assert all(changed[key] == value for key, value in params.leaves(row.set).items())
         assert type(row.set).__name__ == "dict"
 
 

@@ -121,6 +121,9 @@ def test_schedules():
     assert [training.rate(i, cosine) for i in (0, 4, 5)] == pytest.approx([1 / 6, 5 / 6, 1])
     assert training.rate(12.5, cosine) == pytest.approx(0.5)
     assert training.rate(19, cosine) < 0.02
+    uneven = settings(iterations=20, schedule={"name": "steps", "at": [10, 13], "gamma": 0.1, "warmup": 0.2})
+    expected = [1 / 5, 4 / 5, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert [training.rate(i, uneven) for i in (0, 3, 4, 9, 10, 12, 13, 19)] == pytest.approx(expected)
     # Without warm-up, over 4 iterations: half of 1 + cos of 0, 45, 90 and 135 degrees.
     plain = settings(iterations=4, schedule={"name": "cosine", "warmup": 0.0})
     assert [training.rate(i, plain) for i in range(4)] == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4])
@@ -148,10 +151,10 @@ def test_two_sgd_steps_keep_the_momentum():
     ({"schedule": {"name": "step", "every": 0, "gamma": 0.1}},
      r"train.schedule.every: is 0. Allowed: greater than or equal to 1"),
     ({"schedule": {"name": "cosin", "warmup": 0.1}},
-     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. "
+     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} or {name: cosine, warmup}. "
      r"Did you mean cosine\?"),
     ({"schedule": {"warmup": 0.1}},
-     r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: cosine, warmup}. Add it."),
+     r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} or {name: cosine, warmup}. Add it."),
     ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
     ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
 ])
