@@ -50,7 +50,8 @@ def test_presets_name_built_in_sets_and_automatic_devices(preset):
     values = overlay.values(preset)
     root = values["data"]["root"]
     if root.startswith("../"):
-        assert "data.root is a folder of yours" in overlay.FOLDER.joinpath(f"{preset}.yaml").read_text().split("set:")[0]
+        head = overlay.FOLDER.joinpath(f"{preset}.yaml").read_text().split("set:")[0]
+        assert "data.root is a folder of yours" in head
     else:
         assert re.fullmatch(r"data/\w+/VOCdevkit", root)
         assert Path(root).parent.joinpath("dvc.yaml").exists()

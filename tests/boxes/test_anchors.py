@@ -61,6 +61,15 @@ def test_cells_row_by_row_and_anchors_innermost_level_after_level():
     assert grid.level_of([(3, 5), (2, 1)]).dtype == np.int64
 
 
+def test_rows_and_columns_are_not_exchanged_on_an_oblong_image():
+    """Case 114: unseen while images are square. Image of 480 x 240, map of 2 x 4 cells, a square of 96 pixels."""
+    grid = AnchorGrid([Level(120, np.float32([[12, 12, 108, 108]]))])
+    assert grid.sizes(480, 240) == [(2, 4)]
+    boxes = grid.of_image(480, 240)
+    assert boxes[3].tolist() == [372, 12, 468, 108]
+    assert boxes[4].tolist() == [12, 132, 108, 228]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (0, 7), (23, 38), (37, 62)])
 def test_one_level_has_the_bytes_of_the_old_formula(size):
     first = np.random.default_rng(0).normal(0, 90, (9, 4)).astype(np.float32)

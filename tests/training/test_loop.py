@@ -151,10 +151,11 @@ def test_two_sgd_steps_keep_the_momentum():
     ({"schedule": {"name": "step", "every": 0, "gamma": 0.1}},
      r"train.schedule.every: is 0. Allowed: greater than or equal to 1"),
     ({"schedule": {"name": "cosin", "warmup": 0.1}},
-     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} or {name: cosine, warmup}. "
-     r"Did you mean cosine\?"),
+     r"schedule.name: is 'cosin'. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} "
+     r"or {name: cosine, warmup}. Did you mean cosine\?"),
     ({"schedule": {"warmup": 0.1}},
-     r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} or {name: cosine, warmup}. Add it."),
+     r"train.schedule.name: is missing. Allowed: {name: step, every, gamma} or {name: steps, at, gamma, warmup} "
+     r"or {name: cosine, warmup}. Add it."),
     ({"optimiser": "sgd"}, r"train.optimiser: is 'sgd' \(text\). Allowed: .* Write optimiser: {name: sgd, momentum}"),
     ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
 ])

@@ -21,6 +21,7 @@ from lib.backbones.scaling import Scale, Sizing, Square
 from lib.boxes.assign import POSITIVE, Best, assign
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import encode
+from lib.detectors.dense.anchor_fit import AnchorFit, fit
 from lib.detectors.dense.augment import Augmentation, Example, augmented, scaled
 from lib.detectors.dense.losses import Loss
 from lib.detectors.dense.network import DenseHead, DenseNetwork, contents, to_batch
@@ -28,7 +29,6 @@ from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 from lib.training import loop as training
-from lib.training.anchor_fit import AnchorFit, fit
 from lib.training.frozen_norm import through_frozen_norm
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once

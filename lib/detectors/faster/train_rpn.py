@@ -22,7 +22,6 @@ from lib.detectors.faster.network import ProposalNetwork, one_size
 from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
-from lib.training.anchor_fit import AnchorFit, class_cautions, class_rows
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
@@ -97,6 +96,20 @@ def item_losses(
     return training.Part(losses, [item.image_id])
 
 
+@dataclass(frozen=True)
+class AnchorFit:
+    """How well the anchors fit the objects before anything is learnt.
+
+    classes  : rows of class, objects, mean best IoU, and shares of the objects: with an anchor at or above the IoU
+               threshold of positives (`reached`), with no anchor that overlaps them (`untouched`)
+    cautions : warnings, each with a remedy;  unused : ids of images in which no anchor lies inside
+    """
+
+    classes: list[dict[str, Any]]
+    cautions: list[str]
+    unused: list[str]
+
+
 def anchor_fit(image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining) -> AnchorFit:
     """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored."""
     best: dict[str, list[float]] = {name: [] for name in image_set.classes}
@@ -113,8 +126,13 @@ def anchor_fit(image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining
         overlaps = iou(image_anchors[rows], objects * np.float32(factor)).max(axis=0, initial=0)
         for label, overlap in zip(labels, overlaps, strict=True):
             best[image_set.classes[label]].append(float(overlap))
-    classes = class_rows(best, settings.targets.positive)
+    classes = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
     return AnchorFit(classes, _cautions(anchors, used, unused, classes), unused)
+
+
+def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
+    shares = {"reached": float((best >= positive).mean()), "untouched": float((best == 0).mean())}
+    return {"class": name, "objects": len(best), "best_iou": float(best.mean()), **shares}
 
 
 def _cautions(
@@ -128,7 +146,11 @@ def _cautions(
     if unused:
         cautions.append(f"{len(unused)} images have no anchor inside and teach nothing, {unused[0]} first. "
                         "Add a smaller scale to faster.anchors, or raise short_side.")
-    return cautions + class_cautions(classes, "faster.anchors")
+    for row in classes:
+        if row["best_iou"] < 0.5:
+            cautions.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
+                            "Add scales or ratios of their size to faster.anchors.")
+    return cautions
 
 
 def reads(block: str, method: str) -> dict[str, Any]:

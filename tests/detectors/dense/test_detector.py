@@ -10,9 +10,13 @@ from lib.detectors.dense import network as dense
 from lib.detectors.dense.detector import DenseDetector, Detect, best_of_levels
 from lib.detectors.retinanet.network import restore as restore_retinanet
 from lib.detectors.ssd.network import restore as restore_ssd
+from lib.evaluation.average_precision import evaluate
+from lib.evaluation.inputs import Inputs
 from lib.parallel.clock import Clock
+from lib.stage import overlay
 from lib.storage import checkpoint, tables
 from tests.detectors.dense.models import CLASSES, CPU, METHODS, network_parts, settings
+from tests.evaluation.eval_tables import detections_table, images_table, objects_table
 
 RESTORE = {"ssd": restore_ssd, "retinanet": restore_retinanet}
 DETECT = Detect(
@@ -133,6 +137,20 @@ def test_classes_do_not_suppress_each_other_and_no_list_is_taken_as_sorted(tmp_p
     boxes, scores = [[0, 0, 9, 9], [20, 20, 40, 40], [60, 60, 90, 90]], [[0.9, -np.inf], [0.3, -np.inf], [-np.inf, 0.8]]
     found = write(tmp_path / "b", DETECT.model_copy(update={"floor": 0.5}), boxes, scores)
     assert found["score"].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_a_hit_of_a_low_score_counts():
+    """Case 135: a minimum score of 0.5 would hide the second hit; no method's is above 0.05."""
+    images, objects = images_table("a"), objects_table(("a", "cat", (0, 0, 9, 9)), ("a", "cat", (20, 20, 40, 40)))
+    hits = [("a", "cat", (0, 0, 9, 9), 0.9), ("a", "cat", (20, 20, 40, 40), 0.3)]
+    for rows, expected in ((hits, 1.0), (hits[:1], 0.5)):
+        inputs = Inputs.of(images, objects, detections_table(*rows), ["cat"])
+        assert evaluate(inputs)[0].ap_area == expected
+    for preset in overlay.names():
+        values = overlay.values(preset)
+        for block in ("rcnn", "fast", "fast_svm", "faster", "ssd", "retinanet"):
+            floor = values[block]["detect"]["floor"]
+            assert floor is None or floor <= 0.05
 
 
 def test_an_image_without_any_score_above_the_floor(model):

@@ -10,7 +10,9 @@ from lib.backbones.frozen import norms
 from lib.boxes.assign import IGNORED
 from lib.boxes.boxes import iou
 from lib.boxes.coding import decode
+from lib.detectors.dense import augment
 from lib.detectors.dense import training as dense
+from lib.detectors.dense.augment import Example
 from lib.detectors.dense.network import DenseNetwork, contents
 from lib.stage.errors import InputError
 from lib.storage import checkpoint
@@ -242,6 +244,45 @@ def test_ignored_anchors_lie_between_the_thresholds(tmp_path):
             best = iou(anchors, boxes).max(axis=1, initial=0)
             ignored = part.labels[image] == IGNORED
             np.testing.assert_array_equal(ignored, (best >= 0.4) & (best < 0.5))
+
+
+CHANGES = [
+    {"scale": {"side": 64}}, {"images": 2}, {"loss": {**SSD["loss"], "ratio": 1.0}},
+    {"loss": {**SSD["loss"], "ratio": 0.0, "least": 4}}, {"normaliser": "image"}, {"beta": 0.5}, {"box_weight": 0.5},
+    {"variances": [0.1, 0.3]}, {"matching": {**SSD["matching"], "positive": 0.4}},
+    {"matching": {**SSD["matching"], "negative": 0.2}}, {"matching": {**SSD["matching"], "best": "none"}},
+    *({"augment": {**SSD["augment"], **step}} for step in (
+        {"photometric": True}, {"expand": 3.0}, {"crops": [0.1]}, {"interpolation": True}, {"mirror": 1.0})),
+]
+
+
+def test_every_setting_changes_what_is_learnt(tmp_path):
+    """Case 124: a setting without effect is none. Those of the optimiser and `frozen` have tests of their own."""
+    images = image_set(tmp_path, OBJECTS)
+
+    def first_loss(**changes):
+        chosen = settings("ssd", **changes)
+        backbone, head = network_parts("ssd", chosen)
+        network = DenseNetwork(backbone, head)
+        trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
+        made = [dense.part_losses(network, trunk, part, chosen, CPU).losses
+                for i in range(2) for part in batches(images, "ssd", head, chosen)(i)]
+        return [value.item() for losses in made for value in losses.values()]
+
+    expected = first_loss()
+    assert first_loss() == expected
+    for change in CHANGES:
+        assert first_loss(**change) != expected, change
+
+
+def test_an_object_that_is_left_out_takes_its_label_with_it(tmp_path):
+    """Case 119: labels a, b, c, the first of which lies outside the patch: the anchor is b's, not c's."""
+    boxes = np.float32([[0, 0, 20, 20], [60, 40, 100, 80], [110, 90, 150, 118]])
+    whole = Example(np.zeros((120, 160, 3), np.uint8), boxes, np.arange(3))
+    example = augment.cut(whole, np.float32([40, 30, 140, 110]))
+    assert example.labels.tolist() == [1]
+    assigned = dense.assign(np.float32([[20, 10, 60, 50]]), example.boxes, 0.5, 0.4, "none")
+    assert example.labels[assigned.object].tolist() == [1]
 
 
 def test_anchors_of_another_size_are_refused(tmp_path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from lib.boxes.boxes import iou
+from lib.detectors.dense.anchor_fit import fit
 from lib.detectors.retinanet.network import PyramidAnchors
-from lib.training.anchor_fit import class_cautions, class_rows, fit
 
 ANCHORS = np.float32([[0, 0, 32, 32], [0, 0, 22.6, 45.3], [0, 0, 45.3, 22.6]])
 LONG = np.float32([[180, 1, 194, 200]])  # case 117
@@ -18,7 +18,6 @@ def test_objects_that_no_anchor_reaches_are_named_before_training():
     assert cat == {"class": "cat", "objects": 1, "best_iou": 1.0, "reached": 1.0, "untouched": 0.0}
     assert (dog["objects"], dog["reached"], dog["untouched"]) == (2, 0.0, 0.5)
     assert dog["best_iou"] == pytest.approx(0.25 / 2, abs=1e-4)
-    assert made.unused == []
     assert made.cautions == [
         "objects of dog overlap their best anchor by 0.13 on average. Add scales or ratios of their size to x.anchors.",
         "2 of 3 objects reach the IoU 0.5 with no anchor, first dog [0, 0, 16, 16] of a, at 0.25. "
@@ -34,9 +33,3 @@ def test_a_long_object_is_never_positive_with_retinanets_anchors():
     assert made.classes[0]["best_iou"] == best
     assert best <= 0.231
     assert len(made.cautions) == 2
-
-
-def test_rows_and_cautions_of_classes():
-    rows = class_rows({"cat": [0.9, 0.4], "dog": [], "bird": [0.0]}, 0.7)
-    assert [(row["class"], row["reached"], row["untouched"]) for row in rows] == [("cat", 0.5, 0.0), ("bird", 0.0, 1.0)]
-    assert len(class_cautions(rows, "x")) == 1
