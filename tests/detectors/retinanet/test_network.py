@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -44,10 +46,12 @@ def test_a_shape_of_another_ratio_has_the_same_area():
 
 def test_parameters_are_those_of_torchvision_but_for_p6():
     """Facts §3: 34,014,999 with ResNet-50 and 91 outputs; torchvision makes P6 of P5, the paper of C5."""
-    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
+    with torch.device("meta"):
+        theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
     assert sum(value.numel() for value in theirs.parameters()) == 34_014_999
-    backbone = backbones.build("resnet50")
-    ours = DenseNetwork(backbone, head(backbone, LAYERS, 91))
+    with torch.device("meta"):
+        backbone = backbones.build("resnet50")
+        ours = DenseNetwork(backbone, head(backbone, LAYERS, 91))
     wider = (2048 - 256) * 256 * 9
     assert sum(value.numel() for value in ours.parameters()) == 34_014_999 + wider
 
@@ -85,10 +89,12 @@ def test_odd_maps_take_the_cell_above_them_and_not_a_stretched_one():
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
 @pytest.mark.parametrize("size", [(96, 64), (97, 131), (240, 320)])
-def test_maps_are_of_the_sizes_that_are_counted(name, size):
-    backbone = centre(backbones.build(name))
-    network = head(backbone, PyramidLayers(strides=[8, 16, 32, 64, 128], width=8, depth=1), 3)
-    outputs = DenseNetwork(backbone, network).to("meta")(torch.zeros(2, 3, *size, device="meta"))
+def test_maps_are_of_the_sizes_that_are_counted(monkeypatch, name, size):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none on the meta device
+    with torch.device("meta"):
+        backbone = centre(backbones.build(name))
+        network = head(backbone, PyramidLayers(strides=[8, 16, 32, 64, 128], width=8, depth=1), 3)
+    outputs = DenseNetwork(backbone, network)(torch.zeros(2, 3, *size, device="meta"))
     assert outputs.sizes == network.sizes(size[1], size[0])
     assert outputs.scores.shape == (2, len(network.anchors(size[1], size[0])), 3)
 

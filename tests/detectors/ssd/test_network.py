@@ -1,9 +1,12 @@
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 from lib.backbones import backbones
 from lib.backbones.centring import centre
@@ -65,14 +68,16 @@ def test_ssd512():
 
 def test_parameters_of_ssd300_with_vgg16():
     """Facts §2: 26,285,486 for 20 classes and background."""
-    backbone, network = backbones.build("vgg16"), head(LAYERS300, VOC300, 300)
-    levels = backbone.levels([8, 16])
+    with torch.device("meta"):
+        levels, network = backbones.build("vgg16").levels([8, 16]), head(LAYERS300, VOC300, 300)
     assert sum(value.numel() for part in (levels, network) for value in part.parameters()) == 26_285_486
 
 
 @pytest.mark.parametrize(("layers", "boxes", "side"), [(LAYERS300, VOC300, 300), (LAYERS512, VOC512, 512)])
-def test_maps_are_of_the_sizes_that_are_counted(layers, boxes, side):
-    backbone, network = centre(backbones.build("vgg16")).to("meta"), head(layers, boxes, side, 3).to("meta")
+def test_maps_are_of_the_sizes_that_are_counted(monkeypatch, layers, boxes, side):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none on the meta device
+    with torch.device("meta"):
+        backbone, network = centre(backbones.build("vgg16")), head(layers, boxes, side, 3)
     outputs = network(backbone.levels([8, 16])(torch.zeros(2, 3, side, side, device="meta")))
     assert outputs.sizes == network.sizes(side, side)
     assert outputs.scores.shape == (2, len(network.anchors(side, side)), 4)
@@ -115,25 +120,41 @@ def test_fresh_weights_are_xaviers_and_biases_0():
 
 
 def test_fc6_and_fc7_start_from_the_backbones_own_sub_sampled():
-    backbone = backbones.build("vgg16")
-    fully = [layer for layer in backbone.crop_fc if isinstance(layer, nn.Linear)]
-    network = head(LAYERS300.model_copy(update={"fc": 3}), VOC300, 300)
+    """Three of nine outputs, and the cells 0, 3 and 6 of 7."""
+    fully = nn.Linear(4 * 49, 9), nn.Linear(9, 9)
+    backbone = SimpleNamespace(crop_fc=nn.Sequential(fully[0], nn.ReLU(), fully[1]), grid=7)
+    network = head(LAYERS300.model_copy(update={"fc": 3}), VOC300, 300, channels=(2, 4))
     start_fc(network, backbone)
     fc6, fc7 = (layer for layer in network.fc if isinstance(layer, nn.Conv2d))
-    rows = [0, 2048, 4095]  # of 4096 outputs, evenly
+    rows = [0, 4, 8]
     for place, row in enumerate(rows):
-        cells = fully[0].weight[row].view(512, 7, 7)
-        torch.testing.assert_close(fc6.weight[place], cells[:, ::3, ::3])  # places 0, 3, 6 of 7
+        torch.testing.assert_close(fc6.weight[place], fully[0].weight[row].view(4, 7, 7)[:, ::3, ::3])
         torch.testing.assert_close(fc7.weight[place, :, 0, 0], fully[1].weight[row, rows])
-    torch.testing.assert_close(fc6.bias, fully[0].bias[rows])
-    plain = head(LAYERS300.model_copy(update={"fc": None}), VOC300, 300)
-    before = [value.clone() for value in plain.state_dict().values()]
-    start_fc(plain, backbone)  # nothing to start
-    assert all(torch.equal(value, same) for value, same in zip(plain.state_dict().values(), before, strict=True))
-    resnet = head(LAYERS300.model_copy(update={"fc": 3}), VOC300, 300, channels=(128, 256))
-    kept = resnet.fc[1].weight.clone()
-    start_fc(resnet, backbones.build("resnet18"))  # which has none
-    assert torch.equal(resnet.fc[1].weight, kept)
+    for layer, own in zip((fc6, fc7), fully, strict=True):
+        torch.testing.assert_close(layer.bias, own.bias[rows])
+
+
+@pytest.mark.parametrize(("fc", "layers"), [(None, 2), (3, 1)])
+def test_nothing_is_copied_where_there_is_nothing(fc, layers):
+    """No convolutions to fill, or a backbone without fc6 and fc7."""
+    backbone = SimpleNamespace(crop_fc=nn.Sequential(*[nn.Linear(4 * 49, 4 * 49)] * layers), grid=7)
+    network = head(LAYERS300.model_copy(update={"fc": fc}), VOC300, 300, channels=(2, 4))
+    before = [value.clone() for value in network.state_dict().values()]
+    start_fc(network, backbone)
+    assert all(torch.equal(value, same) for value, same in zip(network.state_dict().values(), before, strict=True))
+
+
+def test_the_default_boxes_equal_torchvisions():
+    """Its own way of writing them; not clipped, centres by the maps."""
+    cells = LAYERS300.cells(300)
+    ratios, scales = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [side / 300 for side in VOC300.sides]
+    theirs = DefaultBoxGenerator(ratios, scales=scales, clip=False)
+    boxes = theirs._grid_default_boxes([[count, count] for count in cells], [300, 300]).numpy() * 300
+    grid = VOC300.model_copy(update={"steps": None}).grid(cells, 300)
+    ours = grid([(count, count) for count in cells])
+    # Of each pair of shapes ours has the wide one first, theirs too; both after the two squares.
+    np.testing.assert_allclose((ours[:, :2] + ours[:, 2:]) / 2, boxes[:, :2], atol=1e-3)
+    np.testing.assert_allclose(ours[:, 2:] - ours[:, :2], boxes[:, 2:], atol=1e-3)
 
 
 def test_default_boxes_of_as_many_maps_as_sides_say():

@@ -52,9 +52,11 @@ def test_layers_boxes_and_images_that_do_not_fit_are_named_all_at_once(changes, 
     layers = SsdLayers(**{**LAYERS300.model_dump(), **{
         key: [part.model_dump() for part in value] if key == "extra" else value for key, value in changes.items()
     }})
+    with torch.device("meta"):
+        backbone = backbones.build("vgg16")
     with pytest.raises(InputError, match=message):
-        check(backbones.build("vgg16"), layers, VOC300, SIDE, "ssd")
-    check(backbones.build("vgg16"), LAYERS300, VOC300, SIDE, "ssd")
+        check(backbone, layers, VOC300, SIDE, "ssd")
+    check(backbone, LAYERS300, VOC300, SIDE, "ssd")
 
 
 @pytest.mark.parametrize("loss", [
@@ -62,5 +64,4 @@ def test_layers_boxes_and_images_that_do_not_fit_are_named_all_at_once(changes, 
     {"name": "focal", "alpha": 0.25, "gamma": 2.0, "prior": 0.01},
 ])
 def test_eight_images_are_learnt_by_heart(tmp_path, loss):
-    torch.manual_seed(0)
     assert mean_average_precision(tmp_path, "ssd", 120, loss=loss) >= 0.99
