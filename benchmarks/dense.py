@@ -123,15 +123,15 @@ def setting(method: str, name: str, seed: int) -> Setting:
     return Setting(method, values, folder, seed)
 
 
-def given(chosen: Setting, device: Device) -> Given:
+def given(setup: Setting, device: Device) -> Given:
     """The input of our training, as `stages/train.py` makes it."""
-    images = chosen.images(chosen.values["splits"]["train"], chosen.block["difficult"])
-    block = f"{chosen.method}.train"
-    keys = import_module(f"lib.detectors.{chosen.method}.training").reads(block, chosen.method)
-    checked = chosen.checked(*keys)
-    m0 = chosen.folder / "data/models/m0.pt"
+    images = setup.images(setup.values["splits"]["train"], setup.block["difficult"])
+    block = f"{setup.method}.train"
+    keys = import_module(f"lib.detectors.{setup.method}.training").reads(block, setup.method)
+    checked = setup.checked(*keys)
+    m0 = setup.folder / "data/models/m0.pt"
     return Given(
-        chosen.method, block, chosen.method, checked, chosen.seed, images, lambda _: m0, ["model"], device, 0
+        setup.method, block, setup.method, checked, setup.seed, images, lambda _: m0, ["model"], device, 0
     )
 
 
@@ -145,7 +145,7 @@ class PeerTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self._trunk[0](images.contiguous(memory_format=torch.channels_last))
-        made: dict[str, Tensor] = self.neck(OrderedDict((str(stride), found) for stride, found in maps.items()))
+        made: dict[str, Tensor] = self.neck(OrderedDict((str(stride), level) for stride, level in maps.items()))
         return made
 
 
@@ -157,31 +157,31 @@ class Extras(nn.Module):
         self.l2, self.extra = head.l2, head.extra
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found = list(maps.values())
-        current, found[0] = found[-1], self.l2(found[0])
+        sources = list(maps.values())
+        current, sources[0] = sources[-1], self.l2(sources[0])
         for layer in self.extra:
             current = layer(current)
-            found.append(current)
-        return OrderedDict((str(number), value) for number, value in enumerate(found))
+            sources.append(current)
+        return OrderedDict((str(number), value) for number, value in enumerate(sources))
 
 
-def theirs(chosen: Setting, backbone: Backbone, trunk: nn.Module, head: DenseHead, classes: int) -> nn.Module:
+def theirs(setup: Setting, backbone: Backbone, trunk: nn.Module, head: DenseHead, classes: int) -> nn.Module:
     """torchvision's detector on the trunk; `head` is ours, of whose layers SSD's extra ones are taken."""
-    recipe, detect = backbone.recipe, chosen.block["detect"]
+    recipe, detect = backbone.recipe, setup.block["detect"]
     common = {
         "image_mean": [value / 255 for value in recipe.mean], "image_std": [value / 255 for value in recipe.std],
         "score_thresh": detect["floor"], "nms_thresh": detect["nms"], "detections_per_img": detect["most"],
     }
-    if chosen.method == "ssd":
-        boxes: DefaultBoxes = chosen.checked("ssd.boxes")
-        side = chosen.training.scale.side  # type: ignore[union-attr]
+    if setup.method == "ssd":
+        boxes: DefaultBoxes = setup.checked("ssd.boxes")
+        side = setup.training.scale.side  # type: ignore[union-attr]
         assert isinstance(head, SsdHead)
         widths = [layer.in_channels for layer in head.scores]  # type: ignore[union-attr]
         generator = DefaultBoxGenerator(boxes.ratios, scales=[value / side for value in boxes.sides], steps=boxes.steps)
         peer = PeerTrunk(trunk, Extras(head), widths)
         return SSD(peer, generator, (side, side), classes + 1, topk_candidates=detect["per_image"], **common)
-    layers: PyramidLayers = chosen.checked("retinanet.layers")
-    anchors: PyramidAnchors = chosen.checked("retinanet.anchors")
+    layers: PyramidLayers = setup.checked("retinanet.layers")
+    anchors: PyramidAnchors = setup.checked("retinanet.anchors")
     channels = [backbone.level_channels[stride] for stride in layers.of_trunk]
     further = len(layers.strides) - len(channels)
     last = _Further(channels[-1], layers.width, further) if further else None
@@ -190,7 +190,7 @@ def theirs(chosen: Setting, backbone: Backbone, trunk: nn.Module, head: DenseHea
              for stride in layers.strides]
     generator = AnchorGenerator(
         tuple(tuple(round(side) for side in level) for level in sides), (tuple(anchors.ratios),) * len(sides))
-    scale = chosen.training.scale
+    scale = setup.training.scale
     return RetinaNet(
         PeerTrunk(trunk, pyramid, layers.width), classes, min_size=scale.short_side[0],  # type: ignore[union-attr]
         max_size=scale.max_side, anchor_generator=generator, topk_candidates=detect["per_level"],  # type: ignore[union-attr]
@@ -214,15 +214,15 @@ class _Further(LastLevelP6P7):
 class Peer(nn.Module):
     """torchvision's detector and the trunk that it shares with nobody, as one network for the loop."""
 
-    def __init__(self, chosen: Setting, device: Device, classes: int) -> None:
+    def __init__(self, setup: Setting, device: Device, classes: int) -> None:
         super().__init__()
-        torch.manual_seed(chosen.seed)
-        task = import_module(f"lib.detectors.{chosen.method}.training").task(given(chosen, device))
-        backbone, head = chosen.backbone(), task.network.head
+        torch.manual_seed(setup.seed)
+        task = import_module(f"lib.detectors.{setup.method}.training").task(given(setup, device))
+        backbone, head = setup.backbone(), task.network.head
         self.levels = backbone.levels(head.strides)
-        trunk = trained_trunk(backbone, self.levels, chosen.training.frozen, device.torch_device)
-        self.detector = theirs(chosen, backbone, trunk, head, classes)
-        self.first = 1 if chosen.method == "ssd" else 0  # label of the first class
+        trunk = trained_trunk(backbone, self.levels, setup.training.frozen, device.torch_device)
+        self.detector = theirs(setup, backbone, trunk, head, classes)
+        self.first = 1 if setup.method == "ssd" else 0  # label of the first class
 
     def train(self, mode: bool = True) -> "Peer":
         """All but the trunk, whose batch norm stays frozen."""
@@ -237,11 +237,11 @@ class Peer(nn.Module):
         return self.detector
 
 
-def peer_batches(chosen: Setting, images: ImageSet, first: int) -> Callable[[int], list[Any]]:
+def peer_batches(setup: Setting, images: ImageSet, first: int) -> Callable[[int], list[Any]]:
     """The images of batch i as torchvision takes them, those of ours in the same order."""
     def batch(i: int) -> list[Any]:
-        count = chosen.training.images
-        ids = [images.ids[row] for row in images_of(chosen.seed, chosen.method, i, count, len(images))]
+        count = setup.training.images
+        ids = [images.ids[row] for row in images_of(setup.seed, setup.method, i, count, len(images))]
         pixels = [torch.from_numpy(images.image(name)).permute(2, 0, 1).float() / 255 for name in ids]
         objects = [images.objects(name) for name in ids]
         targets = [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels + first)}
@@ -269,61 +269,61 @@ def shown(label: str) -> Callable[[Iterable[int], int], Iterator[int]]:
     return progress
 
 
-def train_ours(chosen: Setting, device: Device, folder: Path) -> Path:
+def train_ours(setup: Setting, device: Device, folder: Path) -> Path:
     """The model file."""
-    task = import_module(f"lib.detectors.{chosen.method}.training").task(given(chosen, device))
+    task = import_module(f"lib.detectors.{setup.method}.training").task(given(setup, device))
     (phase,) = task.phases()
-    loop.train(task.network, phase.fresh, phase.batch, phase.losses, phase.settings, device, chosen.seed,
-               chosen.method, folder, shown(f"ours {chosen.method}"))
+    loop.train(task.network, phase.fresh, phase.batch, phase.losses, phase.settings, device, setup.seed,
+               setup.method, folder, shown(f"ours {setup.method}"))
     checkpoint.save(folder / "model.pt", task.sections())
     return folder / "model.pt"
 
 
-def train_theirs(chosen: Setting, device: Device, folder: Path) -> nn.Module:
+def train_theirs(setup: Setting, device: Device, folder: Path) -> nn.Module:
     """The trained peer at test."""
-    images = chosen.images(chosen.values["splits"]["train"], chosen.block["difficult"])
-    peer = Peer(chosen, device, len(images.classes))
-    settings = chosen.training.model_copy(update={"parts": 1})
-    loop.train(peer, [peer.detector], peer_batches(chosen, images, peer.first), peer_losses(peer, device), settings,
-               device, chosen.seed, chosen.method, folder, shown(f"theirs {chosen.method}"))
+    images = setup.images(setup.values["splits"]["train"], setup.block["difficult"])
+    peer = Peer(setup, device, len(images.classes))
+    settings = setup.training.model_copy(update={"parts": 1})
+    loop.train(peer, [peer.detector], peer_batches(setup, images, peer.first), peer_losses(peer, device), settings,
+               device, setup.seed, setup.method, folder, shown(f"theirs {setup.method}"))
     return peer.at_test()
 
 
-def detector_of(chosen: Setting, model: Path, device: Device) -> Any:
+def detector_of(setup: Setting, model: Path, device: Device) -> Any:
     """Our detector."""
-    module = import_module(f"lib.detectors.{chosen.method}.detector")
-    return module.Detector({"model": model}, chosen.checked(f"{chosen.method}.detect"), device, Clock())
+    module = import_module(f"lib.detectors.{setup.method}.detector")
+    return module.Detector({"model": model}, setup.checked(f"{setup.method}.detect"), device, Clock())
 
 
-def voc10(chosen: Setting, detections: Path) -> float:
+def voc10(setup: Setting, detections: Path) -> float:
     """voc10_map of a table."""
-    splits = chosen.values["splits"]["test"]
-    scored = inputs.read(detections, chosen.folder / "data/tables/objects.parquet", splits)
+    splits = setup.values["splits"]["test"]
+    scored = inputs.read(detections, setup.folder / "data/tables/objects.parquet", splits)
     return float(report.metrics(report.score_inputs(scored))["voc10_map"])  # type: ignore[arg-type]
 
 
-def measure_ours(chosen: Setting, model: Path, device: Device, folder: Path) -> float:
+def measure_ours(setup: Setting, model: Path, device: Device, folder: Path) -> float:
     """voc10_map of our detector."""
-    images = chosen.images(chosen.values["splits"]["test"])
-    detector = detector_of(chosen, model, device)
-    candidates = Candidates(folder, images.classes, len(images), chosen.checked(f"{chosen.method}.detect"))
+    images = setup.images(setup.values["splits"]["test"])
+    detector = detector_of(setup, model, device)
+    candidates = Candidates(folder, images.classes, len(images), setup.checked(f"{setup.method}.detect"))
     list(many_images.detect(detector, images.ids, images.image, None, candidates, Clock(), device, 2))
     candidates.write(folder / "detections.parquet")
-    return voc10(chosen, folder / "detections.parquet")
+    return voc10(setup, folder / "detections.parquet")
 
 
-def measure_theirs(chosen: Setting, peer: nn.Module, device: Device, folder: Path) -> float:
+def measure_theirs(setup: Setting, peer: nn.Module, device: Device, folder: Path) -> float:
     """voc10_map of theirs."""
-    images, frames = chosen.images(chosen.values["splits"]["test"]), []
-    first = 1 if chosen.method == "ssd" else 0
+    images, frames = setup.images(setup.values["splits"]["test"]), []
+    first = 1 if setup.method == "ssd" else 0
     for image_id in images.ids:
-        found = run_theirs(peer, images.image(image_id), device)
-        frame = pd.DataFrame(found["boxes"].numpy(), columns=tables.BOX)
-        names = [images.classes[int(label) - first] for label in found["labels"]]
-        frames.append(frame.assign(image_id=image_id, score=found["scores"].numpy(), **{"class": names}))
+        detections = run_theirs(peer, images.image(image_id), device)
+        frame = pd.DataFrame(detections["boxes"].numpy(), columns=tables.BOX)
+        names = [images.classes[int(label) - first] for label in detections["labels"]]
+        frames.append(frame.assign(image_id=image_id, score=detections["scores"].numpy(), **{"class": names}))
     table = pd.concat(frames, ignore_index=True)[tables.DETECTIONS.names]
     tables.write(folder / "detections.parquet", table, tables.DETECTIONS)
-    return voc10(chosen, folder / "detections.parquet")
+    return voc10(setup, folder / "detections.parquet")
 
 
 def run_theirs(peer: nn.Module, image: np.ndarray, device: Device) -> dict[str, Tensor]:
@@ -333,13 +333,13 @@ def run_theirs(peer: nn.Module, image: np.ndarray, device: Device) -> dict[str, 
         return {name: value.cpu() for name, value in peer([pixels])[0].items()}
 
 
-def times(chosen: Setting, device: Device, rounds: int, threads: int, folder: Path) -> dict[str, float]:
+def times(setup: Setting, device: Device, rounds: int, threads: int, folder: Path) -> dict[str, float]:
     """`ratio_step` and `ratio_test`, in turns, and milliseconds of both."""
-    task = import_module(f"lib.detectors.{chosen.method}.training").task(given(chosen, device))
+    task = import_module(f"lib.detectors.{setup.method}.training").task(given(setup, device))
     (phase,) = task.phases()
-    images = chosen.images(chosen.values["splits"]["train"], chosen.block["difficult"])
-    peer = Peer(chosen, device, len(images.classes)).train()
-    batch, losses = peer_batches(chosen, images, peer.first), peer_losses(peer, device)
+    images = setup.images(setup.values["splits"]["train"], setup.block["difficult"])
+    peer = Peer(setup, device, len(images.classes)).train()
+    batch, losses = peer_batches(setup, images, peer.first), peer_losses(peer, device)
     trained = [value for value in peer.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-6, fused=True)
     steps: tuple[list[float], list[float]] = ([], [])
@@ -360,8 +360,8 @@ def times(chosen: Setting, device: Device, rounds: int, threads: int, folder: Pa
     loop.train(task.network, phase.fresh, phase.batch, phase.losses, settings, device, 0, "benchmark", folder, turns)
     checkpoint.save(folder / "model.pt", task.sections())
     torch.set_num_threads(1)
-    detector, at_test, shots = detector_of(chosen, folder / "model.pt", device), peer.at_test(), ([], [])
-    tested = chosen.images(chosen.values["splits"]["test"])
+    detector, at_test, shots = detector_of(setup, folder / "model.pt", device), peer.at_test(), ([], [])
+    tested = setup.images(setup.values["splits"]["test"])
     for turn in range(rounds + 3):
         image = tested.image(tested.ids[turn % len(tested)])
         for seconds, work in zip(shots, (lambda im: detector(detector.prepare(im)),
@@ -408,10 +408,10 @@ def main() -> None:
                     result["runs"][key] = _accuracy(setting(method, name, seed), device)
                     _write(options.out, result)
         if options.times:
-            chosen = setting(method, options.sets[0] if options.sets else "digits", 3)
+            setup = setting(method, options.sets[0] if options.sets else "digits", 3)
             with tempfile.TemporaryDirectory() as folder:
                 result[method] = {
-                    **result.get(method, {}), **times(chosen, device, options.rounds, options.threads, Path(folder))
+                    **result.get(method, {}), **times(setup, device, options.rounds, options.threads, Path(folder))
                 }
             _write(options.out, result)
     for method in options.methods:
@@ -419,15 +419,15 @@ def main() -> None:
     print("differences:", *DIFFERENCES, sep="\n  ")
 
 
-def _accuracy(chosen: Setting, device: Device) -> dict[str, float]:
+def _accuracy(setup: Setting, device: Device) -> dict[str, float]:
     """voc10_map of both, and the minutes of both trainings."""
     made = {}
     for side, train, measure in (("ours", train_ours, measure_ours), ("torchvision", train_theirs, measure_theirs)):
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            trained = train(chosen, device, Path(folder))  # type: ignore[operator]
+            trained = train(setup, device, Path(folder))  # type: ignore[operator]
             made[f"{side}_minutes"] = (time.perf_counter() - began) / 60
-            made[side] = measure(chosen, trained, device, Path(folder))  # type: ignore[operator]
+            made[side] = measure(setup, trained, device, Path(folder))  # type: ignore[operator]
     return made
 
 

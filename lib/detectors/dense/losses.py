@@ -75,7 +75,9 @@ class HardNegatives(Settings):
 
         scores : float (N, A, C + 1), background first;  labels : int64 (N, A)
         """
-        losses = functional.cross_entropy(scores.float().transpose(1, 2), labels.clamp(min=0), reduction="none")
+        # Flat: with the classes in the middle a GPU has no deterministic algorithm.
+        losses = functional.cross_entropy(scores.float().flatten(0, 1), labels.clamp(min=0).flatten(), reduction="none")
+        losses = losses.view_as(labels)
         return torch.where((labels > 0) | hardest(losses.detach(), labels, self.ratio, self.least), losses, 0).sum(1)
 
 

@@ -109,10 +109,11 @@ class DenseBatches:
                     for place, position in enumerate(positions)]
         rows = np.array_split(np.arange(settings.images), min(settings.parts, settings.images))
         assigned = [self._assigned([examples[row] for row in of_part]) for of_part in rows]
-        weight = weights([len(found) for of_part in assigned for found in of_part[1]], settings.normaliser)
+        positives = [len(of_image) for _, positive_rows, _ in assigned for of_image in positive_rows]
+        weight = weights(positives, settings.normaliser)
         parts = []
         for of_part, (labels, positive_rows, targets) in zip(rows, assigned, strict=True):
-            flat = [image * labels.shape[1] + found for image, found in enumerate(positive_rows)]
+            flat = [image * labels.shape[1] + of_image for image, of_image in enumerate(positive_rows)]
             parts.append(DensePart(
                 [examples[row].image for row in of_part], [self._image_set.ids[positions[row]] for row in of_part],
                 labels, np.concatenate(flat), np.concatenate(targets), weight[of_part],

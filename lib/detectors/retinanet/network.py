@@ -87,12 +87,12 @@ class Pyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """float32 (N, channels, h, w) each, the largest first -> (N, width, h, w) of all levels, the largest first."""
-        sums = [lateral(found) for lateral, found in zip(self.lateral, maps, strict=True)]
+        sums = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
         for level in range(len(sums) - 2, -1, -1):
             height, width = sums[level].shape[2:]
             above = functional.interpolate(sums[level + 1], scale_factor=2, mode="nearest")
             sums[level] = sums[level] + above[..., :height, :width]
-        levels = [output(found) for output, found in zip(self.output, sums, strict=True)]
+        levels = [output(level) for output, level in zip(self.output, sums, strict=True)]
         current = maps[-1]
         for number, layer in enumerate(self.further):
             current = layer(functional.relu(current) if number else current)

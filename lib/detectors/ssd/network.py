@@ -159,8 +159,8 @@ class SsdHead(DenseHead):
         for extra in self.extra:
             current = extra(current)
             sources.append(current)
-        scores = [predict(layer, found, self.form.outputs) for layer, found in zip(self.scores, sources, strict=True)]
-        deltas = [predict(layer, found, 4) for layer, found in zip(self.deltas, sources, strict=True)]
+        scores = [predict(layer, source, self.form.outputs) for layer, source in zip(self.scores, sources, strict=True)]
+        deltas = [predict(layer, source, 4) for layer, source in zip(self.deltas, sources, strict=True)]
         return joined(scores, deltas, sources)
 
     def describe(self) -> dict[str, Any]:

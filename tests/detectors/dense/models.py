@@ -41,13 +41,13 @@ def settings(method: str, **changes) -> DenseTraining:
     return SsdTraining(**{**SSD, **changes}) if method == "ssd" else DenseTraining(**{**RETINANET, **changes})
 
 
-def network_parts(method: str, chosen: DenseTraining, backbone: str = "resnet18", seed: int = 0):
+def network_parts(method: str, block: DenseTraining, backbone: str = "resnet18", seed: int = 0):
     """A centred backbone of random weights, and the method's head on it."""
     torch.manual_seed(seed)
-    trunk, loss, variances = centre(backbones.build(backbone)), chosen.loss, tuple(chosen.variances)
+    trunk, loss, variances = centre(backbones.build(backbone)), block.loss, tuple(block.variances)
     head: DenseHead
     if method == "ssd":
-        form = Form(BOXES.grid(LAYERS.cells(chosen.scale.side), chosen.scale.side), 2, loss.background, variances)
+        form = Form(BOXES.grid(LAYERS.cells(block.scale.side), block.scale.side), 2, loss.background, variances)
         head = SsdHead([trunk.level_channels[stride] for stride in LAYERS.strides], LAYERS, form, loss.first_bias)
     else:
         form = Form(ANCHORS.grid(PYRAMID.strides), 2, loss.background, variances)

@@ -46,6 +46,6 @@ def mean_average_precision(folder: Path, method: str, iterations: int, **changes
         life = FakeLife(folder, name, values)
         life.params["splits"] = Splits.model_construct(train=["train"], test=["train"])
         script.main(life)
-    found = folder / f"detections/{method}.parquet"
-    scored = inputs.read(found, folder / "tables/objects.parquet", ["train"])
+    detections = folder / f"detections/{method}.parquet"
+    scored = inputs.read(detections, folder / "tables/objects.parquet", ["train"])
     return float(report.metrics(report.score_inputs(scored))["voc10_map"])

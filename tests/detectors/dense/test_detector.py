@@ -29,13 +29,13 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
 def model(request, tmp_path_factory):
     """The file of a network of lively scores, the network, and its name."""
     method = request.param
-    chosen = settings(method)
-    backbone, head = network_parts(method, chosen)
+    block = settings(method)
+    backbone, head = network_parts(method, block)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.03)
     path = tmp_path_factory.mktemp(method) / "model.pt"
-    checkpoint.save(path, dense.contents(backbone, CLASSES, chosen.scale, head))
+    checkpoint.save(path, dense.contents(backbone, CLASSES, block.scale, head))
     return path, dense.DenseNetwork(backbone, head).eval(), method
 
 
@@ -131,12 +131,12 @@ def test_classes_do_not_suppress_each_other_and_no_list_is_taken_as_sorted(tmp_p
     """Cases 130 and 131."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    found = write(tmp_path / "a", DETECT, [[10, 10, 50, 50]], [[0.9, 0.8]])
-    assert found["class"].tolist() == ["cat", "dog"]
-    assert found["score"].tolist() == pytest.approx([0.9, 0.8])
+    detections = write(tmp_path / "a", DETECT, [[10, 10, 50, 50]], [[0.9, 0.8]])
+    assert detections["class"].tolist() == ["cat", "dog"]
+    assert detections["score"].tolist() == pytest.approx([0.9, 0.8])
     boxes, scores = [[0, 0, 9, 9], [20, 20, 40, 40], [60, 60, 90, 90]], [[0.9, -np.inf], [0.3, -np.inf], [-np.inf, 0.8]]
-    found = write(tmp_path / "b", DETECT.model_copy(update={"floor": 0.5}), boxes, scores)
-    assert found["score"].tolist() == pytest.approx([0.9, 0.8])
+    detections = write(tmp_path / "b", DETECT.model_copy(update={"floor": 0.5}), boxes, scores)
+    assert detections["score"].tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_a_hit_of_a_low_score_counts():

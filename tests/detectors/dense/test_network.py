@@ -76,9 +76,9 @@ def test_a_form_there_and_back(tmp_path):
 
 
 def saved(folder, method):
-    chosen = settings(method)
-    backbone, head = network_parts(method, chosen)
-    checkpoint.save(folder / "model.pt", dense.contents(backbone, CLASSES, chosen.scale, head))
+    block = settings(method)
+    backbone, head = network_parts(method, block)
+    checkpoint.save(folder / "model.pt", dense.contents(backbone, CLASSES, block.scale, head))
     return DenseNetwork(backbone, head).eval()
 
 

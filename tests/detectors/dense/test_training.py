@@ -23,15 +23,15 @@ from tests.images_on_disk import image_set
 AUGMENTED = dict(photometric=True, expand=2.0, crops=[0.1, 0.5, 0.0], interpolation=True, mirror=0.5)
 
 
-def batches(images, method, head, chosen, stage="stage"):
-    return dense.DenseBatches(images, head, (127.0,) * 3, chosen, 3, stage)
+def batches(images, method, head, block, stage="stage"):
+    return dense.DenseBatches(images, head, (127.0,) * 3, block, 3, stage)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_is_a_pure_function_of_seed_stage_and_iteration(tmp_path, method):
-    images, chosen = image_set(tmp_path, OBJECTS), settings(method, augment=AUGMENTED)
-    _, head = network_parts(method, chosen)
-    forward, backward = batches(images, method, head, chosen), batches(images, method, head, chosen)
+    images, block = image_set(tmp_path, OBJECTS), settings(method, augment=AUGMENTED)
+    _, head = network_parts(method, block)
+    forward, backward = batches(images, method, head, block), batches(images, method, head, block)
     made = {i: forward(i) for i in range(4)}
     for i in (3, 1, 0, 2):
         again = backward(i)
@@ -42,15 +42,15 @@ def test_a_batch_is_a_pure_function_of_seed_stage_and_iteration(tmp_path, method
             for pixels, same in zip(part.images, other.images, strict=True):
                 np.testing.assert_array_equal(pixels, same)
     assert any(not np.array_equal(pixels, other) for pixels, other in zip(
-        made[0][0].images, batches(images, method, head, chosen, "another")(0)[0].images, strict=True))
+        made[0][0].images, batches(images, method, head, block, "another")(0)[0].images, strict=True))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("augment", [SSD["augment"], AUGMENTED])
 def test_targets_decode_to_the_objects_as_the_network_sees_them(tmp_path, method, augment):
-    images, chosen = image_set(tmp_path, OBJECTS), settings(method, augment=augment)
-    _, head = network_parts(method, chosen)
-    made, positives = batches(images, method, head, chosen), 0
+    images, block = image_set(tmp_path, OBJECTS), settings(method, augment=augment)
+    _, head = network_parts(method, block)
+    made, positives = batches(images, method, head, block), 0
     for i in range(4):
         names = [name for part in made(i) for name in part.ids]
         examples = {name: made.example(3 * i + place, name) for place, name in enumerate(names)}
@@ -75,18 +75,18 @@ def test_losses_are_divided_by_the_positives_of_the_batch_or_of_each_image(tmp_p
     totals = {}
     for normaliser in ("batch", "image"):
         for parts in (1, 2, 3):
-            chosen = settings("ssd", normaliser=normaliser, parts=parts)
-            _, head = network_parts("ssd", chosen)
-            made = batches(images, "ssd", head, chosen)(0)
+            block = settings("ssd", normaliser=normaliser, parts=parts)
+            _, head = network_parts("ssd", block)
+            made = batches(images, "ssd", head, block)(0)
             assert len(made) == parts
             positives = np.concatenate([(part.labels > 0).sum(axis=1) for part in made])
             weight = np.concatenate([part.weight for part in made])
             expected = np.full(3, 1 / positives.sum()) if normaliser == "batch" else 1 / positives.clip(1) / 3
             np.testing.assert_allclose(weight, expected, rtol=1e-6)
-            backbone, head = network_parts("ssd", chosen)
+            backbone, head = network_parts("ssd", block)
             network = DenseNetwork(backbone, head)
             trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
-            losses = [dense.part_losses(network, trunk, part, chosen, CPU).losses for part in made]
+            losses = [dense.part_losses(network, trunk, part, block, CPU).losses for part in made]
             totals[normaliser, parts] = [sum(loss[name].item() for loss in losses)
                                          for name in ("classification", "boxes")]
     for normaliser in ("batch", "image"):
@@ -101,21 +101,21 @@ def test_losses_are_divided_by_the_positives_of_the_batch_or_of_each_image(tmp_p
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_are_those_written_out_plainly(tmp_path, method):
     """Image by image on the plain network, batch norm not folded."""
-    images, chosen = image_set(tmp_path, OBJECTS), settings(method, box_weight=2.0)
-    backbone, head = network_parts(method, chosen)
+    images, block = image_set(tmp_path, OBJECTS), settings(method, box_weight=2.0)
+    backbone, head = network_parts(method, block)
     network = DenseNetwork(backbone, head).train()
     trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
-    for part in batches(images, method, head, chosen)(0):
-        made = dense.part_losses(network, trunk, part, chosen, CPU)
+    for part in batches(images, method, head, block)(0):
+        made = dense.part_losses(network, trunk, part, block, CPU)
         with torch.no_grad():
             scores, deltas, _ = network(dense.to_batch(part.images, backbone.recipe, CPU))
-        classes = chosen.loss(scores, torch.from_numpy(part.labels)) @ torch.from_numpy(part.weight)
+        classes = block.loss(scores, torch.from_numpy(part.labels)) @ torch.from_numpy(part.weight)
         boxes = 0.0
         for row, target in zip(part.rows, part.targets, strict=True):
             image, anchor = divmod(int(row), scores.shape[1])
             for value, wanted in zip(deltas[image, anchor].tolist(), target.tolist(), strict=True):
                 error = abs(value - wanted)
-                smooth = error**2 / 2 / chosen.beta if error < chosen.beta else error - chosen.beta / 2
+                smooth = error**2 / 2 / block.beta if error < block.beta else error - block.beta / 2
                 boxes += 2.0 * float(part.weight[image]) * smooth
         assert made.losses["classification"].item() == pytest.approx(classes.item(), rel=1e-3)
         assert made.losses["boxes"].item() == pytest.approx(boxes, rel=1e-3, abs=1e-6)
@@ -142,12 +142,12 @@ def test_the_box_loss_of_the_facts():
 def test_images_without_objects_have_a_loss_with_every_parameter_in_its_graph(tmp_path, method, least):
     """Case 121: SSD's authors let such an image teach nothing, RetinaNet all its negatives; boxes 0."""
     images = image_set(tmp_path, [[], []])
-    chosen = settings(method, **({"loss": {**SSD["loss"], "least": least}} if method == "ssd" else {}))
-    backbone, head = network_parts(method, chosen)
+    block = settings(method, **({"loss": {**SSD["loss"], "least": least}} if method == "ssd" else {}))
+    backbone, head = network_parts(method, block)
     network = DenseNetwork(backbone, head).train()
     trunk = dense.trained_trunk(backbone, network.levels, 1, CPU.torch_device)
-    for part in batches(images, method, head, chosen)(0):
-        losses = dense.part_losses(network, trunk, part, chosen, CPU).losses
+    for part in batches(images, method, head, block)(0):
+        losses = dense.part_losses(network, trunk, part, block, CPU).losses
         assert losses["boxes"].item() == 0
         assert (losses["classification"].item() > 0) == (method == "retinanet" or least > 0)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -159,14 +159,14 @@ def test_images_without_objects_have_a_loss_with_every_parameter_in_its_graph(tm
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_of_the_whole_are_difference_quotients(tmp_path, method):
     """Through both losses, the head and the folded trunk, along the gradient of some of the weights."""
-    images, chosen = image_set(tmp_path, OBJECTS[:1]), settings(method, images=1, parts=1)
-    backbone, head = network_parts(method, chosen)
+    images, block = image_set(tmp_path, OBJECTS[:1]), settings(method, images=1, parts=1)
+    backbone, head = network_parts(method, block)
     network = DenseNetwork(backbone, head).train()
     trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
-    part = batches(images, method, head, chosen)(0)[0]
+    part = batches(images, method, head, block)(0)[0]
 
     def total():
-        return sum(dense.part_losses(network, trunk, part, chosen, CPU).losses.values())
+        return sum(dense.part_losses(network, trunk, part, block, CPU).losses.values())
 
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim == 4]
     pairs = [pair for pair in zip(weights, torch.autograd.grad(total(), weights), strict=True) if pair[1].norm() > 1e-3]
@@ -184,10 +184,10 @@ def test_gradients_of_the_whole_are_difference_quotients(tmp_path, method):
 
 def train(folder, images, method, stop=None, stage="ssd", **changes):
     folder.mkdir(exist_ok=True)
-    chosen = settings(method, augment=AUGMENTED, **changes)
-    backbone, head = network_parts(method, chosen)
+    block = settings(method, augment=AUGMENTED, **changes)
+    backbone, head = network_parts(method, block)
     network = DenseNetwork(backbone, head)
-    trunk = dense.trained_trunk(backbone, network.levels, chosen.frozen, CPU.torch_device)
+    trunk = dense.trained_trunk(backbone, network.levels, block.frozen, CPU.torch_device)
 
     def progress(todo, done):
         for i in todo:
@@ -196,10 +196,10 @@ def train(folder, images, method, stop=None, stage="ssd", **changes):
             yield i
 
     log = loop.train(
-        network, [head], batches(images, method, head, chosen), lambda part: dense.part_losses(
-            network, trunk, part, chosen, CPU), chosen, CPU, 3, stage, folder, progress,
+        network, [head], batches(images, method, head, block), lambda part: dense.part_losses(
+            network, trunk, part, block, CPU), block, CPU, 3, stage, folder, progress,
     )
-    checkpoint.save(folder / "model.pt", contents(backbone, images.classes, chosen.scale, head))
+    checkpoint.save(folder / "model.pt", contents(backbone, images.classes, block.scale, head))
     return log, hashlib.md5((folder / "model.pt").read_bytes()).hexdigest()
 
 
@@ -218,14 +218,14 @@ def test_training_twice_and_after_a_kill_gives_the_same_bytes(tmp_path, method):
 @pytest.mark.parametrize("frozen", [0, 2])
 def test_frozen_parts_and_all_batch_norms_keep_their_bits(tmp_path, frozen):
     """Case 123: nothing of batch norm moves, and its mode is that of evaluation while all else trains."""
-    images, chosen = image_set(tmp_path, OBJECTS), settings("retinanet")
-    before = copy.deepcopy(network_parts("retinanet", chosen)[0].state_dict())
+    images, block = image_set(tmp_path, OBJECTS), settings("retinanet")
+    before = copy.deepcopy(network_parts("retinanet", block)[0].state_dict())
     train(tmp_path / "a", images, "retinanet", frozen=frozen)
     after = checkpoint.load(tmp_path / "a/model.pt", "trunk")["trunk"]
     changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[f"trunk.{name}"])}
     assert changed == ({"0", "1", "2", "3"} if frozen == 0 else {"2", "3"})
     assert all(torch.equal(value, before[f"trunk.{name}"]) for name, value in after.items() if "running" in name)
-    backbone, head = network_parts("retinanet", chosen)
+    backbone, head = network_parts("retinanet", block)
     network = DenseNetwork(backbone, head).train()
     assert network.head.training
     assert not any(norm.training for norm in norms(network))
@@ -233,9 +233,9 @@ def test_frozen_parts_and_all_batch_norms_keep_their_bits(tmp_path, frozen):
 
 def test_ignored_anchors_lie_between_the_thresholds(tmp_path):
     images = image_set(tmp_path, OBJECTS)
-    chosen = settings("retinanet", matching=dict(positive=0.5, negative=0.4, best="none"))
-    _, head = network_parts("retinanet", chosen)
-    made = batches(images, "retinanet", head, chosen)
+    block = settings("retinanet", matching=dict(positive=0.5, negative=0.4, best="none"))
+    _, head = network_parts("retinanet", block)
+    made = batches(images, "retinanet", head, block)
     for number, part in enumerate(made(0)):
         height, width = part.images[0].shape[:2]
         anchors = head.anchors(width, height)
@@ -261,12 +261,12 @@ def test_every_setting_changes_what_is_learnt(tmp_path):
     images = image_set(tmp_path, OBJECTS)
 
     def first_loss(**changes):
-        chosen = settings("ssd", **changes)
-        backbone, head = network_parts("ssd", chosen)
+        block = settings("ssd", **changes)
+        backbone, head = network_parts("ssd", block)
         network = DenseNetwork(backbone, head)
         trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
-        made = [dense.part_losses(network, trunk, part, chosen, CPU).losses
-                for i in range(2) for part in batches(images, "ssd", head, chosen)(i)]
+        made = [dense.part_losses(network, trunk, part, block, CPU).losses
+                for i in range(2) for part in batches(images, "ssd", head, block)(i)]
         return [value.item() for losses in made for value in losses.values()]
 
     expected = first_loss()
@@ -286,13 +286,13 @@ def test_an_object_that_is_left_out_takes_its_label_with_it(tmp_path):
 
 
 def test_anchors_of_another_size_are_refused(tmp_path):
-    images, chosen = image_set(tmp_path, OBJECTS), settings("retinanet")
-    backbone, head = network_parts("retinanet", chosen)
+    images, block = image_set(tmp_path, OBJECTS), settings("retinanet")
+    backbone, head = network_parts("retinanet", block)
     network = DenseNetwork(backbone, head)
-    part = batches(images, "retinanet", head, chosen)(0)[0]
+    part = batches(images, "retinanet", head, block)(0)[0]
     part.images[:] = [pixels[:40] for pixels in part.images]
     with pytest.raises(ValueError, match="anchors of the network for"):
-        dense.part_losses(network, network.levels, part, chosen, CPU)
+        dense.part_losses(network, network.levels, part, block, CPU)
 
 
 def test_several_sizes_are_refused():
