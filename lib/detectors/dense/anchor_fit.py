@@ -43,10 +43,10 @@ def fit(
             short.append(f"{names[labels[row]]} {corners} of {image_id}, at {overlaps[row]:.2f}")
     classes = [_class_row(name, np.array(values), positive) for name, values in best.items() if values]
     remedy, cautions = f"Add scales or ratios of their size to {where}.", []
-    for row in classes:
-        if row["best_iou"] < LOW:
-            cautions.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
-                            f"{remedy}")
+    for of_class in classes:
+        name, mean = of_class["class"], of_class["best_iou"]
+        if mean < LOW:
+            cautions.append(f"objects of {name} overlap their best anchor by {mean:.2f} on average. {remedy}")
     if short:
         total = sum(map(len, best.values()))
         cautions.append(f"{len(short)} of {total} objects reach the IoU {positive:g} with no anchor, first {short[0]}. "

@@ -87,7 +87,7 @@ def distorted(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
     image = _tone(image, 1, shift) if drawn[0] else image
     image = _tone(image, contrast, 0) if drawn[1] and contrast_first else image
     if drawn[2] or drawn[3]:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
         if drawn[2]:
             hsv[..., 1] = _tone(hsv[..., 1], saturation, 0)
         if drawn[3]:
@@ -112,7 +112,7 @@ def expanded(
     canvas = np.empty((*sides, 3), np.uint8)
     canvas[:] = np.rint(fill).astype(np.uint8)
     canvas[top : top + height, left : left + width] = example.image
-    return example._replace(image=canvas, boxes=example.boxes + np.float32([left, top, left, top]))
+    return example._replace(image=canvas, boxes=_moved(example.boxes, left, top))
 
 
 def cropped(example: Example, minima: list[float], random: np.random.Generator) -> Example:
@@ -122,7 +122,7 @@ def cropped(example: Example, minima: list[float], random: np.random.Generator) 
     the minimum; where none of the trials does, there is no patch for it. An image without objects stays whole.
     """
     height, width = example.image.shape[:2]
-    patches = [np.float32([0, 0, width, height])]
+    patches = [np.array([0, 0, width, height], np.float32)]
     for minimum in minima if len(example.boxes) else []:
         drawn = _patches(width, height, random)
         accepted = np.flatnonzero(iou(drawn, example.boxes).max(axis=1) >= minimum)
@@ -145,12 +145,16 @@ def cut(example: Example, patch: Boxes) -> Example:
     """
     left, top = int(patch[0]), int(patch[1])
     width, height = max(int(patch[2] - patch[0]), 1), max(int(patch[3] - patch[1]), 1)
-    boxes = example.boxes - np.float32([left, top, left, top])
+    boxes = _moved(example.boxes, -left, -top)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     boxes = clip(boxes, width, height)
     stays = ((centres >= 0) & (centres <= [width, height])).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     image = np.ascontiguousarray(example.image[top : top + height, left : left + width])
     return Example(image, boxes[stays], example.labels[stays])
+
+
+def _moved(boxes: Boxes, right: int, down: int) -> Boxes:
+    return boxes + np.array([right, down, right, down], np.float32)
 
 
 def mirrored(example: Example) -> Example:

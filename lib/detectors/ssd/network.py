@@ -124,7 +124,7 @@ class SsdHead(DenseHead):
         self.layers = layers
         widths = list(channels)
         self.l2 = nn.Identity() if layers.l2_scale is None else L2Norm(widths[0], layers.l2_scale)
-        self.fc: nn.Module = nn.Identity()
+        self.fc = nn.Sequential()
         if layers.fc is not None:
             place = layers.strides.index(FC_STRIDE)
             self.fc = _convolutional_fc(widths[place], layers.fc)
@@ -181,7 +181,7 @@ def start_fc(head: SsdHead, backbone: Backbone) -> None:
     """Copies some of the backbone's own fc6 and fc7 into their convolutions: evenly spaced outputs, and of fc6's cells
     the corners, the middle, and the middles of the sides (the authors' reduced VGG-16). Nothing where it has none."""
     fully = [layer for layer in backbone.crop_fc.modules() if isinstance(layer, nn.Linear)]
-    if isinstance(head.fc, nn.Identity) or len(fully) < 2:
+    if not len(head.fc) or len(fully) < 2:
         return
     fc6, fc7 = (layer for layer in head.fc if isinstance(layer, nn.Conv2d))
     grid = backbone.grid

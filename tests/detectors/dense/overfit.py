@@ -10,13 +10,14 @@ from lib.evaluation import inputs
 from lib.evaluation import scores as report
 from lib.images.image_set import Splits
 from stages import detect, train
+from tests.detectors.dense.models import PLAIN
 from tests.images_on_disk import SIZE, write
 from tests.life import FakeLife
 from tests.stages import network_stages
 
 OPTIMISATION = {
     "optimiser": {"name": "adamw"}, "learning_rate": 0.001, "schedule": {"name": "cosine", "warmup": 0.1},
-    "images": 4, "parts": 2, "checkpoint_every": 1000,
+    "images": 8, "parts": 2, "checkpoint_every": 1000, "augment": PLAIN,
 }
 
 
@@ -41,7 +42,10 @@ def mean_average_precision(folder: Path, method: str, iterations: int, **changes
     backbones.save_m0(folder / "models/m0.pt", weights.pretrained("efficientnet_lite0", "imagenet"))
     small = network_stages.CHANGES
     training = {**small[f"{method}.train"], **OPTIMISATION, "iterations": iterations, **changes}
-    values = network_stages.values({**small, f"{method}.train": training, f"{method}.detect": {}})
+    values = network_stages.values({
+        **small, f"{method}.train": training, f"{method}.detect": {},
+        "ssd.boxes": {"sides": [16.0, 26.0, 44.0, 64.0, 90.0]}, "retinanet.anchors": {"side": 2.5},
+    })
     for name, script in ((method, train), (f"detect@{method}", detect)):
         life = FakeLife(folder, name, values)
         life.params["splits"] = Splits.model_construct(train=["train"], test=["train"])

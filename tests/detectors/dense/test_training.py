@@ -246,6 +246,19 @@ def test_ignored_anchors_lie_between_the_thresholds(tmp_path):
             np.testing.assert_array_equal(ignored, (best >= 0.4) & (best < 0.5))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_focal_loss_and_hard_negatives_can_be_exchanged(tmp_path, method):
+    """By the one param `loss`: outputs, first bias and scores at test follow."""
+    images, other = image_set(tmp_path, OBJECTS), settings("ssd" if method == "retinanet" else "retinanet").loss
+    block = settings(method, loss=other.model_dump())
+    log, _ = train(tmp_path / "a", images, method, loss=other.model_dump())
+    _, head = network_parts(method, block)
+    assert head.form.outputs == (3 if other.background else 2)
+    assert head.form.background == other.background
+    assert 0 < log[0]["classification"] < 30
+    assert log[-1]["classification"] < log[0]["classification"]
+
+
 CHANGES = [
     {"scale": {"side": 64}}, {"images": 2}, {"loss": {**SSD["loss"], "ratio": 1.0}},
     {"loss": {**SSD["loss"], "ratio": 0.0, "least": 4}}, {"normaliser": "image"}, {"beta": 0.5}, {"box_weight": 0.5},

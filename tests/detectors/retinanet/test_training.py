@@ -16,9 +16,5 @@ def test_strides_that_do_not_double_are_refused_before_any_work(tmp_path, stride
     assert not (tmp_path / "models/retinanet/detector.pt").exists()
 
 
-@pytest.mark.parametrize("loss", [
-    {"name": "focal", "alpha": 0.25, "gamma": 2.0, "prior": 0.01},
-    {"name": "hard_negatives", "ratio": 3.0, "least": 0},
-])
-def test_eight_images_are_learnt_by_heart(tmp_path, loss):
-    assert mean_average_precision(tmp_path, "retinanet", 120, loss=loss) >= 0.99
+def test_eight_images_are_learnt_by_heart(tmp_path):
+    assert mean_average_precision(tmp_path, "retinanet", 80) >= 0.99

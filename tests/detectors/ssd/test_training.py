@@ -59,9 +59,5 @@ def test_layers_boxes_and_images_that_do_not_fit_are_named_all_at_once(changes, 
     check(backbone, LAYERS300, VOC300, SIDE, "ssd")
 
 
-@pytest.mark.parametrize("loss", [
-    {"name": "hard_negatives", "ratio": 3.0, "least": 0},
-    {"name": "focal", "alpha": 0.25, "gamma": 2.0, "prior": 0.01},
-])
-def test_eight_images_are_learnt_by_heart(tmp_path, loss):
-    assert mean_average_precision(tmp_path, "ssd", 120, loss=loss) >= 0.99
+def test_eight_images_are_learnt_by_heart(tmp_path):
+    assert mean_average_precision(tmp_path, "ssd", 80) >= 0.99
