@@ -259,11 +259,12 @@ def test_focal_loss_and_hard_negatives_can_be_exchanged(tmp_path, method):
     assert log[-1]["classification"] < log[0]["classification"]
 
 
+HARD = dict(positive=0.75, negative=0.5, best="one")  # which some object reaches by its best box alone
 CHANGES = [
     {"scale": {"side": 64}}, {"images": 2}, {"loss": {**SSD["loss"], "ratio": 1.0}},
     {"loss": {**SSD["loss"], "ratio": 0.0, "least": 4}}, {"normaliser": "image"}, {"beta": 0.5}, {"box_weight": 0.5},
-    {"variances": [0.1, 0.3]}, {"matching": {**SSD["matching"], "positive": 0.4}},
-    {"matching": {**SSD["matching"], "negative": 0.2}}, {"matching": {**SSD["matching"], "best": "none"}},
+    {"variances": [0.1, 0.3]}, {"matching": {**HARD, "positive": 0.6}}, {"matching": {**HARD, "negative": 0.3}},
+    {"matching": {**HARD, "best": "none"}},
     *({"augment": {**SSD["augment"], **step}} for step in (
         {"photometric": True}, {"expand": 3.0}, {"crops": [0.1]}, {"interpolation": True}, {"mirror": 1.0})),
 ]
@@ -274,7 +275,7 @@ def test_every_setting_changes_what_is_learnt(tmp_path):
     images = image_set(tmp_path, OBJECTS)
 
     def first_loss(**changes):
-        block = settings("ssd", **changes)
+        block = settings("ssd", **{"matching": HARD, **changes})
         backbone, head = network_parts("ssd", block)
         network = DenseNetwork(backbone, head)
         trunk = dense.trained_trunk(backbone, network.levels, 0, CPU.torch_device)
