@@ -294,7 +294,7 @@ def test_an_object_that_is_left_out_takes_its_label_with_it(tmp_path):
     boxes = np.float32([[0, 0, 20, 20], [60, 40, 100, 80], [110, 90, 150, 118]])
     whole = Example(np.zeros((120, 160, 3), np.uint8), boxes, np.arange(3))
     example = augment.cut(whole, np.float32([40, 30, 140, 110]))
-    assert example.labels.tolist() == [1]
+    assert example.labels.tolist() == [1, 2]
     assigned = dense.assign(np.float32([[20, 10, 60, 50]]), example.boxes, 0.5, 0.4, "none")
     assert example.labels[assigned.object].tolist() == [1]
 
