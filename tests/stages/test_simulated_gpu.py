@@ -120,6 +120,10 @@ def assert_close(made: Any, expected: Any, where: str) -> None:
         assert list(made) == list(expected), where
         for key, value in expected.items():
             assert_close(made[key], value, f"{where}: {key}")
+    elif isinstance(expected, list):
+        assert len(made) == len(expected), where
+        for number, value in enumerate(expected):
+            assert_close(made[number], value, f"{where}: {number}")
     elif isinstance(expected, torch.Tensor):
         torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-3, msg=lambda text: f"{where}: {text}")
     elif isinstance(expected, float):
