@@ -3,7 +3,6 @@
 N images, A anchors at a cell, K scores of each, h w cells of a map.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -53,14 +52,11 @@ class PyramidLayers(Settings):
               128, P3 to P7)
     width   : channels of the pyramid and of the subnets (paper: 256)
     depth   : convolutions of each subnet before its last (paper: 4)
-    std     : deviation of these when fresh (paper: 0.01, which halves what passes through 256 channels, and leaves a
-              sixth of it at 64); null: He's, which keeps it
     """
 
     strides: list[int] = Field(min_length=1)
     width: int = Field(ge=1)
     depth: int = Field(ge=0)
-    std: float | None = Field(gt=0)
 
     @property
     def of_trunk(self) -> list[int]:
@@ -109,7 +105,7 @@ class RetinaHead(DenseHead):
 
     channels : of the trunk's maps, in the order of `layers.of_trunk`;  first_bias : of the scores
 
-    Weights of their last convolutions N(0, 0.01²), biases 0 but for the scores'.
+    Weights of the subnets N(0, 0.01²), biases 0 but for the scores'.
     """
 
     def __init__(self, channels: Sequence[int], layers: PyramidLayers, form: Form, first_bias: float = 0.0) -> None:
@@ -119,9 +115,9 @@ class RetinaHead(DenseHead):
         self.score_tower, self.delta_tower = (_tower(layers) for _ in range(2))
         self.scores = nn.Conv2d(layers.width, anchors * form.outputs, 3, padding=1)
         self.deltas = nn.Conv2d(layers.width, anchors * 4, 3, padding=1)
-        for layer in (self.scores, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for part in (self.score_tower, self.delta_tower, self.scores, self.deltas):
+            for name, value in part.named_parameters():
+                nn.init.normal_(value, std=0.01) if name.endswith("weight") else nn.init.zeros_(value)
         nn.init.constant_(self.scores.bias, first_bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Mapping[int, Tensor]) -> Outputs:
@@ -138,12 +134,8 @@ class RetinaHead(DenseHead):
 
 def _tower(layers: PyramidLayers) -> nn.Sequential:
     parts: list[nn.Module] = []
-    std = math.sqrt(2 / (9 * layers.width)) if layers.std is None else layers.std
     for _ in range(layers.depth):
-        convolution = nn.Conv2d(layers.width, layers.width, 3, padding=1)
-        nn.init.normal_(convolution.weight, std=std)
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-        parts += [convolution, nn.ReLU(inplace=True)]
+        parts += [nn.Conv2d(layers.width, layers.width, 3, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*parts)
 
 
