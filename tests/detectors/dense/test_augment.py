@@ -104,6 +104,8 @@ def test_boxes_are_checked_after_the_crop():
     assert (boxes.tolist(), labels.tolist()) == ([[0, 0, 150, 150]], [1])
     boxes, labels = cut(white(100, 100, (10, 10, 30, 30), (60, 60, 80, 80)), np.float32([0, 0, 50, 50]))[1:]
     assert (boxes.tolist(), labels.tolist()) == ([[10, 10, 30, 30]], [1])
+    boxes, labels = cut(white(100, 100, (60, 60, 80, 80), (10, 10, 30, 30)), np.float32([0, 0, 50, 50]))[1:]
+    assert (boxes.tolist(), labels.tolist()) == ([[10, 10, 30, 30]], [2])
     image, boxes, labels = cut(white(100, 100, (60, 60, 80, 80)), np.float32([0, 0, 50, 50]))
     assert (boxes.shape, labels.shape) == ((0, 4), (0,))
     assert image.shape == (50, 50, 3)
