@@ -39,6 +39,7 @@ from lib.images.image_set import ImageSet
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
+from lib.training.optimisation import Adamw, Step
 from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/detector_step.json"
@@ -54,11 +55,11 @@ IMAGES = 8
 PROPOSALS = 200
 FROZEN = 3
 TRAIN = ft.FastTraining(
-    iterations=1000, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
-    bias_multiplier=1.0, head_multiplier=1.0, schedule=training.Step(name="step", every=1000, gamma=0.1), parts=2,
+    iterations=1000, optimiser=Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
+    bias_multiplier=1.0, head_multiplier=1.0, schedule=Step(name="step", every=1000, gamma=0.1), parts=2,
     checkpoint_every=1000, scale=Scale(short_side=[360], max_side=1000), images=2, regions=128, foreground_share=0.25,
-    foreground=0.5, background=[0.0, 0.5], mirror=0.0, proposals_max=None, fc=1024, dropout=0.0, head="fresh",
-    frozen=FROZEN,
+    foreground=0.5, background=[0.0, 0.5], mirror=0.0, pooling="max", fc=1024, fc_init="gaussian",
+    dropout=0.0, head="fresh", frozen=FROZEN, clip_norm=None,
     box_loss="smooth_l1", beta=1.0, box_weight=1.0, stage_wise=False, statistics="fixed", std_floor=0.01,
     precision="float32",
 )

@@ -40,6 +40,7 @@ from lib.detectors.faster import train_joint as joint_training
 from lib.detectors.faster.rpn import RPN, Anchors, Proposing, RpnLayers
 from lib.parallel.clock import Clock
 from lib.training import loop as training
+from lib.training.optimisation import Adamw, Step
 from lib.training.trunk import TrainedTrunk
 
 RESULT = Path(__file__).resolve().parents[1] / "results/benchmarks/faster.json"
@@ -60,13 +61,14 @@ FROZEN = 3
 STEPS = 4
 REGIONS = Proposing(pre_nms=2000, post_nms=300, nms=0.7, min_size=1.0)
 TRAIN = joint_training.JointTraining(
-    iterations=STEPS, optimiser=training.Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005,
-    bias_multiplier=1.0, head_multiplier=1.0, schedule=training.Step(name="step", every=1000, gamma=0.1), parts=2,
+    iterations=STEPS, optimiser=Adamw(name="adamw"), learning_rate=1e-6, weight_decay=0.0005, clip_norm=None,
+    bias_multiplier=1.0, head_multiplier=1.0, schedule=Step(name="step", every=1000, gamma=0.1), parts=2,
     checkpoint_every=1000, scale=Scale(short_side=[SHORT], max_side=1000), images=2, regions=128, foreground_share=0.25,
     foreground=0.5, background=[0.0, 0.5], mirror=0.0, frozen=FROZEN,
     targets=rpn_targets.AnchorTargets(positive=0.7, negative=0.3, anchors=256, positive_share=0.5),
-    loss=rpn_targets.RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0), proposing=REGIONS, fc=1024, dropout=0.0,
-    box_loss="smooth_l1", beta=1.0, box_weight=1.0, precision="auto",
+    loss=rpn_targets.RpnLoss(normaliser="sampled", box_weight=1.0, sigma=3.0), proposing=REGIONS,
+    pooling="max", fc=1024, fc_init="gaussian", dropout=0.0, box_loss="smooth_l1",
+    beta=1.0, box_weight=1.0, precision="auto",
 )
 
 

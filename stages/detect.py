@@ -35,7 +35,7 @@ def main(life: Life) -> None:
     detector = row.detector({role: life.input(role) for role in rows.FILES}, life.params, device, clock)
     boxes = None
     if detector.wants_proposals:
-        proposals = image_set.proposals(life.input("regions"))
+        proposals = image_set.proposals(life.input("regions"), row.most(life.params))
         boxes = lambda image_id, _: proposals.boxes(image_id)  # noqa: E731
     candidates = Candidates(life.scratch, image_set.classes, len(image_set), settings)
     life.announce(f"{len(image_set)} images")

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lib.backbones.device import Precision, pick_device
 from lib.boxes.samples import NormSample, RegressorSample, readers
-from lib.images.image_set import ImageSet, Splits
+from lib.images.image_set import ImageSet, ProposalsMax, Splits
 from lib.parallel.processes import workers
 from lib.stage.params import Seed, Settings
 from lib.stage.run import Life
@@ -36,8 +36,8 @@ class Extract(Settings):
 def PARAMS(method: str, layer: str, more_than: str, norm: str, **roles: str) -> Mapping[str, Any]:
     """The params of a row."""
     regressors = {more_than: float, norm: NormSample} if norm != layer else {}
-    own = {f"{method}.extract": Extract, f"{method}.difficult": bool, f"{method}.svm.layer": Layer, layer: Layer}
-    return {"seed": Seed, "splits": Splits, **own, **regressors}
+    own = {f"{method}.extract": Extract, f"{method}.difficult": bool, f"{method}.proposals_max": ProposalsMax}
+    return {"seed": Seed, "splits": Splits, **own, f"{method}.svm.layer": Layer, layer: Layer, **regressors}
 
 
 def main(life: Life) -> None:
@@ -46,7 +46,7 @@ def main(life: Life) -> None:
     image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{method}.difficult"]
     )
-    proposals = image_set.proposals(life.input("proposals"))
+    proposals = image_set.proposals(life.input("proposals"), life.params[f"{method}.proposals_max"])
     device = pick_device(life.compute.device, settings.precision)
     maps = [] if life.role("images") == "data/tables" else [life.input("images")]
     network = import_module(f"lib.detectors.{life.role('detector')}.network")

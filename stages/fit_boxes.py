@@ -11,14 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from lib.boxes.samples import NormSample, pair
-from lib.images.image_set import ImageSet, Splits
+from lib.images.image_set import ImageSet, ProposalsMax, Splits
 from lib.linear import files as linear
 from lib.linear.box_ridge import BoxRegressors, BoxRidge, class_groups, ridge_bytes
 from lib.linear.feature_norm import measure
 from lib.stage.params import Seed, Settings
 from lib.stage.run import Life
-from lib.storage import tables
-from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
 
@@ -39,7 +37,8 @@ class BoxFit(Settings):
     whitening: float = Field(gt=0)
 
 
-PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool}
+PARAMS = {"seed": Seed, "splits": Splits, "{item}.boxes": BoxFit, "{item}.difficult": bool,
+          "{item}.proposals_max": ProposalsMax}
 
 
 def main(life: Life) -> None:
@@ -48,7 +47,7 @@ def main(life: Life) -> None:
     image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
+    proposals = image_set.proposals(life.input("proposals"), life.params[f"{life.item}.proposals_max"])
     network = import_module(f"lib.detectors.{life.role('detector')}.network")
     features = network.TrainingFeatures(life.input("features"), life.input("model"), image_set, proposals)
     counts = []

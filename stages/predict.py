@@ -22,7 +22,7 @@ from lib.detection.candidates import Candidates
 from lib.images.decode import Image, read_image
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
-from lib.report.predictions import Predictions, check_drawn
+from lib.report.predictions import DRAWN_FROM, OF_SVMS, Predictions, check_drawn, drawn_from
 from lib.selective_search import selective_search, settings
 from lib.stage import params, pipeline
 from lib.stage.errors import InputError
@@ -38,7 +38,8 @@ def predict(options: argparse.Namespace) -> int:
     schema = {"compute": params.Compute, "data.max_pixels": int, "proposals.selective_search": settings.Settings}
     values = params.validate(params.load(), {**schema, **row.reads()})
     results.check(root, ids, options.trace)
-    selection, search = values[row.settings], values["proposals.selective_search"]
+    selection, search, most = values[row.settings], values["proposals.selective_search"], row.most(values)
+    min_score = drawn_from(selection) if options.min_score is None else options.min_score
     device = pick_device(values["compute"].device, selection.precision)
     clock = Clock(device.synchronise)
     detector = row.detector(files, values, device, clock)
@@ -48,7 +49,7 @@ def predict(options: argparse.Namespace) -> int:
 
     def proposals(image_id: str, image: Image) -> Boxes:
         with clock.host("proposals"):
-            return selective_search.search(image, search)[0]
+            return selective_search.search(image, search)[0][:most]
 
     regions, done = proposals if detector.wants_proposals else None, list[str]()
     guard = lambda image_id: results.failures(str(root / image_id), "Replace the image or leave it out")  # noqa: E731
@@ -63,12 +64,12 @@ def predict(options: argparse.Namespace) -> int:
         detections = tables.read(Path(scratch) / "detections.parquet", tables.DETECTIONS)
         results.missing = len(ids) - len(done) - len(results.failures.places)
         results.tables(done, detector.classes, detections)
-        results.pictures(done, read, detections, options.boxes, options.min_score, interrupt)
+        results.pictures(done, read, detections, options.boxes, min_score, interrupt)
         if options.trace and done:
             score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
             results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes)
     spent = clock.milliseconds(len(done))
-    print(f"{len(done)} images, {len(detections)} detections in {options.out}; milliseconds: {spent}")
+    print(f"{len(done)} images, {len(detections)} detections in {options.out}, drawn from {min_score:g}; ms: {spent}")
     return results.exit_code()
 
 
@@ -78,7 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("--method", required=True, help="a row of detect in dvc.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--boxes", type=int, default=8, help="best boxes drawn on an image (8)")
-    parser.add_argument("--min-score", type=float, default=float("-inf"), help="least score of a drawn box")
+    parser.add_argument("--min-score", type=float, help=f"least score of a drawn box ({DRAWN_FROM}; SVMs {OF_SVMS})")
     parser.add_argument("--trace", action="store_true", help="follow one image through the method")
     try:
         sys.exit(predict(parser.parse_args()))

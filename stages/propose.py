@@ -1,5 +1,7 @@
 """Selective search on every image (Uijlings et al. 2013), with the recall it reaches on the test split.
 
+Warns where it misses many objects of the training splits, and says what would find them.
+
 Reads the images and `data/tables`; writes `data/proposals/selective_search.parquet`, metrics and curves.
 An image with unchanged content and settings is taken from the last table and not computed again.
 """
@@ -7,25 +9,24 @@ An image with unchanged content and settings is taken from the last table and no
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lib.images.image_set import ImageSet
-from lib.proposals import cached, recall
+from lib.images.image_set import ImageSet, Splits
+from lib.proposals import cached, fit, recall
 from lib.proposals.search_images import search_images
 from lib.selective_search.settings import Settings
-from lib.stage.params import Split
 from lib.stage.run import Life
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
-PARAMS = {"proposals.selective_search": Settings, "splits.test": list[Split]}
+PARAMS = {"proposals.selective_search": Settings, "splits": Splits}
 TABLE = "data/proposals/selective_search.parquet"
 
 
 def main(life: Life) -> None:
     """See the module's docstring."""
-    settings = life.params["proposals.selective_search"]
+    settings, splits = life.params["proposals.selective_search"], life.params["splits"]
     image_set = ImageSet(life.data_root, life.dep("data/tables"))
-    test = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits.test"], difficult=False)
+    test = ImageSet(life.data_root, life.dep("data/tables"), splits.test, difficult=False)
     fingerprint = settings.fingerprint()
     keys = {image_id: cached.key(image_set.address(image_id)[2], fingerprint) for image_id in image_set.ids}
 
@@ -43,6 +44,11 @@ def main(life: Life) -> None:
         tables.write_json(life.out(path), value)
     if note := recall.few(table, image_set.ids):
         print(note, flush=True)
+
+    training = ImageSet(life.data_root, life.dep("data/tables"), splits.train, difficult=False)
+    again = lambda ids, unlimited: search_images(image_set, ids, unlimited, life.compute)  # noqa: E731
+    for caution in fit.cautions(training, table, settings, again):
+        print(f"WARNING: {life.name}: {caution}", flush=True)
 
 
 if __name__ == "__main__":

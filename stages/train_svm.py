@@ -13,14 +13,13 @@ from pydantic import Field
 
 from lib.boxes.boxes import class_overlaps
 from lib.boxes.samples import NormSample
-from lib.images.image_set import ImageSet, Splits
+from lib.images.image_set import ImageSet, ProposalsMax, Splits
 from lib.linear import files as linear
 from lib.linear import svm
 from lib.linear.feature_norm import measure
 from lib.stage.params import Seed
 from lib.stage.run import Life
 from lib.storage import checkpoint, shards, tables
-from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
 
@@ -37,7 +36,8 @@ class Svm(svm.SvmSettings):
     checkpoint_every: int = Field(ge=1)
 
 
-PARAMS = {"seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool}
+PARAMS = {"seed": Seed, "splits": Splits, "{item}.svm": Svm, "{item}.difficult": bool,
+          "{item}.proposals_max": ProposalsMax}
 
 
 def main(life: Life) -> None:
@@ -46,7 +46,7 @@ def main(life: Life) -> None:
     image_set = ImageSet(
         life.data_root, life.dep("data/tables"), life.params["splits"].train, life.params[f"{life.item}.difficult"]
     )
-    proposals = ByImage(life.input("proposals"), tables.PROPOSALS)
+    proposals = image_set.proposals(life.input("proposals"), life.params[f"{life.item}.proposals_max"])
     features = shards.Reader(life.input("features"))
     objects = {image_id: image_set.objects(image_id) for image_id in image_set.ids}
     for image_id in image_set.ids:

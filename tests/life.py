@@ -42,6 +42,9 @@ class FakeLife(SimpleNamespace):
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def previous(self, path: str) -> None:
+        return None
+
     def announce(self, work: str, disk: int = 0, memory: int = 0) -> None:
         self.said.append(work)
         self.memory = memory

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,14 @@ def bring(root: Path, copy: Path) -> None:
     listing.write_text("\0".join(names))
 
 
-def own_params(name: str, folder: Path = overlay.FOLDER) -> str:
-    """The copy's params.yaml: the preset's, with paths of the user's own made absolute. Raises InputError."""
+def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, Any] | None = None) -> str:
+    """The copy's params.yaml: the preset's, `changes` (dotted key -> value) over it, and paths of the user's own made
+    absolute. Raises InputError."""
     values, root = overlay.values(name, folder), folder.parent
-    own: dict[str, Any] = {}
+    own: dict[str, Any] = dict(changes or {})
     for block, key in (("data", "root"), ("m0", "weights")):
-        path = Path(str(values.get(block, {}).get(key, "")))
-        if path.parts and not path.match(PRODUCED) and not path.is_absolute() and (root / path).exists():
+        path = Path(str(own.get(f"{block}.{key}", values.get(block, {}).get(key, ""))))
+        if path.parts and not fnmatchcase(str(path), PRODUCED) and not path.is_absolute() and (root / path).exists():
             own[f"{block}.{key}"] = str((root / path).resolve())
     return written(name, folder, own)
 

@@ -56,6 +56,8 @@ class Backbone(FrozenNorm):
     """One of `NAMES`, with or without ImageNet weights.
 
     name, recipe;  stride : image pixels per cell of the trunk map;  channels : of the trunk map
+    first        : pixel, half-open, on which the centre of the trunk map's first cell lies (see `centring`): the middle
+                   of pixel 0, and with vgg16, whose four poolings are of even kernel, 7.5 pixels further
     grid         : cells a side into which detectors pool a region
     fc7_features : length of an fc7 row
     level_channels : channels of the map of each stride that the backbone has, ascending:
@@ -75,6 +77,7 @@ class Backbone(FrozenNorm):
         """levels : stride -> parts of the trunk up to its map, and the map's channels; 32: `deepest` comes after."""
         super().__init__()
         self.name, self.recipe = name, recipe
+        self.first = 8.0 if name == "vgg16" else 0.5
         self.trunk = trunk  # before the other two: `weights` relies on the order of registration
         self.crop_map = crop_map
         self.crop_fc = crop_fc

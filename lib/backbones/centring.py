@@ -3,9 +3,10 @@
 TensorFlow's "same" padding, with which efficientnet_lite0 was trained, depends on the parity of every map: the centre
 of cell u is pixel 16 u in an image of 353 pixels, 16 u + 7 in one of 360 and 16 u + 15 in one of 480. torchvision's
 AlexNet pads less than half the kernel, which puts its cells at 16 u + 15, and its VGG-16 drops the last odd row of a
-map. RoI pooling and anchors presume that cell u lies at 16 u, and anchors that the image's size gives the number of
-cells. The authors' networks are so: Caffe's pooling rounds up, and Fast R-CNN's CaffeNet pads conv1 by 5 and its
-pooling layers by 1.
+map. Once centred, cell u lies at pixel 16 u, with VGG-16 at 16 u + 7.5 (`Backbone.first`), which RoIAlign reads; the
+rounding of RoI pooling presumes 16 u, the authors' anchors 16 u + 7.5, and anchors that the image's size gives the
+number of cells. The authors' networks are so: Caffe's pooling rounds up, and Fast R-CNN's CaffeNet pads conv1 by 5 and
+its pooling layers by 1.
 """
 
 from torch import nn

@@ -58,3 +58,9 @@ class Selection(Settings):
     nms: float = Field(ge=0, le=1)
     nms_before: float | None = Field(ge=0, le=1)
     most: int | None = Field(ge=1)
+
+    @property
+    def margins(self) -> bool:
+        """Whether the scores are signed distances from the planes of SVMs, in a block that has the choice `scores` and
+        says svm; else they are probabilities."""
+        return getattr(self, "scores", "") == "svm"

@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.backbones.device import Device
 from lib.detection.many_images import Detector
+from lib.images.image_set import ProposalsMax
 from lib.parallel.clock import Clock
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import suggestion
@@ -20,7 +21,7 @@ FILES = ("model", "scores", "boxes", "regions")  # roles that name files
 class Row:
     """The roles of a row's command.
 
-    roles : `detector`, `settings`, `proposing` (the key of `settings` where there is no such block), and `FILES`
+    roles : `detector`, `settings`, `proposing` (how many of a table's proposals, or how a model makes them), `FILES`
     """
 
     roles: Mapping[str, str]
@@ -37,9 +38,15 @@ class Row:
 
     def reads(self) -> dict[str, Any]:
         """The blocks of params.yaml that it reads: key -> type."""
-        key = self.roles["proposing"]
-        proposing = {} if key == self.settings else {key: self.module.Proposing}
-        return {self.settings: self.module.Detect, **proposing}
+        return {self.settings: self.module.Detect, self.roles["proposing"]: self._proposing}
+
+    def most(self, params: Mapping[str, Any]) -> ProposalsMax:
+        """Of how many proposals of an image the detector gets the first; None: all, or it makes its own."""
+        return params[self.roles["proposing"]] if self._proposing is ProposalsMax else None
+
+    @property
+    def _proposing(self) -> Any:
+        return getattr(self.module, "Proposing", ProposalsMax)
 
     def detector(self, files: Mapping[str, Path], params: Mapping[str, Any], device: Device, clock: Clock) -> Detector:
         """The detector, with its models loaded.
@@ -47,7 +54,7 @@ class Row:
         files  : by role;  params : checked values of `reads`
         device : where to run;  clock : measures the time of each part
         """
-        blocks = [params[key] for key in self.reads()]
+        blocks = [params[key] for key, kind in self.reads().items() if kind is not ProposalsMax]
         detector: Detector = self.module.Detector(files, *blocks, device, clock)
         return detector
 

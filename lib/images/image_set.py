@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from lib.storage import bounds, tables
 from lib.storage.by_image import ByImage
 
 SPLITS = ("train", "val", "test")
+ProposalsMax = Annotated[int, Field(ge=1)] | None  # proposals of an image that a method uses, its first; None: all
 
 
 class Splits(Settings):
@@ -113,10 +115,12 @@ class ImageSet:
         labels = [self.classes.index(name) for name in rows["class"]]
         return tables.boxes(rows), np.array(labels, np.int64)
 
-    def proposals(self, path: Path) -> ByImage:
-        """A table of proposals for these images, this pipeline's or another's. Raises InputError where it lacks one of
-        them, or a box has no area or is not in its image."""
-        table = ByImage(path, tables.PROPOSALS)
+    def proposals(self, path: Path, most: ProposalsMax = None) -> ByImage:
+        """A table of proposals for these images, this pipeline's or another's, of each image its first `most`.
+
+        Raises InputError where it lacks one of them, or a box has no area or is not in its image.
+        """
+        table = ByImage(path, tables.PROPOSALS, most)
         table.require(self.ids, "Run: dvc repro")
         bounds.check(path, self.table)
         return table

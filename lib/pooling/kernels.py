@@ -104,6 +104,86 @@ def spread(gradients, winners, image, totals):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _samples(start, size, part, samples, limit, cells, weights):  # type: ignore[no-untyped-def]
+    """What the samples of one bin read along one axis: fills cells and their weights, which add up to 1 unless a sample
+    lies more than a cell outside, and returns how many. start, size: of the bins, in cells between cell centres."""
+    count = 0
+    for s in range(samples):
+        position = start + (part + (s + 0.5) / samples) * size
+        if position < -1 or position > limit:
+            continue
+        position = min(max(position, 0.0), limit - 1.0)
+        low = np.int64(position)
+        share = position - low
+        for cell, weight in ((low, 1 - share), (low + 1, share)):
+            if weight > 0:
+                last = count - 1
+                if last >= 0 and cells[last] == cell:
+                    weights[last] += weight / samples
+                elif last >= 1 and cells[last - 1] == cell:
+                    weights[last - 1] += weight / samples
+                else:
+                    cells[count], weights[count] = cell, weight / samples
+                    count += 1
+    return count
+
+
+@kernel
+def _axis(low, high, grid, samples, limit, cells, weights, counts):  # type: ignore[no-untyped-def]
+    """`_samples` of all bins of a region along one axis; low, high: its sides in cells."""
+    for part in range(grid):
+        counts[part] = _samples(
+            low - 0.5, (high - low) / grid, part, samples, limit, cells[part], weights[part]
+        )
+
+
+@kernel
+def align(maps, rois, scale, samples, pooled):  # type: ignore[no-untyped-def]
+    _, height, width, channels = maps.shape
+    grid = pooled.shape[1]
+    cells = np.empty((2, grid, 2 * samples), np.int64)
+    weights = np.empty((2, grid, 2 * samples), np.float32)
+    counts = np.empty((2, grid), np.int64)
+    for r in range(len(rois)):
+        image = np.int64(rois[r, 0])
+        _axis(rois[r, 1] * scale, rois[r, 3] * scale, grid, samples, width, cells[0], weights[0], counts[0])
+        _axis(rois[r, 2] * scale, rois[r, 4] * scale, grid, samples, height, cells[1], weights[1], counts[1])
+        for i in range(grid):
+            for j in range(grid):
+                total = pooled[r, i, j]
+                total[:] = 0
+                for a in range(counts[1, i]):
+                    for b in range(counts[0, j]):
+                        values = maps[image, cells[1, i, a], cells[0, j, b]]
+                        weight = weights[1, i, a] * weights[0, j, b]
+                        for c in range(channels):
+                            total[c] += weight * values[c]
+
+
+@kernel
+def align_spread(gradients, rois, scale, samples, totals):  # type: ignore[no-untyped-def]
+    """Adds each output's gradient to the cells that `align` read, by the same weights."""
+    _, height, width, channels = totals.shape
+    grid = gradients.shape[1]
+    cells = np.empty((2, grid, 2 * samples), np.int64)
+    weights = np.empty((2, grid, 2 * samples), np.float32)
+    counts = np.empty((2, grid), np.int64)
+    for r in range(len(rois)):
+        image = np.int64(rois[r, 0])
+        _axis(rois[r, 1] * scale, rois[r, 3] * scale, grid, samples, width, cells[0], weights[0], counts[0])
+        _axis(rois[r, 2] * scale, rois[r, 4] * scale, grid, samples, height, cells[1], weights[1], counts[1])
+        for i in range(grid):
+            for j in range(grid):
+                gradient = gradients[r, i, j]
+                for a in range(counts[1, i]):
+                    for b in range(counts[0, j]):
+                        total = totals[image, cells[1, i, a], cells[0, j, b]]
+                        weight = weights[1, i, a] * weights[0, j, b]
+                        for c in range(channels):
+                            total[c] += weight * gradient[c]
+
+
+@kernel
 def pyramid(cells, windows, levels, pooled):  # type: ignore[no-untyped-def]
     channels = cells.shape[2]
     largest = levels.max()

@@ -199,10 +199,15 @@ def _locate(kind: Any, loc: Sequence[int | str]) -> tuple[list[str], Any, str]:
         owner, above = kind, tag
         tag = str(parts.pop(0)) if shapes and parts else ""
         field = getattr(kind, "model_fields", {}).get(part)
-        kind = shapes.get(tag) if shapes else field.annotation if field else None
+        kind = shapes.get(tag) if shapes else _block(field.annotation) if field else None
         if not parts:
             tag = above
     return keys, owner, tag
+
+
+def _block(kind: Any) -> Any:
+    """Of a type such as `int | Passes` the class whose keys the file may have there, else the type itself."""
+    return next((member for member in get_args(kind) if hasattr(member, "model_fields")), kind)
 
 
 def _shapes(kind: Any, key: int | str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class ByImage:
 
     path   : Parquet file in which the rows of an image are contiguous
     schema : what its columns must be; others are not read. `boxes` needs the columns of a box
+    most   : so many rows of an image exist for whoever reads, its first; None: all
 
     A row group is decoded as a whole, so reading an image at random costs what its group costs: `tables` writes small
     ones. Memory is a few row groups plus one entry per image, whatever the number of rows. Threads may share one:
@@ -33,7 +34,7 @@ class ByImage:
 
     cached_groups = 4
 
-    def __init__(self, path: Path | str, schema: pa.Schema) -> None:
+    def __init__(self, path: Path | str, schema: pa.Schema, most: int | None = None) -> None:
         self.path, self.schema = Path(path), schema
         self._file, self._lock = open_parquet(path), threading.Lock()
         missing = [name for name in schema.names if name not in self._file.schema_arrow.names]
@@ -45,7 +46,8 @@ class ByImage:
         metadata = self._file.metadata
         sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
         self._starts = list(accumulate(sizes, initial=0))  # first row of each group, and the end of the table
-        self._rows = self._index()
+        whole = self._index()
+        self._rows = {key: (first, min(end, first + (most or end))) for key, (first, end) in whole.items()}
         self._cache: OrderedDict[tuple[int, pa.Schema], pa.Table] = OrderedDict()
 
     def __contains__(self, image_id: str) -> bool:

@@ -1,110 +1,30 @@
 """The only training loop. Batch i is a pure function of (seed, stage, i), so a resumed run ends with the same bytes."""
 
-import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones.device import Device
 from lib.parallel.ahead import ahead
 from lib.stage.errors import Fault, InputError
-from lib.stage.params import Settings
 from lib.storage import checkpoint
 from lib.training.loss_log import LossLog, Row
+from lib.training.optimisation import Optimisation, Sgd, rate
 
 B = TypeVar("B")
-
-
-class Sgd(Settings):
-    """Stochastic gradient descent, the papers'.  momentum : share of the last step that the next one keeps"""
-
-    name: Literal["sgd"]
-    momentum: float = Field(ge=0, lt=1)
-
-
-class Adamw(Settings):
-    """AdamW, with its usual betas."""
-
-    name: Literal["adamw"]
-
-
-class Step(Settings):
-    """The papers' schedule: the learning rate times `gamma` after every `every` iterations."""
-
-    name: Literal["step"]
-    every: int = Field(ge=1)
-    gamma: float = Field(gt=0, le=1)
-
-
-class Steps(Settings):
-    """A schedule whose steps are not evenly spaced (SSD, RetinaNet): the learning rate times `gamma` at each of them.
-
-    at : iterations;  warmup : share of the iterations in which the learning rate rises from 0 before
-    """
-
-    name: Literal["steps"]
-    at: list[int]
-    gamma: float = Field(gt=0, le=1)
-    warmup: float = Field(ge=0, lt=1)
-
-
-class Cosine(Settings):
-    """Up from 0 in the first `warmup` of the iterations (a share), then down to 0 along a cosine."""
-
-    name: Literal["cosine"]
-    warmup: float = Field(ge=0, lt=1)
-
-
-class Optimisation(Settings):
-    """How a network is trained.
-
-    iterations        : optimiser steps
-    optimiser         : Sgd or Adamw, told apart by their name
-    learning_rate     : at its peak
-    weight_decay      : never applied to biases, as in the authors' prototxts
-    bias_multiplier   : learning rate of biases relative to weights (Caffe's models: 2)
-    head_multiplier   : learning rate of the freshly initialised layers relative to the rest (R-CNN's fc8: 10)
-    schedule          : Step, Steps or Cosine, told apart by their name
-    parts             : pieces in which the gradient of a batch is computed, side by side on a CPU
-    checkpoint_every  : iterations between the states from which a killed run continues
-    """
-
-    iterations: int = Field(ge=0)
-    optimiser: Annotated[Sgd | Adamw, Field(discriminator="name")]
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    bias_multiplier: float = Field(gt=0)
-    head_multiplier: float = Field(gt=0)
-    schedule: Annotated[Step | Steps | Cosine, Field(discriminator="name")]
-    parts: int = Field(ge=1)
-    checkpoint_every: int = Field(ge=1)
 
 
 def generator(seed: int, stage: str, iteration: int) -> np.random.Generator:
     """The one source of randomness of a batch: its numbers depend on these three and on nothing else."""
     return np.random.default_rng([seed, zlib.crc32(stage.encode()), iteration])
-
-
-def rate(iteration: int, settings: Optimisation) -> float:
-    """Learning rate of an iteration (0-based) as a share of the peak."""
-    schedule = settings.schedule
-    if isinstance(schedule, Step):
-        return schedule.gamma ** (iteration // schedule.every)
-    rise = schedule.warmup * settings.iterations
-    if iteration < rise:
-        return (iteration + 1) / (rise + 1)
-    if isinstance(schedule, Steps):
-        return schedule.gamma ** sum(iteration >= step for step in schedule.at)
-    return 0.5 * (1 + math.cos(math.pi * (iteration - rise) / max(settings.iterations - rise, 1)))
 
 
 @dataclass
@@ -147,7 +67,7 @@ def train(
     state = scratch / "state.pt"
     start, rows = _resume(state, network, optimiser, scaler)
     log = LossLog(stage, rows)
-    todo = range(start, settings.iterations)
+    todo = range(start, settings.steps)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     # Threads would take numbers from dropout's single generator in no fixed order.
     dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
@@ -162,6 +82,9 @@ def train(
         results = list(parallel(lambda part: _gradients(losses, part, trained, scaler, device), current))
         for parameter, gradients in zip(trained, zip(*(of_part for _, of_part in results), strict=True), strict=True):
             parameter.grad = _sum_like(parameter, gradients)
+        if settings.clip_norm is not None:
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(trained, settings.clip_norm)
         scaler.step(optimiser)
         scaler.update()
         log.add(i, [part.losses for part, _ in results], [name for part, _ in results for name in part.images])

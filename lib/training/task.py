@@ -14,7 +14,8 @@ from torch import nn
 from lib.backbones.device import Device
 from lib.images.image_set import ImageSet
 from lib.storage.by_image import ByImage
-from lib.training.loop import Optimisation, Part
+from lib.training.loop import Part
+from lib.training.optimisation import Optimisation
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Given:
         return self.params[self.block]
 
     def proposals(self) -> ByImage:
-        """The table in the role `proposals`; see `ImageSet.proposals`."""
-        return self.images.proposals(self.path("proposals"))
+        """The table in the role `proposals`, of each image so many as the method uses; see `ImageSet.proposals`."""
+        return self.images.proposals(self.path("proposals"), self.params[f"{self.method}.proposals_max"])
 
 
 @dataclass(frozen=True)

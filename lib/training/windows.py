@@ -80,6 +80,25 @@ class WindowSets:
         return foreground, background
 
 
+def a_pass(window_sets: tuple[Windows, Windows], size: int, foreground_share: float) -> tuple[int, int]:
+    """What `Optimisation.resolved` takes of a training on windows: in a pass as many foreground windows are drawn as
+    there are; background, of which there is any amount, counts only where no foreground is drawn.
+
+    returns : the windows of a pass, and those of them in a batch
+    """
+    foreground, background = window_sets
+    positives = _positives(window_sets, size, foreground_share)
+    return (len(foreground), positives) if positives else (len(background), size)
+
+
+def _positives(window_sets: tuple[Windows, Windows], size: int, foreground_share: float) -> int:
+    """Foreground windows of a batch. If one set is empty, the other fills it."""
+    foreground, background = window_sets
+    if not len(background):
+        return size
+    return int(size * foreground_share) if len(foreground) else 0
+
+
 def sample_windows(
     window_sets: tuple[Windows, Windows], size: int, foreground_share: float, mirror: float, random: np.random.Generator
 ) -> tuple[Windows, NDArray[np.bool_]]:
@@ -93,8 +112,7 @@ def sample_windows(
     if not len(foreground) and not len(background):
         raise InputError([Fault("no windows", "fine-tuning", "no region of any image is foreground or background", "",
                                 "Lower foreground, raise background, or give a table with more proposals")])
-    positives = int(size * foreground_share) if len(foreground) else 0
-    positives = positives if len(background) else size
+    positives = _positives(window_sets, size, foreground_share)
     parts = [
         (background, random.integers(max(len(background), 1), size=size - positives)),
         (foreground, random.integers(max(len(foreground), 1), size=positives)),

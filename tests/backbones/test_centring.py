@@ -30,6 +30,22 @@ def test_cells_lie_at_multiples_of_16(height, before):
         assert (seen[0] + seen[-1]).item() / 2 - 16 * cell == offset
 
 
+@pytest.mark.parametrize("name", backbones.NAMES)
+def test_first_is_the_middle_of_what_the_first_cell_sees(name):
+    """Of a cell well inside, less its multiple of the stride; in half-open pixels, whose centres are at halves."""
+    backbone = centre(linear(backbones.build(name)))
+    for module in list(backbone.trunk.modules()):
+        for part, layer in module.named_children():
+            if isinstance(layer, nn.MaxPool2d):  # a maximum has a gradient at one cell alone
+                mean = nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
+                setattr(module, part, mean)
+    pixels = torch.ones(1, 3, 32, 1600, dtype=torch.float64, requires_grad=True)
+    maps = backbone.trunk(pixels)
+    maps[0, :, :, 50].sum().backward()
+    seen = torch.nonzero(pixels.grad.sum((0, 1, 2))).flatten()
+    assert (seen[0] + seen[-1] + 1).item() / 2 - 50 * backbone.stride == backbone.first
+
+
 def test_odd_sides_are_not_changed_and_tensors_keep_their_names():
     torch.manual_seed(0)
     backbone = backbones.build("efficientnet_lite0").eval()

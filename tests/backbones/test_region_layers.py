@@ -55,6 +55,11 @@ def test_fresh_layers_of_the_default():
     for layer in (layers[1], layers[3]):
         assert layer.weight.std().item() == pytest.approx(0.005, rel=0.1)
         assert not layer.bias.any()
+    layers, _ = region_layers(backbone, 64, 0.0, "uniform")
+    for layer in (layers[1], layers[3]):  # PyTorch's: within ±1/√inputs, of deviation 1/√(3 inputs)
+        assert layer.weight.abs().max().item() <= layer.in_features**-0.5
+        assert layer.weight.std().item() == pytest.approx((3 * layer.in_features) ** -0.5, rel=0.05)
+        assert layer.bias.any()
     dropped, _ = region_layers(backbone, 32, 0.25)
     assert [layer.p for layer in dropped.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
     assert [type(layer) for layer in dropped] == [nn.Flatten, *2 * [nn.Linear, nn.ReLU, nn.Dropout]]

@@ -24,7 +24,7 @@ ANCHORS = Anchors(scales=[32.0], ratios=[0.5, 1.0], base=16.0, centre=8.0)
 NONE, SIZE = np.zeros((0, 4), np.float32), (96, 80)
 IMAGE = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
 OPTIMISATION = dict(
-    iterations=1, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005,
+    iterations=1, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, clip_norm=None, weight_decay=0.0005,
     bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
     checkpoint_every=2,
 )
@@ -43,7 +43,9 @@ REGIONS = dict(
     foreground_share=0.25,
     foreground=0.5,
     background=[0.0, 0.5],
+    pooling="max",
     fc=8,
+    fc_init="gaussian",
     dropout=0.0,
     beta=1.0,
     box_weight=1.0,
@@ -55,7 +57,6 @@ FAST_SETTINGS = dict(
     images=1,
     mirror=0.0,
     frozen=1,
-    proposals_max=None,
     head="fresh",
     stage_wise=False,
     statistics="fixed",

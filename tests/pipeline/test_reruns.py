@@ -43,7 +43,7 @@ ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
     ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
     ("data.min_box_size", 3.0, ALL),
-    ("splits.train", ["train"], TRAINED),
+    ("splits.train", ["train"], {"propose", *TRAINED}),
     ("splits.test", ["val"], {"propose", *TRAINED}),
     ("proposals.selective_search.max_boxes", 30, SEARCH),
     ("m0.weights", "other.pth", {"m0", *TRAINED}),

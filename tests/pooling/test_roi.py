@@ -94,6 +94,68 @@ def test_gradient_by_finite_differences():
         assert (up - down).item() / 0.5 == pytest.approx(gradient[0][index].item(), abs=1e-4)
 
 
+@pytest.mark.parametrize(("channels", "grid", "samples"), [(5, 7, 2), (112, 6, 1), (3, 2, 3)])
+def test_roi_align_and_its_gradient_equal_torchvisions(channels, grid, samples):
+    torch.manual_seed(0)
+    maps = torch.randn(3, channels, 13, 17)
+    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    rois = random_rois(np.random.default_rng(2), 300, 3, 17 * 16, 13 * 16)
+    pooled = pooling.roi_align(ours, rois, 16, 8, grid, samples)
+    expected = torchvision.ops.roi_align(theirs, rois, grid, 1 / 16, samples, aligned=True)
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-5)
+    gradient = torch.randn_like(expected)
+    pooled.backward(gradient)
+    expected.backward(gradient)
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-3, rtol=1e-5)
+
+
+def test_roi_align_by_hand():
+    """Cells of 16 pixels with the values of their columns: the value at pixel x is x / 16 - 0.5 between the outermost
+    centres, the border's value beyond them, and 0 where a sample is more than a cell away from them."""
+    maps = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 1, 4, 4)
+
+    def pooled(x1, x2):
+        return pooling.roi_align(maps, torch.tensor([[0, x1, 16, x2, 48.0]]), 16, 8, 1, 2).item()
+
+    assert pooled(16, 48) == pytest.approx(1.5)
+    assert pooled(20, 28) == pytest.approx(1.0)  # samples at 22 and 26: 0.875 and 1.125
+    assert pooled(0, 64) == pytest.approx(1.5)  # at 16 and 48: 0.5 and 2.5
+    assert pooled(40, 72) == pytest.approx(2.75)  # at 48 and 64: 2.5, and 3.5 becomes 3
+    assert pooled(48, 112) == pytest.approx(1.5)  # at 64 and 96: 3, and nothing
+    none = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    empty = pooling.roi_align(none, torch.zeros(0, 5), 16, 8, 7)
+    assert empty.shape == (0, 3, 7, 7)
+    empty.sum().backward()
+
+
+def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
+    random = np.random.default_rng(0)
+    corner = random.uniform(0, 200, (300, 2))
+    boxes = np.hstack([corner, corner + random.uniform(0.5, 90, (300, 2))]).astype(np.float32)
+    boxes[:40] = np.round(boxes[:40] / 8) * 8 + 1  # corners at exact halves of a cell
+    boxes = np.concatenate([boxes, boxes[:100] + np.float32(0.7)])
+    first, group = pooling.distinct(boxes, 16, "max")
+    maps = torch.arange(20 * 20, dtype=torch.float32).view(1, 1, 20, 20)
+    rois = torch.from_numpy(np.hstack([np.zeros((400, 1), np.float32), boxes - np.float32([0, 0, 1, 1])]))
+    both = [sign * torchvision.ops.roi_pool(sign * maps, rois, 7, 1 / 16) for sign in (1, -1)]
+    pooled = torch.cat(both, 1).flatten(1).numpy()
+    np.testing.assert_array_equal(pooled, pooled[first][group])
+    assert len(first) < 400
+    assert len(np.unique(pooled, axis=0)) == len(first)
+    np.testing.assert_array_equal(first, np.sort(first))
+    for rows in pooling.distinct(boxes, 16, "align"):
+        np.testing.assert_array_equal(rows, np.arange(400))
+
+
+@pytest.mark.parametrize("first", [0.5, 8.0, 3.0])
+def test_roi_align_reads_the_pixels_of_the_region_wherever_the_cells_lie(first):
+    """Each cell holds the pixel of its own centre, so the mean over a region is its middle."""
+    centres = first + 16 * torch.arange(40.0)
+    maps = torch.stack(torch.meshgrid(centres, centres, indexing="ij")).flip(0)[None].contiguous()
+    pooled = pooling.roi_align(maps, torch.tensor([[0, 100.0, 60.0, 200.0, 150.0]]), 16, first, 7)
+    torch.testing.assert_close(pooled.mean((0, 2, 3)), torch.tensor([150.0, 105.0]))
+
+
 def slow_pyramid(cells, window, levels):
     """The rule of the paper's appendix A, bin by bin."""
     x1, y1, x2, y2 = window

@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 
 from lib.boxes.selection import Scored, Selection
+from lib.detectors.fast import detector as fast
+from lib.detectors.faster import detector as faster
+from lib.detectors.rcnn import detector as rcnn
+from lib.detectors.spp import detector as spp
 from lib.report import drawing, page_trace
-from lib.report.predictions import Predictions, check_drawn
+from lib.report.predictions import Predictions, check_drawn, drawn_from
 from lib.stage.errors import InputError
 from lib.stage.interrupt import HeldBack
 from lib.storage import tables
@@ -154,6 +158,16 @@ def test_what_cannot_be_drawn(most, min_score, wrong):
     assert [fault.where for fault in caught.value.faults] == wrong
 
 
-@pytest.mark.parametrize(("most", "min_score"), [(0, 0.5), (3, float("-inf")), (3, float("inf")), (1, -2.0)])
+@pytest.mark.parametrize(("most", "min_score"), [(8, None), (0, 0.5), (3, float("-inf")), (3, float("inf")), (1, -2.0)])
 def test_what_can_be_drawn(most, min_score):
     check_drawn(most, min_score)
+
+
+@pytest.mark.parametrize(("detect", "scores", "expected"), [
+    (rcnn.Detect, "svm", -0.2), (rcnn.Detect, "softmax", 0.5), (spp.Detect, "svm", -0.2), (fast.Detect, "svm", -0.2),
+    (fast.Detect, "softmax", 0.5), (faster.Detect, None, 0.5),
+])
+def test_a_score_from_which_boxes_are_drawn_suits_what_scores(detect, scores, expected):
+    values = dict.fromkeys(("per_set", "floor", "nms_before", "most")) | {"per_image": 9, "nms": 0.3}
+    values |= {"regress": True, "batch": 1, "precision": "float32"} | ({"scores": scores} if scores else {})
+    assert drawn_from(detect(**values)) == expected

@@ -50,7 +50,8 @@ def before(values):
 
     Those without effect are left out, as are keys that came later, at values that change nothing.
     """
-    later = ("most", None), ("levels", "exact"), ("lists", {"train": None, "val": None, "test": None})
+    later = [("most", None), ("levels", "exact"), ("lists", {"train": None, "val": None, "test": None}),
+             ("pooling", "max"), ("fc_init", "gaussian"), ("clip_norm", None)]
     if not isinstance(values, dict):
         return values
     kept = {key: before(value) for key, value in values.items() if (key, value) not in later}
@@ -61,8 +62,17 @@ def before(values):
     return kept
 
 
+PROPOSALS_MAX = {"rcnn": [], "spp": [], "fast": ["train"], "fast_svm": [], "faster": ["m2", "m4"]}  # where it was
+
+
 def digest(values):
-    text = json.dumps(before({key: values[key] for key in BLOCKS}), sort_keys=True)
+    kept = before({key: values[key] for key in BLOCKS})
+    for method, blocks in PROPOSALS_MAX.items():
+        most = kept[method].pop("proposals_max")
+        assert blocks or most is None
+        for block in blocks:
+            kept[method][block]["proposals_max"] = most
+    text = json.dumps(kept, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -25,7 +25,8 @@ from tests.life import FakeLife
 CPU = Device(torch.device("cpu"), torch.float32)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 OPTIMISATION = dict(
-    iterations=2, optimiser=dict(name="adamw"), learning_rate=0.001, weight_decay=0.0005, bias_multiplier=1.0,
+    iterations=2, optimiser=dict(name="adamw"), learning_rate=0.001, clip_norm=None, weight_decay=0.0005,
+    bias_multiplier=1.0,
     head_multiplier=1.0, schedule=dict(name="cosine", warmup=0.0), parts=2, checkpoint_every=1,
     scale={"short_side": [120], "max_side": 400}, images=2, mirror=0.5, precision="float32",
 )
@@ -34,15 +35,17 @@ RPN = dict(
     loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0},
 )
 REGIONS = dict(
-    regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], fc=16, dropout=0.0, box_loss="smooth_l1",
+    regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5], pooling="max", fc=16,
+    fc_init="gaussian", dropout=0.0, box_loss="smooth_l1",
     beta=1.0, box_weight=1.0,
 )
-DETECTOR = dict(**OPTIMISATION, **REGIONS, proposals_max=None, stage_wise=False, statistics="per_class", std_floor=0.01)
+DETECTOR = dict(**OPTIMISATION, **REGIONS, stage_wise=False, statistics="per_class", std_floor=0.01)
 PROPOSING = {"pre_nms": 100, "post_nms": 20, "nms": 0.7, "min_size": 8.0}
 VALUES = {
     "seed": 3, "splits": {"train": ["train"], "test": ["test"]},
     "faster": {
         "difficult": False,
+        "proposals_max": None,
         "anchors": {"scales": [32.0, 64.0], "ratios": [0.5, 1.0, 2.0], "base": 16.0, "centre": 8.0},
         "rpn": {"width": 16, "score": "softmax"},
         "m1": {**RPN, "frozen": 3}, "m3": {**RPN, "frozen": "all"},

@@ -70,7 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_extract(folder: Path, monkeypatch: pytest.MonkeyPatch, svm_layer: str, layer: str, more_than: float) -> str:
     """Runs the stage; returns what it announced."""
     values = {"seed": 3, "splits": Splits(train=["train"], test=["test"]), "rcnn.difficult": True,
-              "rcnn.extract": extract.Extract(batch=2, precision="float32", shard_mib=1), "rcnn.svm.layer": svm_layer,
+              "rcnn.proposals_max": None, "rcnn.svm.layer": svm_layer,
+              "rcnn.extract": extract.Extract(batch=2, precision="float32", shard_mib=1),
               "rcnn.boxes.layer": layer, "rcnn.boxes.more_than": more_than, "rcnn.boxes.norm": NORM}
     life = FakeLife(folder, "extract@rcnn", values)
     with monkeypatch.context() as patch:
@@ -82,7 +83,7 @@ def run_extract(folder: Path, monkeypatch: pytest.MonkeyPatch, svm_layer: str, l
 def fit(folder: Path, layer: str, more_than: float) -> dict:
     settings = fit_boxes.BoxFit(layer=layer, norm=NORM, penalty=1.0, more_than=more_than, whitening=0.001)
     values = {"seed": 3, "splits": Splits(train=["train"], test=["test"]), "rcnn.difficult": True,
-              "rcnn.boxes": settings}
+              "rcnn.proposals_max": None, "rcnn.boxes": settings}
     fit_boxes.main(FakeLife(folder, "boxes@rcnn", values))
     return checkpoint.load(folder / "models/rcnn/boxes.pt", "weights", "bias", "samples", "scale")
 

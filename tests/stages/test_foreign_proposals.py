@@ -25,8 +25,9 @@ BOXES = {  # of images of 160 x 120 pixels
 
 def training(folder):
     images = ImageSet(str(folder), folder / "tables", ["train"])
-    given = dict.fromkeys(("stage", "block", "method", "params", "seed", "roles", "device", "memory"))
-    Given(**given, images=images, path=lambda role: folder / "proposals/selective_search.parquet").proposals()
+    given = dict.fromkeys(("stage", "block", "seed", "roles", "device", "memory"))
+    path, params = folder / "proposals/selective_search.parquet", {"fast.proposals_max": None}
+    Given(**given, method="fast", params=params, images=images, path=lambda role: path).proposals()
 
 
 STAGES = {

@@ -17,11 +17,14 @@ import pytest
 from lib.backbones.device import Precision
 from lib.boxes.selection import Scored, Selection
 from lib.detection import rows
+from lib.report.drawing import draw_best
 from lib.stage import pipeline
 from lib.stage.errors import InputError
 from lib.storage import tables
 from stages import predict
 from tests.detectors.fast import models_on_disk
+
+MOST = 3  # proposals of an image that the detector gets
 
 
 class Detect(Selection):
@@ -36,6 +39,7 @@ class Detector:
 
     def prepare(self, image, boxes):
         assert (boxes is None) != self.wants_proposals
+        assert boxes is None or len(boxes) == MOST
         return image, np.float32([[0, 0, 20, 20], [5, 5, 30, 25]]) if boxes is None else boxes
 
     def __call__(self, prepared):
@@ -50,7 +54,7 @@ def method(request, monkeypatch):
     values = predict.params.load()
     values["fake"] = {"detect": block}
     row = SimpleNamespace(
-        settings="fake.detect", reads=lambda: {"fake.detect": Detect},
+        settings="fake.detect", reads=lambda: {"fake.detect": Detect}, most=lambda values: MOST,
         detector=lambda files, params, device, clock: Detector(request.param == "a table of proposals"),
     )
     monkeypatch.setattr(predict.params, "load", lambda: values)
@@ -58,8 +62,8 @@ def method(request, monkeypatch):
     monkeypatch.setattr(rows, "row", lambda name, entries: (row, {}))
 
 
-def options(images, out, trace=False):
-    return argparse.Namespace(images=images, method="m", out=out, boxes=3, min_score=0.0, trace=trace)
+def options(images, out, trace=False, min_score=0.0):
+    return argparse.Namespace(images=images, method="m", out=out, boxes=3, min_score=min_score, trace=trace)
 
 
 def make_images(folder):
@@ -98,6 +102,26 @@ def test_a_folder(method, tmp_path, capsys):
     assert "2 images" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("min_score", [None, 0.0, 0.99, 1.01])
+def test_noise_is_not_drawn_and_stays_in_the_tables(method, tmp_path, capsys, min_score):
+    """Of two classes with the scores share and 1 - share of the image, one has at least 0.5."""
+    make_images(tmp_path / "in")
+    predict.predict(options([str(tmp_path / "in")], tmp_path / "all", min_score=float("-inf")))
+    predict.predict(options([str(tmp_path / "in")], tmp_path / "out", min_score=min_score))
+    tables_of = [tables.read(tmp_path / f"{out}/detections.parquet", tables.DETECTIONS) for out in ("all", "out")]
+    pd.testing.assert_frame_equal(*tables_of)
+    for name in ("a.png", "sub/b.png"):
+        image = predict.read_image("", str(tmp_path / "in" / name), transpose=True)
+        rows_of = tables_of[0][tables_of[0]["image_id"] == name]
+        least = 0.5 if min_score is None else min_score
+        best = rows_of.nlargest(3, "score", keep="first")
+        expected = draw_best(image, best[best["score"] >= least], 3, float("-inf"))
+        picture = cv2.cvtColor(cv2.imread(str(tmp_path / f"out/pictures/{name}.png")), cv2.COLOR_BGR2RGB)
+        assert np.array_equal(picture, expected)
+        assert (picture != image).any() == (best["score"] >= least).any()
+    assert f"drawn from {least:g};" in capsys.readouterr().out
+
+
 def test_a_trace_shows_the_detections(method, tmp_path):
     make_images(tmp_path / "in")
     predict.predict(options([str(tmp_path / "in/a.png")], tmp_path / "out", trace=True))
@@ -129,7 +153,7 @@ def model(tmp_path_factory):
 def run(model, tmp_path, monkeypatch):
     """Runs the command line with Fast R-CNN of random weights; returns the exit code."""
     roles = dict.fromkeys(("model", "scores", "boxes"), str(model))
-    roles |= {"detector": "fast", "settings": "fast.detect", "proposing": "fast.detect", "regions": "p.parquet"}
+    roles |= {"detector": "fast", "settings": "fast.detect", "proposing": "fast.proposals_max", "regions": "p.parquet"}
     values = predict.params.load()
     values["compute"]["workers"] = 2
     values["data"]["max_pixels"] = 10_000

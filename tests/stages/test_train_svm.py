@@ -20,7 +20,7 @@ Objects = list[tuple[int, str, bool]]
 def life_in(folder: Path, memory_gib: float = 4.0, difficult: bool = True) -> FakeLife:
     """The life of R-CNN's stage in a temporary folder."""
     values = {"seed": 3, "splits": Splits(train=["train"], test=["test"]), "rcnn.difficult": difficult,
-              "rcnn.svm": train_svm.Svm(**SVM)}
+              "rcnn.proposals_max": None, "rcnn.svm": train_svm.Svm(**SVM)}
     return FakeLife(folder, "svm@rcnn", values, memory_gib)
 
 

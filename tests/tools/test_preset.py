@@ -195,18 +195,21 @@ def test_a_wrong_value_stops_it_before_anything_is_copied(repository, monkeypatc
 
 def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
     root = tmp_path / "root"
-    for folder in (root / "presets", root / "mine", tmp_path / "beside"):
+    for folder in (root / "presets", root / "mine", tmp_path / "beside", tmp_path / "data/beside/VOCdevkit"):
         folder.mkdir(parents=True)
     (root / "w.pth").touch()
     (root / "presets/default.yaml").write_text("data:\n  root: none   # kept\nm0: {weights: none}\nnms: 0.3\n")
     monkeypatch.setattr(schemas, "faults", lambda values, path: [])
     for path, expected in [("mine", str(root / "mine")), ("../beside", str(tmp_path / "beside")), ("/abs", "/abs"),
+                           ("../data/beside/VOCdevkit", str(tmp_path / "data/beside/VOCdevkit")),
                            ("data/bccd/VOCdevkit", "data/bccd/VOCdevkit")]:
         (root / "presets/x.yaml").write_text(f"set: {{data.root: {path}, m0.weights: w.pth}}\n")
         text = preset.own_params("x", root / "presets")
         values = YAML(typ="safe").load(text)
         assert values == {"data": {"root": expected}, "m0": {"weights": str(root / "w.pth")}, "nms": 0.3}
         assert "# kept" in text
+        other = preset.own_params("x", root / "presets", {"data.root": "../beside"})
+        assert YAML(typ="safe").load(other)["data"]["root"] == str(tmp_path / "beside")
 
 
 def test_environment(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lib.stage.errors import InputError
-from lib.training.windows import WindowSets, sample_windows
+from lib.training.windows import WindowSets, a_pass, sample_windows
 
 
 def boxes(*rows):
@@ -58,6 +58,20 @@ def test_an_empty_pool_is_made_up_for(empty):
     batch, _ = sample_windows((made[0], made[1]), 16, 0.25, 0.5, np.random.default_rng(0))
     assert len(batch) == 16
     assert (batch.label > 0).all() == bool(empty)
+
+
+@pytest.mark.parametrize(("share", "empty", "expected"), [
+    (0.25, None, (3, 4)), (0.0, None, (2, 16)), (0.25, 0, (2, 16)), (0.25, 1, (3, 16)),
+])
+def test_a_pass_is_over_what_a_batch_draws_of(share, empty, expected):
+    """Three foreground and two background windows, 16 in a batch: foreground counts where any is drawn."""
+    made = list(window_sets())
+    if empty is not None:
+        made[empty] = WindowSets(0.5, 0.5).join()[empty]
+    total, drawn = a_pass((made[0], made[1]), 16, share)
+    assert (total, drawn) == expected
+    batch, _ = sample_windows((made[0], made[1]), 16, share, 0.0, np.random.default_rng(0))
+    assert drawn == ((batch.label > 0).sum() or 16)
 
 
 def test_draws_are_uniform_with_replacement():

@@ -35,6 +35,9 @@ class Detect(Selection):
     precision: Precision
 
 
+Proposing = Detect  # one block: its regions are its detections
+
+
 @dataclass(frozen=True)
 class DenseInput:
     """An image ready for the network. pixels : uint8 (h, w, 3);  view : how they come from the image's"""

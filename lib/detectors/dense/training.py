@@ -21,7 +21,7 @@ from lib.backbones.scaling import Scale, Sizing, Square
 from lib.boxes.assign import POSITIVE, Best, assign
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import encode
-from lib.detectors.dense.anchor_fit import AnchorFit, fit
+from lib.detectors.dense.anchor_fit import fit
 from lib.detectors.dense.augment import Augmentation, Example, augmented, scaled
 from lib.detectors.dense.losses import Loss
 from lib.detectors.dense.network import DenseHead, DenseNetwork, contents, to_batch
@@ -29,7 +29,9 @@ from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 from lib.training import loop as training
+from lib.training.anchor_fit import AnchorFit
 from lib.training.frozen_norm import through_frozen_norm
+from lib.training.optimisation import Optimisation
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 
@@ -42,7 +44,7 @@ class Matching(Settings):
     best: Best
 
 
-class DenseTraining(training.Optimisation):
+class DenseTraining(Optimisation):
     """Blocks `ssd.train` and `retinanet.train`: the optimisation, and
 
     scale      : of the images: one size, or a square
@@ -206,8 +208,12 @@ def anchor_fit(image_set: ImageSet, head: DenseHead, settings: DenseTraining, wh
 
 
 def dense_task(given: Given, backbone: Backbone, head: DenseHead, where: str) -> Task:
-    """The training of a head on M0's trunk. where : the params of the anchors, for cautions"""
-    settings, images = given.settings, given.images
+    """The training of a head on M0's trunk; a pass is over all images.
+
+    where : the params of the anchors, for cautions
+    """
+    images = given.images
+    settings = given.settings.resolved(len(images), given.settings.images)
     one_view(settings.scale, given.block)
     network = DenseNetwork(backbone, head)
     trunk = trained_trunk(backbone, network.levels, settings.frozen, given.device.torch_device)
@@ -216,8 +222,8 @@ def dense_task(given: Given, backbone: Backbone, head: DenseHead, where: str) ->
     return Task(
         network,
         once(settings, [head], batches, lambda part: part_losses(network, trunk, part, settings, given.device)),
-        settings.iterations,
+        settings.steps,
         lambda: contents(backbone, images.classes, settings.scale, head),
-        f"{settings.iterations} iterations of {settings.images} images",
+        f"{settings.steps} iterations of {settings.images} images",
         cautions=anchors.cautions, plots={"anchors": anchors.classes},
     )

@@ -26,7 +26,8 @@ from lib.boxes.coding import decode
 from lib.boxes.selection import Refine
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
-from lib.pooling.roi import roi_pool
+from lib.pooling import roi
+from lib.pooling.roi import Pooling
 from lib.stage.errors import Fault, InputError
 
 
@@ -34,6 +35,7 @@ class DetectionHead(nn.Module):
     """Class scores and box deltas of pooled regions.
 
     layers, features : from `region_layers`: the layers up to fc7, and D;  classes : C
+    pooling    : of the regions
     score, box : linear layers on fc7 with C + 1 and 4 (C + 1) outputs; Gaussian weights of deviation 0.01 and 0.001,
                  biases 0 (paper §2.3; the authors' prototxts)
     mean, std  : buffers float32 (C + 1, 4), statistics of the targets. The weights predict normalised targets, in
@@ -43,9 +45,9 @@ class DetectionHead(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layers: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, layers: nn.Module, features: int, classes: int, pooling: Pooling = "max") -> None:
         super().__init__()
-        self.layers, self.features = layers, features
+        self.layers, self.features, self.pooling = layers, features, pooling
         self.score = nn.Linear(features, classes + 1)
         self.box = nn.Linear(features, 4 * (classes + 1))
         for layer, deviation in ((self.score, 0.01), (self.box, 0.001)):
@@ -77,18 +79,18 @@ class DetectionHead(nn.Module):
 class FastNetwork(FrozenNorm):
     """A trunk with a detection head, without the other layers of the backbone.
 
-    trunk, stride, grid, recipe : the backbone's;  head : of `DetectionHead`
+    trunk, stride, first, grid, recipe : the backbone's;  head : of `DetectionHead`
     """
 
     def __init__(self, backbone: Backbone, head: DetectionHead) -> None:
         super().__init__()
         self.trunk, self.head = backbone.trunk, head
-        self.stride, self.grid = backbone.stride, backbone.grid
+        self.stride, self.first, self.grid = backbone.stride, backbone.first, backbone.grid
         self.recipe = backbone.recipe
 
     def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
-        """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them."""
-        return roi_pool(maps, rois, self.stride, self.grid)
+        """float32 (R, channels, g, g) of `rois` (R, 5), which are as `roi_pool` takes them, pooled as the head says."""
+        return roi.pool(maps, rois, self.stride, self.first, self.grid, self.head.pooling)
 
     def forward(self, images: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (N, 3, H, W) and regions (R, 5) -> logits (R, C+1), normalised deltas (R, C+1, 4)."""
@@ -101,7 +103,8 @@ def describe_head(head: DetectionHead, fc: int, dropout: float, ranks: Sequence[
 
     fc, dropout : as `region_layers` takes them;  ranks : of fc6 and fc7 where they are low-rank products
     """
-    return {"fc": fc, "dropout": dropout, "ranks": list(ranks), "tensors": head.state_dict()}
+    shape = {"fc": fc, "dropout": dropout, "ranks": list(ranks), "pooling": head.pooling}
+    return {**shape, "tensors": head.state_dict()}
 
 
 def restore_head(
@@ -114,7 +117,7 @@ def restore_head(
     layers, features = region_layers(backbone, section["fc"], section["dropout"] if dropout is None else dropout)
     if section["ranks"]:
         restore_ranks(layers, section["ranks"])
-    head = DetectionHead(layers, features, classes)
+    head = DetectionHead(layers, features, classes, section.get("pooling", "max"))
     # By order, not by name: a dropout layer has no tensors, but the numbers in the names of later layers count it.
     head.load_state_dict(dict(zip(head.state_dict(), section["tensors"].values(), strict=True)))
     return head
@@ -173,7 +176,7 @@ class RegionScorer:
             for level in np.unique(levels):
                 rows = np.flatnonzero(levels == level)
                 scaled = boxes[rows] * np.float32(factors[level])
-                first, group = distinct(scaled, self.network.stride)
+                first, group = roi.distinct(scaled, self.network.stride, self.network.head.pooling)
                 images.append(resize(image, factors[level]))
                 rois.append(np.hstack([np.zeros((len(first), 1), np.float32), scaled[first]]))
                 row_of[rows] = group + count
@@ -210,20 +213,6 @@ class RegionScorer:
         labels = len(self.classes) + 1
         shapes = {"fc7": (self.network.head.features,), "logits": (labels,), "deltas": (labels, 4)}
         return torch.zeros(0, *shapes[name], device=self._device.torch_device)
-
-
-def distinct(boxes: Boxes, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which regions differ: those that RoI pooling rounds to the same cells have the same features (authors' test.py).
-
-    boxes   : float32 (R, 4) in the scaled image, not negative
-    returns : int64 rows of the first region of each group, ascending; int64 (R,) the group of each region
-    """
-    # Inclusive corners, rounded as `roi_pool` does; the four numbers of a region are packed into one of 64 bits.
-    corners = (boxes - np.array([0, 0, 1, 1], np.float32)) * np.float32(1 / stride)
-    cells = np.floor(corners.astype(np.float64) + 0.5).astype(np.int64).clip(0)
-    _, first, group = np.unique(cells @ (np.int64(1) << np.arange(0, 64, 16)), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return first[order], np.argsort(order)[group.reshape(-1)]
 
 
 class Extractor:

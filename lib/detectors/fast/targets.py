@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.backbones.device import Precision
+from lib.backbones.region_layers import FcInit
 from lib.backbones.scaling import Scale
 from lib.boxes.assign import POSITIVE, assign
 from lib.boxes.boxes import Boxes, clip
 from lib.boxes.coding import encode
+from lib.pooling.roi import Pooling
 from lib.stage.errors import Fault, InputError
-from lib.training.loop import Optimisation
+from lib.training.optimisation import Optimisation
 
 BoxLoss = Literal["smooth_l1", "l2", "none"]
 FIXED_STD = (0.1, 0.1, 0.2, 0.2)  # py-faster-rcnn's config.py, for every class
@@ -145,7 +147,9 @@ class HeadTraining(Optimisation):
     foreground       : IoU from which a region is foreground (paper: 0.5)
     background       : IoU from which and below which it is background (paper: 0.1, 0.5; py-faster-rcnn: 0, 0.5)
     mirror           : probability of mirroring an image (paper: 0.5; the authors' set holds each image in both ways)
+    pooling          : of the regions: max (paper) or align (RoIAlign), see lib/pooling/roi.py
     fc, dropout      : of the region layers, see `region_layers`
+    fc_init          : start of fresh fc6 and fc7, see `region_layers`
     box_loss, beta   : smooth_l1, quadratic below `beta` (paper: 1), l2 (R-CNN's) or none (§5.1: classification only)
     box_weight       : λ of the box loss (paper: 1)
     precision        : of the forward passes
@@ -158,7 +162,9 @@ class HeadTraining(Optimisation):
     foreground: float = Field(gt=0, le=1)
     background: list[float] = Field(min_length=2, max_length=2)
     mirror: float = Field(ge=0, le=1)
+    pooling: Pooling
     fc: int = Field(ge=1)
+    fc_init: FcInit
     dropout: float = Field(ge=0, lt=1)
     box_loss: BoxLoss
     beta: float = Field(gt=0)
@@ -170,7 +176,6 @@ class FastTraining(HeadTraining):
     """Blocks `fast.train`, `faster.m2`, `faster.m4`: see `HeadTraining`, and
 
     regions           : of a batch (paper: 128); each image gives regions / images of them, fewer where it has fewer
-    proposals_max     : first so many proposals of an image; null for all
     head              : fresh, or the file's whole in the role `head` (previous), or fresh outputs on that file's fc6
                         and fc7 (outputs: py-faster-rcnn's step 4)
     frozen            : leading parts of the trunk that are not trained, or all (paper: VGG16's first 10)
@@ -178,7 +183,6 @@ class FastTraining(HeadTraining):
     statistics        : of the targets: per_class (paper), at least `std_floor`, or fixed (py-faster-rcnn's end-to-end)
     """
 
-    proposals_max: int | None = Field(ge=1)
     head: Literal["fresh", "previous", "outputs"]
     frozen: int | Literal["all"]
     stage_wise: bool

@@ -22,7 +22,7 @@ from lib.boxes.boxes import flip
 from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head, restore_head
 from lib.detectors.fast.targets import FastTraining, Regions, head_loss
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.stage.errors import Fault, InputError
 from lib.storage.by_image import ByImage
 from lib.training import loop as training
@@ -79,7 +79,7 @@ class FastBatches:
     def regions(self, image_id: str) -> Regions:
         """The objects and proposals of an image, labelled."""
         boxes, labels = self._image_set.objects(image_id)
-        proposals = self._proposals.boxes(image_id)[: self._settings.proposals_max]
+        proposals = self._proposals.boxes(image_id)
         size = self._image_set.size(image_id)
         return region_sampling.label_regions(boxes, labels, proposals, size, self._settings.foreground)
 
@@ -88,10 +88,14 @@ class FastBatches:
         count = self._settings.regions // self._settings.images
         return region_sampling.sample(regions, count, self._settings.foreground_share, (lower, upper), random)
 
+    @property
+    def per_batch(self) -> int:
+        """Images of a batch."""
+        return min(self._settings.images, len(self.ids))
+
     def images(self, i: int) -> list[str]:
         """Ids of the images of batch i, see `images_of`."""
-        size = min(self._settings.images, len(self.ids))
-        return [self.ids[row] for row in images_of(self._seed, self._stage, i, size, len(self.ids))]
+        return [self.ids[row] for row in images_of(self._seed, self._stage, i, self.per_batch, len(self.ids))]
 
     def __call__(self, i: int) -> list[FastExample]:
         """The images of batch i with their regions."""
@@ -131,15 +135,16 @@ def start_head(
 
     A previous head keeps its weights and its statistics, which replace those of `batches`: the loss continues where it
     was (the authors' code normalises twice there). Fresh outputs get the statistics of `batches`.
-    Raises InputError for a head of other classes or another backbone, and where fresh layers need M0's fc6 and fc7.
+    Raises InputError for a head of other classes, another backbone or another pooling, and where fresh layers need
+    M0's fc6 and fc7.
     """
     if settings.head == "fresh":
         if model.backbone.name in PRETRAINED and not model.whole:
             fault = f"has a trunk alone, and {model.backbone.name} starts from pre-trained layers"
             raise InputError([Fault("no layers", str(model.path), fault, "a whole network (m0.pt)",
                                     "Set head: previous in params.yaml")])
-        layers, features = region_layers(model.backbone, settings.fc, settings.dropout)
-        head = DetectionHead(layers, features, len(classes))
+        layers, features = region_layers(model.backbone, settings.fc, settings.dropout, settings.fc_init)
+        head = DetectionHead(layers, features, len(classes), settings.pooling)
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
         return head
     assert previous is not None
@@ -148,9 +153,13 @@ def start_head(
     if earlier.backbone.name != model.backbone.name:
         name = earlier.backbone.name
         raise InputError([Fault("other backbone", str(previous), f"is {name}", model.backbone.name, "Run: dvc repro")])
+    if (pooling := earlier.sections["head"].get("pooling", "max")) != settings.pooling:
+        problem = f"pools its regions by {pooling}, and this training by {settings.pooling}"
+        remedy = f"Set pooling: {pooling} in this training's block, or {settings.pooling} in that head's"
+        raise InputError([Fault("other pooling", str(previous), problem, "the same in both trainings", remedy)])
     head = restore_head(model.backbone, earlier.sections["head"], len(classes), settings.dropout)
     if settings.head == "outputs":
-        head = DetectionHead(head.layers, head.features, len(classes))
+        head = DetectionHead(head.layers, head.features, len(classes), settings.pooling)
         head.set_statistics(torch.from_numpy(batches.mean), torch.from_numpy(batches.std))
     batches.mean, batches.std = head.mean.numpy().copy(), head.std.numpy().copy()
     return head
@@ -183,20 +192,23 @@ def item_losses(
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: FastTraining}
+    return {block: FastTraining, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:
     """Fast R-CNN's network on proposals. Reads the roles `model`, `proposals` and, unless `head: fresh`, `head`.
 
-    Further sections of `model` (an RPN) are copied to the result unchanged.
+    Further sections of `model` (an RPN) are copied to the result unchanged. A pass is over the images with regions to
+    learn from, in each phase.
     """
     settings, images = given.settings, given.images
-    phase_settings = settings.phases(given.block)
+    settings.phases(given.block)  # refuses what contradicts itself before long work
     if settings.head != "fresh" and "head" not in given.roles:
         problem = f"is {settings.head!r}, and the stage's command in dvc.yaml gives no model in the role head"
         raise InputError([Fault("no head", f"params.yaml: {given.block}.head", problem, "fresh", "Set head: fresh")])
     batches = FastBatches(images, given.proposals(), settings, given.seed, given.stage)
+    settings = settings.resolved(len(batches.ids), batches.per_batch)
+    phase_settings = settings.phases(given.block)
     torch.manual_seed(given.seed)
     model = model_file.read(given.path("model"))
     previous = None if settings.head == "fresh" else given.path("head")
@@ -218,7 +230,7 @@ def task(given: Given) -> Task:
         trained = {**model.sections, "head": describe_head(head, settings.fc, settings.dropout)}
         return model_file.contents(model.backbone, images.classes, settings.scale, **trained)
 
-    iterations = len(phase_settings) * settings.iterations
+    iterations = len(phase_settings) * settings.steps
     work = (f"{iterations} iterations of {settings.images} images; "
             f"{len(batches.left_out)} of {len(images)} images have no region to learn from")
     return Task(network, phases, iterations, sections, work)

@@ -15,13 +15,12 @@ from lib.backbones import model_file
 from lib.backbones.backbones import Backbone, fold_batch_norm
 from lib.backbones.device import Device
 from lib.backbones.frozen import FrozenNorm
-from lib.backbones.scaling import Scale, Sizing, resize, to_input
+from lib.backbones.scaling import resize, to_input
 from lib.boxes.boxes import Boxes
 from lib.detectors.faster import rpn as rpn_net
-from lib.detectors.faster.rpn import RPN, Proposing
+from lib.detectors.faster.rpn import RPN, Proposing, one_size
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
-from lib.stage.errors import Fault, InputError
 
 
 class ProposalNetwork(FrozenNorm):
@@ -39,18 +38,6 @@ class ProposalNetwork(FrozenNorm):
         """float32 (1, 3, H, W) -> log-odds and deltas of every anchor, see `RPN`."""
         logits, deltas = self.rpn(self.trunk(image))
         return logits, deltas
-
-
-def one_size(scale: Sizing | None, where: str) -> Scale:
-    """The scale of a proposer, which must be one size: its anchors replace an image pyramid (paper §3.1.1).
-
-    Raises InputError for several sizes and for images scaled to a square.
-    """
-    if not isinstance(scale, Scale) or len(scale.short_side) != 1:
-        sizes = scale.short_side if isinstance(scale, Scale) else scale
-        remedy = "Give one; the anchors are the scales"
-        raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", remedy)])
-    return scale
 
 
 @dataclass(frozen=True)

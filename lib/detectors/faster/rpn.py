@@ -5,6 +5,7 @@ a batch are computed one by one.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.backbones.device import Device
+from lib.backbones.scaling import Scale, Sizing
 from lib.boxes.anchors import AnchorGrid, Level
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode_tensors
 from lib.boxes.nms import greedy, overlaps, survivors
+from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 
 
@@ -66,6 +69,12 @@ class ProposerGrid(AnchorGrid):
     def __init__(self, settings: Anchors, stride: int) -> None:
         super().__init__([Level(stride, at_first_cell(settings))])
         self.settings, self.stride = settings, stride
+        self.scales, self.ratios = settings.scales, settings.ratios
+
+    def remade(self, scales: Sequence[float], ratios: Sequence[float]) -> "ProposerGrid":
+        """The same with other scales and ratios."""
+        changes = {"scales": list(scales), "ratios": list(ratios)}
+        return ProposerGrid(self.settings.model_copy(update=changes), self.stride)
 
 
 class RpnLayers(Settings):
@@ -92,6 +101,18 @@ class Proposing(Settings):
     post_nms: int = Field(ge=1)
     nms: float = Field(ge=0, le=1)
     min_size: float = Field(ge=0)
+
+
+def one_size(scale: Sizing | None, where: str) -> Scale:
+    """The scale of a proposer, which must be one size: its anchors replace an image pyramid (paper §3.1.1).
+
+    Raises InputError for several sizes and for images scaled to a square.
+    """
+    if not isinstance(scale, Scale) or len(scale.short_side) != 1:
+        sizes = scale.short_side if isinstance(scale, Scale) else scale
+        remedy = "Give one; the anchors are the scales"
+        raise InputError([Fault("bad scale", where, f"short_side is {sizes}", "one size", remedy)])
+    return scale
 
 
 class RPN(nn.Module):

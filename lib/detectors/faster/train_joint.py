@@ -25,11 +25,11 @@ from lib.detectors.fast import targets as region_sampling
 from lib.detectors.fast.network import DetectionHead, FastNetwork, describe_head
 from lib.detectors.fast.targets import HeadTraining, head_loss
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.network import one_size
-from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, propose
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, Proposing, RpnLayers, one_size, propose
 from lib.detectors.faster.targets import view
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
+from lib.training.anchor_fit import anchor_fit
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
@@ -152,16 +152,20 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """Proposer and detector on M0's trunk. Reads the role `model` (M0)."""
-    settings, images = given.settings, given.images
+    """Proposer and detector on M0's trunk. Reads the role `model` (M0). A pass is over all images."""
+    images = given.images
+    settings = given.settings.resolved(len(images), given.settings.images)
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
     rpn = RPN(model.backbone.channels, given.params[f"{given.method}.rpn"], anchors, model.backbone.stride)
-    head = DetectionHead(*region_layers(model.backbone, settings.fc, settings.dropout), len(images.classes))
+    layers, features = region_layers(model.backbone, settings.fc, settings.dropout, settings.fc_init)
+    head = DetectionHead(layers, features, len(images.classes), settings.pooling)
     network = JointNetwork(model.backbone, rpn, head)
     trunk = TrainedTrunk(network.detector.trunk, settings.frozen, given.device.torch_device, given.memory)
     batches = JointBatches(images, rpn.anchors, settings, given.seed, given.stage)
+    scale, positive = one_size(settings.scale, given.stage), settings.targets.positive
+    fit = anchor_fit(images, rpn.anchors, scale, positive, given.method, given.block)
 
     def sections() -> dict[str, Any]:
         trained = {"rpn": rpn.describe(), "head": describe_head(head, settings.fc, settings.dropout)}
@@ -171,5 +175,6 @@ def task(given: Given) -> Task:
         network,
         once(settings, [rpn, head.score, head.box], batches,
              lambda item: item_losses(network, trunk, item, settings, given.device)),
-        settings.iterations, sections, f"{settings.iterations} iterations of {settings.images} images",
+        settings.steps, sections, f"{settings.steps} iterations of {settings.images} images",
+        cautions=fit.cautions,
     )

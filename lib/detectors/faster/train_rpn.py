@@ -3,7 +3,6 @@
 K objects of an image, A anchors of it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,19 +14,19 @@ from pydantic import Field
 from lib.backbones import model_file
 from lib.backbones.device import Device, Precision
 from lib.backbones.scaling import Scale, to_input
-from lib.boxes.anchors import inside
-from lib.boxes.boxes import iou
 from lib.detectors.faster import targets as rpn_targets
-from lib.detectors.faster.network import ProposalNetwork, one_size
-from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers
+from lib.detectors.faster.network import ProposalNetwork
+from lib.detectors.faster.rpn import RPN, Anchors, ProposerGrid, RpnLayers, one_size
 from lib.images.image_set import ImageSet
 from lib.training import loop as training
+from lib.training.anchor_fit import anchor_fit
+from lib.training.optimisation import Optimisation
 from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 from lib.training.trunk import TrainedTrunk
 
 
-class RpnTraining(training.Optimisation):
+class RpnTraining(Optimisation):
     """Blocks `faster.m1` and `faster.m3`: the optimisation, and
 
     scale     : of the images, one size
@@ -96,71 +95,18 @@ def item_losses(
     return training.Part(losses, [item.image_id])
 
 
-@dataclass(frozen=True)
-class AnchorFit:
-    """How well the anchors fit the objects before anything is learnt.
-
-    classes  : rows of class, objects, mean best IoU, and shares of the objects: with an anchor at or above the IoU
-               threshold of positives (`reached`), with no anchor that overlaps them (`untouched`)
-    cautions : warnings, each with a remedy;  unused : ids of images in which no anchor lies inside
-    """
-
-    classes: list[dict[str, Any]]
-    cautions: list[str]
-    unused: list[str]
-
-
-def anchor_fit(image_set: ImageSet, anchors: ProposerGrid, settings: RpnTraining) -> AnchorFit:
-    """Best IoU of every object with the anchors inside its image, as the network will see it, unmirrored."""
-    best: dict[str, list[float]] = {name: [] for name in image_set.classes}
-    used, unused = np.zeros(anchors.settings.count, np.int64), []
-    for image_id in image_set.ids:
-        width, height = image_set.size(image_id)
-        factor = one_size(settings.scale, "scale").factors(width, height)[0]
-        size = round(width * factor), round(height * factor)
-        image_anchors = anchors.of_image(*size)
-        rows = inside(image_anchors, *size)
-        used += np.bincount(rows % len(used), minlength=len(used))
-        unused += [] if len(rows) else [image_id]
-        objects, labels = image_set.objects(image_id)
-        overlaps = iou(image_anchors[rows], objects * np.float32(factor)).max(axis=0, initial=0)
-        for label, overlap in zip(labels, overlaps, strict=True):
-            best[image_set.classes[label]].append(float(overlap))
-    classes = [_class_row(name, np.array(values), settings.targets.positive) for name, values in best.items() if values]
-    return AnchorFit(classes, _cautions(anchors, used, unused, classes), unused)
-
-
-def _class_row(name: str, best: NDArray[np.float64], positive: float) -> dict[str, Any]:
-    shares = {"reached": float((best >= positive).mean()), "untouched": float((best == 0).mean())}
-    return {"class": name, "objects": len(best), "best_iou": float(best.mean()), **shares}
-
-
-def _cautions(
-    anchors: ProposerGrid, used: NDArray[np.int64], unused: Sequence[str], classes: Sequence[dict[str, Any]]
-) -> list[str]:
-    scales, cautions = anchors.settings.scales, []
-    for position, scale in enumerate(scales):
-        if not used[position :: len(scales)].any():  # scale after scale within each ratio
-            cautions.append(f"anchors of scale {scale:g} lie inside none of the images at this size and stay "
-                            "untrained. Leave the scale out of faster.anchors, or raise short_side.")
-    if unused:
-        cautions.append(f"{len(unused)} images have no anchor inside and teach nothing, {unused[0]} first. "
-                        "Add a smaller scale to faster.anchors, or raise short_side.")
-    for row in classes:
-        if row["best_iou"] < 0.5:
-            cautions.append(f"objects of {row['class']} overlap their best anchor by {row['best_iou']:.2f} on average. "
-                            "Add scales or ratios of their size to faster.anchors.")
-    return cautions
-
-
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
     return {block: RpnTraining, f"{method}.anchors": Anchors, f"{method}.rpn": RpnLayers}
 
 
 def task(given: Given) -> Task:
-    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned (M1), or M2's, frozen (M3)."""
-    settings, images = given.settings, given.images
+    """A fresh region proposal network on the trunk of the role `model`: M0's, fine-tuned (M1), or M2's, frozen (M3).
+
+    A pass is over all images: those without an anchor inside, which teach nothing, are drawn like the others.
+    """
+    images = given.images
+    settings = given.settings.resolved(len(images), given.settings.images)
     model = model_file.read(given.path("model"))
     torch.manual_seed(given.seed)
     anchors = given.params[f"{given.method}.anchors"]
@@ -169,13 +115,14 @@ def task(given: Given) -> Task:
     frozen = None if settings.frozen == "all" else settings.frozen
     trunk = TrainedTrunk(network.trunk, frozen, given.device.torch_device, given.memory)
     batches = RpnBatches(images, rpn.anchors, settings, given.seed, given.stage)
-    fit = anchor_fit(images, rpn.anchors, settings)
+    scale, positive = one_size(settings.scale, given.stage), settings.targets.positive
+    fit = anchor_fit(images, rpn.anchors, scale, positive, given.method, given.block)
     return Task(
         network,
         once(settings, [rpn], batches, lambda item: item_losses(network, trunk, item, settings, given.device)),
-        settings.iterations,
+        settings.steps,
         lambda: model_file.contents(model.backbone, images.classes, settings.scale, rpn=rpn.describe()),
-        f"{settings.iterations} iterations of {settings.images} images, {len(fit.unused)} of "
+        f"{settings.steps} iterations of {settings.images} images, {len(fit.unused)} of "
         f"{len(images)} images without an anchor inside",
         cautions=fit.cautions, plots={"anchors": fit.classes},
     )

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from lib.backbones import backbones
 from lib.backbones.device import Device, Precision
 from lib.detectors.rcnn.network import Crop, RcnnNetwork, describe
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.images.warp import Crops
 from lib.storage import checkpoint
 from lib.training import windows
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 from lib.training.windows import Windows
 
@@ -45,11 +46,14 @@ class RcnnFineTuning(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: RcnnFineTuning, f"{method}.crop": Crop}
+    return {block: RcnnFineTuning, f"{method}.crop": Crop, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:
-    """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`."""
+    """M0 and the windows of all images. Reads the roles `model` (M0) and `proposals`.
+
+    A pass draws as many foreground windows as there are; see `windows.a_pass`.
+    """
     settings, images = given.settings, given.images
     proposals = given.proposals()
     window_sets = windows.WindowSets(settings.foreground, settings.background)
@@ -57,6 +61,7 @@ def task(given: Given) -> Task:
         objects, labels = images.objects(image_id)
         window_sets.add_image(position, objects, labels, proposals.boxes(image_id), len(images.classes))
     all_windows = window_sets.join()
+    settings = settings.resolved(*windows.a_pass(all_windows, settings.batch, settings.foreground_share))
 
     torch.manual_seed(given.seed)
     backbone = backbones.restore(checkpoint.load(given.path("model"), "backbone", "recipe", "tensors"))
@@ -77,9 +82,9 @@ def task(given: Given) -> Task:
         return Part(losses(network, crops, part_windows, settings.batch, given.device), image_ids)
 
     return Task(
-        network, once(settings, [network.classifier], batch, part_losses), settings.iterations,
+        network, once(settings, [network.classifier], batch, part_losses), settings.steps,
         lambda: describe(network),
-        f"{settings.iterations} iterations of {settings.batch} crops; {len(all_windows[0])} foreground and "
+        f"{settings.steps} iterations of {settings.batch} crops; {len(all_windows[0])} foreground and "
         f"{len(all_windows[1])} background windows",
     )
 

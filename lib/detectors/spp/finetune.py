@@ -14,12 +14,13 @@ from torch import nn
 from lib.backbones.device import Device, Precision
 from lib.boxes.boxes import class_overlaps, flip
 from lib.detectors.spp.network import SppNetwork, describe, for_detection, load
-from lib.images.image_set import ImageSet
+from lib.images.image_set import ImageSet, ProposalsMax
 from lib.pooling.map_store import MapStore
 from lib.pooling.pyramid import Window, pool_windows
 from lib.storage.by_image import ByImage
 from lib.training import windows as sampling
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 
 
@@ -43,13 +44,14 @@ class SppFineTuning(Optimisation):
 
 def reads(block: str, method: str) -> dict[str, Any]:
     """The settings of this training."""
-    return {block: SppFineTuning, f"{method}.window": Window}
+    return {block: SppFineTuning, f"{method}.window": Window, f"{method}.proposals_max": ProposalsMax}
 
 
 def task(given: Given) -> Task:
     """SPPnet's classifier with a fresh softmax, on windows of feature maps.
 
-    Reads the roles `model`, `maps` and `proposals`.
+    Reads the roles `model`, `maps` and `proposals`. A pass draws as many foreground windows as there are; see
+    `windows.a_pass`.
 
     With `iterations: 0` fc6 and fc7 stay as they were, which is the paper's row without fine-tuning.
     """
@@ -57,14 +59,15 @@ def task(given: Given) -> Task:
     maps = MapStore(given.path("maps"))
     maps.require_mirrored(settings.mirror)
     windows = labelled_windows(images, given.proposals(), settings)
+    settings = settings.resolved(*sampling.a_pass(windows, settings.batch, settings.foreground_share))
     torch.manual_seed(given.seed)
     classifier = load(given.path("model"))
     network = for_detection(classifier, images.classes, maps.scales, given.params[f"{given.method}.window"])
     batches = FineTuningBatches(network, maps, images, windows, settings, given.seed, given.stage, given.device)
     return Task(
-        network.head, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
+        network.head, once(settings, [network.head.classifier], batches, batches.losses), settings.steps,
         lambda: describe(network),
-        f"{settings.iterations} iterations of {settings.batch} windows at {maps.scales} pixels; "
+        f"{settings.steps} iterations of {settings.batch} windows at {maps.scales} pixels; "
         f"{len(windows[0])} foreground and {len(windows[1])} background windows",
     )
 

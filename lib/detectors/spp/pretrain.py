@@ -20,7 +20,8 @@ from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0, 
 from lib.images.warp import Crops
 from lib.pooling.roi import pool_whole
 from lib.storage import checkpoint
-from lib.training.loop import Optimisation, Part, generator
+from lib.training.loop import Part, generator
+from lib.training.optimisation import Optimisation
 from lib.training.task import Given, Task, once
 
 
@@ -54,7 +55,7 @@ def reads(block: str, method: str) -> dict[str, Any]:
 
 
 def task(given: Given) -> Task:
-    """M0's trunk with pyramid pooling and fc layers. Reads the role `model` (M0).
+    """M0's trunk with pyramid pooling and fc layers. Reads the role `model` (M0). A pass is an epoch: each crop once.
 
     With `iterations: 0` the fc layers stay M0's where they fit, and fresh elsewhere.
     """
@@ -64,6 +65,7 @@ def task(given: Given) -> Task:
         crops = ObjectCrops(given.images, settings.context)
     else:
         crops = FolderCrops(Path(settings.folder), settings.crop_share)
+    settings = settings.resolved(len(crops.labels), settings.batch)
     torch.manual_seed(given.seed)
     m0 = checkpoint.load(given.path("model"), "backbone", "recipe", "tensors")
     network = from_m0(m0, given.params[f"{given.method}.layers"], crops.classes)
@@ -73,9 +75,9 @@ def task(given: Given) -> Task:
         given.device, settings.frozen == "all", given.memory,
     )
     return Task(
-        network, once(settings, [network.head.classifier], batches, batches.losses), settings.iterations,
+        network, once(settings, [network.head.classifier], batches, batches.losses), settings.steps,
         lambda: describe(network),
-        f"{settings.iterations} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} "
+        f"{settings.steps} iterations of {settings.batch} of {len(crops.labels)} crops at {settings.sizes} "
         f"pixels, {len(crops.classes)} classes",
         memory=2 * given.memory,
     )

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.backbones.device import Device
-from lib.detectors.dense.detector import DenseDetector, Detect
+from lib.detectors.dense.detector import DenseDetector, Detect, Proposing
 from lib.detectors.ssd.network import restore
 from lib.parallel.clock import Clock
 
-__all__ = ["Detect", "Detector"]
+__all__ = ["Detect", "Detector", "Proposing"]
 
 
 class Detector(DenseDetector):

@@ -22,7 +22,7 @@ ANCHORS = PyramidAnchors(side=2.0, octaves=3, ratios=[0.5, 1.0, 2.0], centre=0.5
 PYRAMID = PyramidLayers(strides=[8, 16, 32, 64], width=16, depth=1)
 PLAIN = dict(photometric=False, expand=1.0, crops=[], interpolation=False, mirror=0.0)
 COMMON = dict(
-    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.001, weight_decay=0.0005,
+    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.001, clip_norm=None, weight_decay=0.0005,
     bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
     checkpoint_every=2, images=3, frozen=0, augment=PLAIN, normaliser="batch", box_weight=1.0, precision="float32",
 )

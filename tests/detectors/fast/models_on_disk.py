@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torchvision.ops import roi_pool
+from torchvision.ops import roi_align, roi_pool
 
 from lib.backbones import backbones, model_file
 from lib.backbones.device import Device
@@ -21,7 +21,7 @@ IMAGE = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
 
 
 def write(folder):
-    """`one.pt`, `two.pt`, `svm.pt`."""
+    """`one.pt`, `two.pt`, `align.pt`, `svm.pt`."""
     torch.manual_seed(0)
     backbone = backbones.build("efficientnet_lite0").eval()
     layers, features = region_layers(backbone, 16, 0.0)
@@ -29,7 +29,7 @@ def write(folder):
     head.set_statistics(torch.rand(3, 4) * 0.1, torch.rand(3, 4) + 0.1)
     torch.nn.init.normal_(head.score.weight, std=0.5)
     torch.nn.init.normal_(head.box.weight, std=0.1)
-    for name, sides in (("one", [96]), ("two", [96, 288])):
+    for name, sides, head.pooling in (("one", [96], "max"), ("two", [96, 288], "max"), ("align", [96], "align")):
         scale = Scale(short_side=sides, max_side=1000)
         model_file.save(folder / f"{name}.pt", backbone, CLASSES, scale, head=fast.describe_head(head, 16, 0.0))
     random = np.random.default_rng(0)
@@ -45,8 +45,11 @@ def plain(path, image, boxes, short):
         maps = network.trunk(to_input(resize(image, scale), network.recipe, CPU))
         rows = []
         for box in boxes * np.float32(scale):
-            rois = torch.tensor([[0, box[0], box[1], box[2] - 1, box[3] - 1]])
-            pooled = roi_pool(maps, rois, 7, 1 / 16)
+            if network.head.pooling == "align":
+                # Cell u lies at the half-open 16 u + 0.5; by torchvision's rule it lies 7.5 further.
+                pooled = roi_align(maps, torch.tensor([[0, *(box + np.float32(7.5))]]), 7, 1 / 16, 2, aligned=True)
+            else:
+                pooled = roi_pool(maps, torch.tensor([[0, box[0], box[1], box[2] - 1, box[3] - 1]]), 7, 1 / 16)
             rows.append([pooled.flatten(1), network.head.layers(pooled), *network.head(pooled)])
         pooled, fc7, logits, deltas = (torch.cat(column) for column in zip(*rows, strict=True))
     deltas = deltas * network.head.std + network.head.mean

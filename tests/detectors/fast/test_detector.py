@@ -28,10 +28,11 @@ def softmax_detector(path, clock=None, **changes):
     return Detector({"model": path, "scores": path}, settings, CPU, clock or Clock())
 
 
-def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder):
-    _, _, probabilities, deltas = plain(folder / "one.pt", IMAGE, BOXES, 96)
+@pytest.mark.parametrize("name", ["one", "align"])
+def test_scores_and_boxes_equal_the_plain_network_region_by_region(folder, name):
+    _, _, probabilities, deltas = plain(folder / f"{name}.pt", IMAGE, BOXES, 96)
     for batch in (1, 3, 100):
-        detector = softmax_detector(folder / "one.pt", batch=batch)
+        detector = softmax_detector(folder / f"{name}.pt", batch=batch)
         boxes, scores, refine = detector(detector.prepare(IMAGE, BOXES))[:3]
         np.testing.assert_array_equal(boxes, BOXES)
         np.testing.assert_allclose(scores, probabilities[:, 1:], atol=1e-4)

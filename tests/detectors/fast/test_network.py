@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import roi_pool
 
 from lib.backbones import backbones
 from lib.detectors.fast import network as fast
@@ -13,22 +12,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     write(folder)
     return folder
-
-
-def test_distinct_regions_pool_alike_exactly_when_their_cells_do():
-    random = np.random.default_rng(0)
-    corner = random.uniform(0, 200, (300, 2))
-    boxes = np.hstack([corner, corner + random.uniform(0.5, 90, (300, 2))]).astype(np.float32)
-    boxes[:40] = np.round(boxes[:40] / 8) * 8 + 1  # corners at exact halves of a cell
-    boxes = np.concatenate([boxes, boxes[:100] + np.float32(0.7)])
-    first, group = fast.distinct(boxes, 16)
-    maps = torch.arange(20 * 20, dtype=torch.float32).view(1, 1, 20, 20)
-    rois = torch.from_numpy(np.hstack([np.zeros((400, 1), np.float32), boxes - np.float32([0, 0, 1, 1])]))
-    pooled = torch.cat([sign * roi_pool(sign * maps, rois, 7, 1 / 16) for sign in (1, -1)], 1).flatten(1).numpy()
-    np.testing.assert_array_equal(pooled, pooled[first][group])
-    assert len(first) < 400
-    assert len(np.unique(pooled, axis=0)) == len(first)
-    np.testing.assert_array_equal(first, np.sort(first))
 
 
 def test_features_equal_the_plain_network_region_by_region(folder):

@@ -27,6 +27,7 @@ SETTINGS = dict(
     iterations=3,
     optimiser=dict(name="adamw"),
     learning_rate=0.001,
+    clip_norm=None,
     weight_decay=0.0005,
     bias_multiplier=1.0,
     head_multiplier=1.0,
@@ -40,8 +41,9 @@ SETTINGS = dict(
     foreground=0.5,
     background=[0.1, 0.5],
     mirror=0.0,
-    proposals_max=None,
+    pooling="max",
     fc=16,
+    fc_init="gaussian",
     dropout=0.0,
     head="fresh",
     frozen=3,
@@ -210,16 +212,12 @@ def test_one_of_several_scales_for_each_image(make_batches):
         assert item.rois[:, 1:].max() <= item.image.shape[1]
 
 
-def test_first_proposals_only(make_batches):
-    assert len(make_batches(settings_with(proposals_max=5)).regions("a.png")) == 2 + 5
-
-
 def test_nothing_to_learn_from_is_an_error_and_empty_images_are_left_out(folder, make_batches, tmp_path):
     proposals = tables.read(folder / "proposals.parquet", tables.PROPOSALS)
     tables.write(tmp_path / "p.parquet", proposals[proposals["image_id"] != "none.png"], tables.PROPOSALS)
     image_set, without_one = ImageSet(folder, folder, ["train"]), ByImage(tmp_path / "p.parquet", tables.PROPOSALS)
     assert ft.FastBatches(image_set, without_one, settings_with(), 3, "fast").left_out == ["none.png"]
-    none = settings_with(foreground=1.0, foreground_share=0.0, background=[0.0, 1e-9], proposals_max=1)
+    none = settings_with(foreground=1.0, foreground_share=0.0, background=[0.0, 1e-9])
     tables.write(tmp_path / "q.parquet", proposals[:0], tables.PROPOSALS)
     with pytest.raises(InputError, match="none of 4 images has a region"):
         ft.FastBatches(image_set, ByImage(tmp_path / "q.parquet", tables.PROPOSALS), none, 3, "fast")
@@ -276,7 +274,7 @@ def test_the_next_training_goes_on_at_the_loss_of_the_last(folder, started, tmp_
     section = fast.describe_head(network.head, settings.fc, 0.0)
     model_file.save(folder / "m2.pt", backbone, CLASSES, settings.scale, head=section, rpn={"tensors": {}})
     # Other regions have other statistics, which may not matter.
-    again = settings_with(head="previous", proposals_max=20)
+    again = settings_with(head="previous", foreground=0.6)
     resumed, other, its_trunk = started(again, ("m2.pt", "m2.pt"))
     np.testing.assert_array_equal(other.std, batches.std)
     after = losses(resumed, its_trunk, batches(7), again)
@@ -305,6 +303,22 @@ def test_fresh_outputs_on_the_layers_of_the_previous_head(folder, started):
     assert not again.head.box.bias.any()
     assert not torch.equal(again.head.std, network.head.std)
     np.testing.assert_array_equal(again.head.std.numpy(), batches.std)
+
+
+def test_a_head_that_pools_otherwise_is_refused(folder, started, tmp_path):
+    """Its weights are of means, and this training would feed them maxima: silently worse."""
+    settings = settings_with(pooling="align", fc_init="uniform")
+    network, batches, trunk = started(settings)
+    assert network.head.layers[1].weight.abs().max() <= 1 / network.head.layers[1].in_features ** 0.5
+    train(network, batches, trunk, settings, tmp_path)
+    backbone = model_file.read(folder / "m0.pt").backbone
+    section = fast.describe_head(network.head, settings.fc, 0.0)
+    model_file.save(folder / "aligned.pt", backbone, CLASSES, settings.scale, head=section)
+    with pytest.raises(InputError, match=r"aligned.pt: pools its regions by align, and this training by max. Allowed: "
+                                         r"the same in both trainings. Set pooling: align in this training's block"):
+        started(settings_with(head="previous"), ("aligned.pt", "aligned.pt"))
+    resumed, _, _ = started(settings_with(head="outputs", pooling="align"), ("aligned.pt", "aligned.pt"))
+    assert resumed.head.pooling == "align"
 
 
 @pytest.mark.parametrize(("frozen", "moving"), [("all", []), (3, ["3", "4", "5"]), (0, ["0", "1", "2", "3", "4", "5"])])

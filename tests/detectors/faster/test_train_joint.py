@@ -20,13 +20,14 @@ CPU = Device(torch.device("cpu"), torch.float32)
 ANCHORS = Anchors(scales=[32.0, 64.0], ratios=[0.5, 1.0, 2.0], base=16.0, centre=8.0)
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 SETTINGS = joint_training.JointTraining(
-    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, weight_decay=0.0005,
+    iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.01, clip_norm=None, weight_decay=0.0005,
     bias_multiplier=2.0, head_multiplier=1.0, schedule=dict(name="step", every=3, gamma=0.1), parts=2,
     checkpoint_every=2, scale={"short_side": [150], "max_side": 400}, images=2, mirror=0.5, frozen=3,
     targets={"positive": 0.7, "negative": 0.3, "anchors": 64, "positive_share": 0.5},
     loss={"normaliser": "sampled", "box_weight": 1.0, "sigma": 3.0}, precision="float32",
     regions=32, foreground_share=0.25, foreground=0.5, background=[0.0, 0.5],
-    proposing={"pre_nms": 200, "post_nms": 50, "nms": 0.7, "min_size": 8.0}, fc=16, dropout=0.0, box_loss="smooth_l1",
+    proposing={"pre_nms": 200, "post_nms": 50, "nms": 0.7, "min_size": 8.0}, pooling="max", fc=16,
+    fc_init="gaussian", dropout=0.0, box_loss="smooth_l1",
     beta=1.0, box_weight=1.0,
 )
 

@@ -48,6 +48,7 @@ SETTINGS = {
     "iterations": 1,
     "optimiser": {"name": "sgd", "momentum": 0.0},
     "learning_rate": 0.1,
+    "clip_norm": None,
     "weight_decay": 0.0,
     "bias_multiplier": 1.0,
     "head_multiplier": 1.0,
