@@ -283,7 +283,8 @@ def train_theirs(setup: Setting, device: Device, folder: Path) -> nn.Module:
     """The trained peer at test."""
     images = setup.images(setup.values["splits"]["train"], setup.block["difficult"])
     peer = Peer(setup, device, len(images.classes))
-    settings = setup.training.model_copy(update={"parts": 1})
+    training = setup.training
+    settings = training.resolved(len(images), training.images).model_copy(update={"parts": 1})
     loop.train(peer, [peer.detector], peer_batches(setup, images, peer.first), peer_losses(peer, device), settings,
                device, setup.seed, setup.method, folder, shown(f"theirs {setup.method}"))
     return peer.at_test()

@@ -11,6 +11,7 @@ ITERATIONS = {
     "rcnn_finetune": 3, "spp_finetune": 3,  # of 3 objects, 2 a batch
     "spp_pretrain": 2,  # of 3 crops, 4 a batch
     "fast": 2, "m1": 2, "m2": 2, "m3": 2, "m4": 2, "faster_joint": 2,  # of 2 images, 2 a batch
+    "ssd": 2, "retinanet": 2,  # the same
 }
 
 
