@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,11 +52,20 @@ class PyramidLayers(Settings):
               128, P3 to P7)
     width   : channels of the pyramid and of the subnets (paper: 256)
     depth   : convolutions of each subnet before its last (paper: 4)
+    groups  : of channels that are normalised after each of these convolutions, so that what reaches the last one does
+              not shrink layer by layer; a divisor of width; null: not (paper: null; torchvision's second version: 32)
     """
 
     strides: list[int] = Field(min_length=1)
     width: int = Field(ge=1)
     depth: int = Field(ge=0)
+    groups: int | None = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _of_equal_size(self) -> "PyramidLayers":
+        if self.groups is not None and self.width % self.groups:
+            raise ValueError("groups that divide width, or null")
+        return self
 
     @property
     def of_trunk(self) -> list[int]:
@@ -116,8 +125,10 @@ class RetinaHead(DenseHead):
         self.scores = nn.Conv2d(layers.width, anchors * form.outputs, 3, padding=1)
         self.deltas = nn.Conv2d(layers.width, anchors * 4, 3, padding=1)
         for part in (self.score_tower, self.delta_tower, self.scores, self.deltas):
-            for name, value in part.named_parameters():
-                nn.init.normal_(value, std=0.01) if name.endswith("weight") else nn.init.zeros_(value)
+            for layer in part.modules():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.normal_(layer.weight, std=0.01)
+                    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.scores.bias, first_bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Mapping[int, Tensor]) -> Outputs:
@@ -135,7 +146,8 @@ class RetinaHead(DenseHead):
 def _tower(layers: PyramidLayers) -> nn.Sequential:
     parts: list[nn.Module] = []
     for _ in range(layers.depth):
-        parts += [nn.Conv2d(layers.width, layers.width, 3, padding=1), nn.ReLU(inplace=True)]
+        norm = [] if layers.groups is None else [nn.GroupNorm(layers.groups, layers.width)]
+        parts += [nn.Conv2d(layers.width, layers.width, 3, padding=1), *norm, nn.ReLU(inplace=True)]
     return nn.Sequential(*parts)
 
 

@@ -19,7 +19,7 @@ LAYERS = SsdLayers(
     strides=[8, 16, 32], l2_scale=20.0, fc=None, extra=[{"reduce": 8, "width": 16, "stride": 2}],
 )
 ANCHORS = PyramidAnchors(side=2.0, octaves=3, ratios=[0.5, 1.0, 2.0], centre=0.5)
-PYRAMID = PyramidLayers(strides=[8, 16, 32, 64], width=16, depth=1)
+PYRAMID = PyramidLayers(strides=[8, 16, 32, 64], width=16, depth=1, groups=8)
 PLAIN = dict(photometric=False, expand=1.0, crops=[], interpolation=False, mirror=0.0)
 COMMON = dict(
     iterations=4, optimiser=dict(name="sgd", momentum=0.9), learning_rate=0.001, clip_norm=None, weight_decay=0.0005,

@@ -15,7 +15,7 @@ from lib.detectors.dense.network import DenseNetwork, Form
 from lib.detectors.retinanet.network import Pyramid, PyramidAnchors, PyramidLayers, RetinaHead, doubling
 
 PAPER = PyramidAnchors(side=4.0, octaves=3, ratios=[0.5, 1.0, 2.0], centre=0.5)
-LAYERS = PyramidLayers(strides=[8, 16, 32, 64, 128], width=256, depth=4)
+LAYERS = PyramidLayers(strides=[8, 16, 32, 64, 128], width=256, depth=4, groups=None)
 
 
 def head(backbone, layers, classes, anchors=PAPER, first_bias=0.0):
@@ -100,7 +100,7 @@ def test_maps_are_of_the_sizes_that_are_counted(monkeypatch, name, size):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none on the meta device
     with torch.device("meta"):
         backbone = centre(backbones.build(name))
-        network = head(backbone, PyramidLayers(strides=[8, 16, 32, 64, 128], width=8, depth=1), 3)
+        network = head(backbone, PyramidLayers(strides=[8, 16, 32, 64, 128], width=8, depth=1, groups=4), 3)
     outputs = DenseNetwork(backbone, network)(torch.zeros(2, 3, *size, device="meta"))
     assert outputs.sizes == network.sizes(size[1], size[0])
     assert outputs.scores.shape == (2, len(network.anchors(size[1], size[0])), 3)
@@ -108,7 +108,7 @@ def test_maps_are_of_the_sizes_that_are_counted(monkeypatch, name, size):
 
 def test_subnets_are_shared_by_the_levels_and_not_by_scores_and_boxes():
     backbone = backbones.build("resnet18")
-    network = head(backbone, PyramidLayers(strides=[8, 16], width=8, depth=2), 3)
+    network = head(backbone, PyramidLayers(strides=[8, 16], width=8, depth=2, groups=4), 3)
     names = {name.split(".")[0] for name in network.state_dict()}
     assert names == {"pyramid", "score_tower", "delta_tower", "scores", "deltas"}
     level = torch.randn(1, 8, 5, 5)
@@ -124,7 +124,7 @@ def test_subnets_are_shared_by_the_levels_and_not_by_scores_and_boxes():
 
 def test_fresh_weights_and_the_first_bias():
     backbone = backbones.build("resnet18")
-    network = head(backbone, PyramidLayers(strides=[8, 16, 32], width=64, depth=2), 3, first_bias=-4.6)
+    network = head(backbone, PyramidLayers(strides=[8, 16, 32], width=64, depth=2, groups=None), 3, first_bias=-4.6)
     for layer in (network.score_tower[0], network.delta_tower[2], network.scores, network.deltas):
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert (network.scores.bias == torch.tensor(-4.6)).all()
@@ -134,6 +134,23 @@ def test_fresh_weights_and_the_first_bias():
                 for stride in (8, 16, 32)}
         scores = network(maps).scores
     assert scores.sigmoid().mean().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_normalised_subnets():
+    """Of a normalised map half the channels' values are above 0: E[max(z, 0)²] is .5, whatever the input's scale."""
+    layers = PyramidLayers(strides=[8], width=64, depth=2, groups=16)
+    network = head(backbones.build("resnet18"), layers, 3)
+    names = [type(layer).__name__ for layer in network.delta_tower]
+    assert names == ["Conv2d", "GroupNorm", "ReLU"] * 2
+    assert network.score_tower[3].weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert (network.score_tower[1].weight == 1).all()
+    with torch.no_grad():
+        level = torch.randn(2, 64, 20, 20)
+        first, scaled = network.score_tower(level), network.score_tower(100 * level)
+    assert first.square().mean().item() == pytest.approx(0.5, rel=0.05)
+    torch.testing.assert_close(first, scaled, atol=1e-2, rtol=1e-2)
+    with pytest.raises(ValueError, match="groups that divide width"):
+        PyramidLayers(strides=[8], width=64, depth=2, groups=24)
 
 
 def test_doubling():
