@@ -1,7 +1,7 @@
 # make repro  sets everything up and runs the pipeline that params.yaml describes
 # make params NAME=bccd  writes params.yaml as presets/bccd.yaml has it (NAME=default: as it came)
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
-#                        as each row ends; ROWS='fast fast_svd' runs these alone
+#                        as each row ends; ROWS='fast fast_svd' runs these alone; ROOT=FOLDER is where the data lie
 # make install  sets up .venv alone, on a machine of a cluster (docs/scale.md)
 # make test   sets everything up and runs the tests (10 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 # make gpu    compares a GPU with the CPU, times it, and runs a tiny pipeline on it (20 minutes at most)
@@ -18,7 +18,7 @@ params: .venv/installed
 	@python -m tools.params $(or $(NAME),$(error Say which: make params NAME=bccd))
 
 preset: .venv/installed
-	python -m tools.preset $(or $(NAME),$(error Say which: make preset NAME=bccd)) $(ROWS)
+	python -m tools.preset $(or $(NAME),$(error Say which: make preset NAME=bccd)) $(ROWS) $(if $(ROOT),--root $(ROOT))
 
 test: .venv/installed
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

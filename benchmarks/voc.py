@@ -1,6 +1,7 @@
 """Faster R-CNN jointly trained on PASCAL VOC 2007, ours against torchvision's: accuracy, time and memory.
 
-    python -m benchmarks.voc [--ours] [--peer] [--times] [--preset voc2007-cpu] [--norm trained] [--rounds 16]
+    python -m benchmarks.voc [--ours] [--peer] [--times] [--preset voc2007-cpu] [--root FOLDER]
+        [--norm trained] [--rounds 16]
 
 Both have the same trunk, images, image size, anchors, steps and schedule: those of the preset's row faster_joint. The
 rest of torchvision's is in PEER and HEADS, what differs in DIFFERENCES. It has no padding to a multiple of 32, the
@@ -96,6 +97,7 @@ HEADS = {
     "box_batch_size_per_image": 128, "box_positive_fraction": 0.25, "box_nms_thresh": 0.5, "box_score_thresh": 0.01,
     "rpn_post_nms_top_n_train": 500, "rpn_post_nms_top_n_test": 300,
 }
+SHARED = "../shared/data/voc2007/VOCdevkit"  # train and val alone, three images short of the official set
 NORMS = ("trained", "frozen")
 SAVE_S = 120.0  # seconds between the states from which a killed training continues
 PIECE = 64  # images whose detections are written together
@@ -357,10 +359,10 @@ def stale(name: str, home: Path) -> bool:
     return recorded is None or preset.digest(ROW, pipeline.entries(), overlay.values(name)) != recorded["code"]
 
 
-def our_figures(name: str) -> dict[str, Any]:
-    """The figures of the preset's row, which is run where they are stale."""
+def our_figures(name: str, root: str | None) -> dict[str, Any]:
+    """The figures of the preset's row, which is run where they are stale.  root : of the data; None: the preset's"""
     home = HOMES / name
-    words = [sys.executable, "-m", "tools.preset", name, ROW]
+    words = [sys.executable, "-m", "tools.preset", name, ROW, *(["--root", root] if root else [])]
     if stale(name, home) and (code := subprocess.run(words, check=False).returncode):
         sys.exit(code)  # it has said why
     cost, origin = tables.read_json(home / f"cost/{ROW}.json"), tables.read_json(home / "rows.json")[ROW]
@@ -483,6 +485,7 @@ def main() -> int:
     for flag in ("ours", "peer", "times"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--preset", default="voc2007-cpu", help="of presets/")
+    parser.add_argument("--root", default=SHARED if Path(SHARED).exists() else None, help="folder of the data set")
     parser.add_argument("--norm", choices=NORMS, default="trained", help="scale and shift of the peer's batch norm")
     parser.add_argument("--rounds", type=int, default=16, help=f"of {STEPS} steps; three times as many test images")
     parser.add_argument("--threads", type=int, default=2, help="and cores, of a step")
@@ -493,12 +496,12 @@ def main() -> int:
         codes = [subprocess.run([*words, flag], check=False).returncode for flag in ("--ours", "--peer", "--times")]
         return int(any(codes))
     try:
-        values = overlay.values(options.preset)
+        values = overlay.apply(overlay.values(options.preset), preset.at_root(options.root), "--root")
         if not Path(values["data"]["root"]).exists():
             print(f"{values['data']['root']} is not here: nothing to measure.")
             return 0
         if options.ours:
-            publish(options.out, "ours", our_figures(options.preset))
+            publish(options.out, "ours", our_figures(options.preset, options.root))
         if options.peer or options.times:
             setup = set_up(values, pick_device("cpu", "float32", training=True), options.norm)
         if options.peer:

@@ -1,6 +1,5 @@
 """benchmarks/voc.py on a dozen small images: what both sides get, and what is kept."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,10 +279,7 @@ def test_our_figures_are_stale_where_they_are_missing_or_of_other_code(tmp_path)
     assert voc.stale("digits", tmp_path)
 
 
-@pytest.mark.skipif(not Path("../shared/data/voc2007/VOCdevkit").exists(), reason="VOC is not here")
 def test_the_preset_is_what_the_peer_is_made_for():
-    if not Path("presets/voc2007-cpu.yaml").exists():
-        pytest.skip("the preset is not here")
     checked = params.validate(overlay.values("voc2007-cpu"), voc.READS)
     train, anchors = checked[voc.BLOCK], checked["faster.anchors"]
     assert (train.resolved(2500, train.images).iterations, train.images, train.mirror) == (2500, 2, 0.5)

@@ -1,6 +1,6 @@
 """One trial of values for a preset, measured on val: where the figures of docs/choices.md come from.
 
-    python -m tools.choose PRESET ROW [KEY=VALUE ...]
+    python -m tools.choose PRESET ROW [KEY=VALUE ...] [--root FOLDER]
 
 Trains the row of `evaluate` on the split train alone with the given params (dotted keys, values as in YAML) laid over
 the preset, and measures it on val, so that no choice ever sees the test split. Runs in a copy as `tools.preset` does,
@@ -32,12 +32,13 @@ def main() -> int:
     parser.add_argument("preset", help="of a file in presets/, without .yaml")
     parser.add_argument("row", help="row of evaluate in dvc.yaml")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="params that differ from the preset's")
+    parser.add_argument("--root", help="folder of the data set in place of the preset's")
     options = parser.parse_args()
     root = Path.cwd()
     copy, home = root / ".scratch/choices" / options.preset, root / "results/choices"
     try:
         changes, entries = parsed(options.changes), pipeline.entries()
-        text = preset.own_params(options.preset, changes=HELD_OUT | changes)
+        text = preset.own_params(options.preset, changes=HELD_OUT | preset.at_root(options.root) | changes)
         [row] = preset.chosen_rows([options.row], entries)
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr)

@@ -1,16 +1,17 @@
 """Runs a preset in a copy of the working tree and copies its figures back: what `make preset NAME=bccd` calls.
 
-    python -m tools.preset NAME [ROWS...]
+    python -m tools.preset NAME [ROWS...] [--root FOLDER]
 
 The copy is `.scratch/presets/NAME`, a repository of its own with the params.yaml that `make params` would write.
 Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stays, so a killed run resumes and a second
 run does only what has changed. It shares this repository's DVC cache.
 
-Rows are those of `evaluate` (rcnn, fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. As each row
-ends, its figures come to `results/presets/NAME`: METHOD.json and proposals/, and in the folders cost/ and speed/ those
-of the stages that it needs. `rows.json` there says of each row by which commit and on which processor it was made, and
-whether it is stale: whether its code, command or params are others today. A row that fails does not keep the next from
-running; its earlier figures stay.
+FOLDER holds the data set where that is not the preset's own `data.root`. Rows are those of `evaluate` (rcnn,
+fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. As each row ends, its figures come to
+`results/presets/NAME`: METHOD.json and proposals/, and in the folders cost/ and speed/ those of the stages that it
+needs. `rows.json` there says of each row by which commit and on which processor it was made, and whether it is stale:
+whether its code, command or params are others today. A row that fails does not keep the next from running; its earlier
+figures stay.
 """
 
 import argparse
@@ -44,10 +45,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="of a file in presets/, without .yaml")
     parser.add_argument("rows", nargs="*", help="rows of evaluate in dvc.yaml; all and everything else without")
+    parser.add_argument("--root", help="folder of the data set in place of the preset's")
     options = parser.parse_args()
     root = Path.cwd()
     try:
-        text, values = own_params(options.name), overlay.values(options.name)
+        text, values = own_params(options.name, changes=at_root(options.root)), overlay.values(options.name)
         entries = pipeline.entries()
         rows = chosen_rows(options.rows, entries)
     except InputError as error:
@@ -144,6 +146,11 @@ def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, A
         if path.parts and not fnmatchcase(str(path), PRODUCED) and not path.is_absolute() and (root / path).exists():
             own[f"{block}.{key}"] = str((root / path).resolve())
     return written(name, folder, own)
+
+
+def at_root(folder: str | None) -> dict[str, Any]:
+    """What the option --root changes."""
+    return {"data.root": folder} if folder else {}
 
 
 def connect(root: Path, copy: Path) -> None:

@@ -212,6 +212,19 @@ def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
         assert YAML(typ="safe").load(other)["data"]["root"] == str(tmp_path / "beside")
 
 
+def test_the_data_may_lie_elsewhere(repository, monkeypatch):
+    """`--root` reaches the copy's params; the preset's figures are the preset's all the same."""
+    for name in ("params.yaml", "presets/default.yaml"):
+        (repository / name).write_text("data: {root: none}\n" + VALUES)
+    (repository / "mine").mkdir()
+    assert run(monkeypatch, "two", "spp", "--root", "mine") == 0
+    text = (repository / ".scratch/presets/two/params.yaml").read_text()
+    assert YAML(typ="safe").load(text)["data"]["root"] == str(repository / "mine")
+    code = rows_of(repository)["spp"]["code"]
+    assert run(monkeypatch, "two", "spp", "--root", str(repository / "mine")) == 0
+    assert rows_of(repository)["spp"]["code"] == code
+
+
 def test_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name, value in {"RCNN_DATA": "sets", "DVC_STAGE": "x", "GIT_DIR": "y", "OTHER": "z"}.items():
