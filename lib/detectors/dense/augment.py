@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.backbones.scaling import View
+from lib.backbones.scaling import Sizing, View
 from lib.boxes.boxes import Boxes, clip, flip, iou
 from lib.stage.params import Settings
 
@@ -21,7 +21,31 @@ BRIGHTNESS, HUE_STEPS = 32, 18  # grey levels; steps of 2 degrees
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
-class Augmentation(Settings):
+class Example(NamedTuple):
+    """An image with its objects.
+
+    image  : uint8 (H, W, 3) RGB;  boxes : float32 (K, 4) in its pixels, inside it, with area;  labels : int64 (K,)
+    """
+
+    image: NDArray[np.uint8]
+    boxes: Boxes
+    labels: NDArray[np.int64]
+
+
+class ImageAugmentation(Settings):
+    """Base of a method's augmentation."""
+
+    def __call__(
+        self, example: Example, scale: Sizing, fill: tuple[float, ...], random: np.random.Generator
+    ) -> Example:
+        """The example as the network sees it.
+
+        scale : of the network's images;  fill : RGB colour where there is no image;  random : decides all draws
+        """
+        raise NotImplementedError
+
+
+class Augmentation(ImageAugmentation):
     """Which steps run, in this order; each that is drawn at all is applied to half of the images.
 
     photometric   : brightness, contrast, saturation and hue, each in half of the images
@@ -39,16 +63,12 @@ class Augmentation(Settings):
     interpolation: bool
     mirror: float = Field(ge=0, le=1)
 
-
-class Example(NamedTuple):
-    """An image with its objects.
-
-    image  : uint8 (H, W, 3) RGB;  boxes : float32 (K, 4) in its pixels, inside it, with area;  labels : int64 (K,)
-    """
-
-    image: NDArray[np.uint8]
-    boxes: Boxes
-    labels: NDArray[np.int64]
+    def __call__(
+        self, example: Example, scale: Sizing, fill: tuple[float, ...], random: np.random.Generator
+    ) -> Example:
+        """See `ImageAugmentation`."""
+        example = augmented(example, self, fill, random)
+        return scaled(example, scale.view(example.image.shape[1], example.image.shape[0]), self, random)
 
 
 def augmented(
@@ -84,19 +104,20 @@ def distorted(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
     drawn = random.random(4) < 0.5
     shift, hue = random.uniform(-BRIGHTNESS, BRIGHTNESS), random.uniform(-HUE_STEPS, HUE_STEPS)
     contrast, saturation = random.uniform(0.5, 1.5, 2)
-    image = _tone(image, 1, shift) if drawn[0] else image
-    image = _tone(image, contrast, 0) if drawn[1] and contrast_first else image
+    image = tone(image, 1, shift) if drawn[0] else image
+    image = tone(image, contrast, 0) if drawn[1] and contrast_first else image
     if drawn[2] or drawn[3]:
         hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
         if drawn[2]:
-            hsv[..., 1] = _tone(hsv[..., 1], saturation, 0)
+            hsv[..., 1] = tone(hsv[..., 1], saturation, 0)
         if drawn[3]:
-            hsv[..., 0] = _tone(hsv[..., 0], 1, hue)
+            hsv[..., 0] = tone(hsv[..., 0], 1, hue)
         image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
-    return _tone(image, contrast, 0) if drawn[1] and not contrast_first else image
+    return tone(image, contrast, 0) if drawn[1] and not contrast_first else image
 
 
-def _tone(values: NDArray[np.uint8], factor: float, shift: float) -> NDArray[np.uint8]:
+def tone(values: NDArray[np.uint8], factor: float, shift: float) -> NDArray[np.uint8]:
+    """uint8, any shape: each value times the factor, plus the shift, rounded, cut to 0 and 255."""
     table = np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(np.ascontiguousarray(values), table), np.uint8)
 
@@ -112,7 +133,7 @@ def expanded(
     canvas = np.empty((*sides, 3), np.uint8)
     canvas[:] = np.rint(fill).astype(np.uint8)
     canvas[top : top + height, left : left + width] = example.image
-    return example._replace(image=canvas, boxes=_moved(example.boxes, left, top))
+    return example._replace(image=canvas, boxes=moved(example.boxes, left, top))
 
 
 def cropped(example: Example, minima: list[float], random: np.random.Generator) -> Example:
@@ -145,7 +166,7 @@ def cut(example: Example, patch: Boxes) -> Example:
     """
     left, top = int(patch[0]), int(patch[1])
     width, height = max(int(patch[2] - patch[0]), 1), max(int(patch[3] - patch[1]), 1)
-    boxes = _moved(example.boxes, -left, -top)
+    boxes = moved(example.boxes, -left, -top)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     boxes = clip(boxes, width, height)
     stays = ((centres >= 0) & (centres <= [width, height])).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
@@ -153,7 +174,8 @@ def cut(example: Example, patch: Boxes) -> Example:
     return Example(image, boxes[stays], example.labels[stays])
 
 
-def _moved(boxes: Boxes, right: int, down: int) -> Boxes:
+def moved(boxes: Boxes, right: int, down: int) -> Boxes:
+    """float32 (K, 4): the boxes, so many pixels further right and down."""
     return boxes + np.array([right, down, right, down], np.float32)
 
 

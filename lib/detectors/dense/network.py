@@ -1,4 +1,4 @@
-"""What one-stage detectors share (SSD, RetinaNet): maps of several strides, scores and deltas of every anchor on them.
+"""What one-stage detectors share: a head on maps of the trunk; of SSD and RetinaNet scores and deltas of every anchor.
 
 N images of a batch, A anchors of an image, level after level, C classes without background, K scores of an anchor:
 C of logistic classes, or C + 1 of a softmax, background first.
@@ -7,7 +7,7 @@ C of logistic classes, or C + 1 of a softmax, background first.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -80,16 +80,53 @@ def restored_form(contents: Mapping[str, Any]) -> Form:
     return Form(grid, contents["classes"], contents["background"], tuple(contents["variances"]))
 
 
-class DenseHead(nn.Module):
-    """Base of the layers behind the trunk.
+class Head(nn.Module):
+    """Base of the layers behind the trunk, which score A boxes of an image for C classes.
 
-    form    : what the outputs mean
     strides : of the trunk's maps that `forward` takes
     """
 
-    def __init__(self, form: Form, strides: Sequence[int]) -> None:
+    def __init__(self, strides: Sequence[int]) -> None:
         super().__init__()
-        self.form, self.strides = form, tuple(strides)
+        self.strides = tuple(strides)
+
+    def forward(self, maps: Mapping[int, Tensor]) -> Any:
+        """stride -> float (N, channels, h, w) of the trunk's maps -> the method's own outputs."""
+        raise NotImplementedError
+
+    def scores_of(self, outputs: Any) -> Tensor:
+        """float32 (N, A, C), from 0 to about 1, of the outputs of `forward`."""
+        raise NotImplementedError
+
+    def boxes_of(self, outputs: Any) -> Tensor:
+        """float32 (N, A, 4): what else the outputs say of each box, as the method codes it."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """The section `head` of a model file: tensors and plain types."""
+        raise NotImplementedError
+
+
+H = TypeVar("H", bound=Head)
+
+
+class DenseHead(Head):
+    """Base of heads that score and move anchors.
+
+    form : what the outputs mean;  strides : see `Head`
+    """
+
+    def __init__(self, form: Form, strides: Sequence[int]) -> None:
+        super().__init__(strides)
+        self.form = form
+
+    def scores_of(self, outputs: Outputs) -> Tensor:
+        """See `Head`."""
+        return self.form.probabilities(outputs.scores.float())
+
+    def boxes_of(self, outputs: Outputs) -> Tensor:
+        """float32 (N, A, 4): the deltas, see `Form`."""
+        return outputs.deltas.float()
 
     def sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Height and width of each level's map, in cells, for images of this size; as `forward` makes them."""
@@ -99,27 +136,18 @@ class DenseHead(nn.Module):
         """float32 (A, 4) in pixels of images of this size; read-only."""
         return self.form.grid(self.sizes(width, height))
 
-    def forward(self, maps: Mapping[int, Tensor]) -> Outputs:
-        """stride -> float32 (N, channels, h, w), of all `strides`."""
-        raise NotImplementedError
 
-    def describe(self) -> dict[str, Any]:
-        """The section `head` of a model file."""
-        raise NotImplementedError
-
-
-class DenseNetwork(FrozenNorm):
+class DenseNetwork(FrozenNorm, Generic[H]):
     """A trunk's maps and a head on them. levels : see `Backbone.levels`;  recipe : of its input"""
 
-    def __init__(self, backbone: Backbone, head: DenseHead) -> None:
+    def __init__(self, backbone: Backbone, head: H) -> None:
         super().__init__()
         self.levels, self.head = backbone.levels(head.strides), head
         self.recipe = backbone.recipe
 
-    def forward(self, images: Tensor) -> Outputs:
-        """float32 (N, 3, H, W), see `to_batch`."""
-        outputs: Outputs = self.head(self.levels(images))
-        return outputs
+    def forward(self, images: Tensor) -> Any:
+        """float32 (N, 3, H, W), see `to_batch` -> the outputs of the head."""
+        return self.head(self.levels(images))
 
 
 def predict(convolution: nn.Module, maps: Tensor, values: int) -> Tensor:
@@ -160,15 +188,15 @@ def check_strides(backbone: Backbone, strides: Sequence[int], where: str) -> Non
         raise InputError([Fault("bad setting", f"params.yaml: {where}", f"is {list(strides)}", allowed, "Change it")])
 
 
-def contents(backbone: Backbone, classes: Sequence[str], scale: Sizing, head: DenseHead) -> dict[str, Any]:
+def contents(backbone: Backbone, classes: Sequence[str], scale: Sizing, head: Head) -> dict[str, Any]:
     """What the model file of a one-stage detector holds; see `model_file`."""
     deepest = {"deepest": backbone.deepest.state_dict()} if DEEPEST in head.strides else {}
     return model_file.contents(backbone, classes, scale, **deepest, head=head.describe())
 
 
 def load(
-    path: Path, restore: Callable[[Mapping[str, Any], Backbone], DenseHead]
-) -> tuple[DenseNetwork, model_file.Model]:
+    path: Path, restore: Callable[[Mapping[str, Any], Backbone], H]
+) -> tuple[DenseNetwork[H], model_file.Model]:
     """The network of a file of `contents`, in evaluation mode, and what else the file holds.
 
     restore : section `head` and the backbone that it is for -> the head

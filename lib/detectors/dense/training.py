@@ -7,32 +7,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
 from lib.backbones.backbones import Backbone
-from lib.backbones.device import Device, Precision
-from lib.backbones.frozen import freeze_norms
-from lib.backbones.levels import Levels
-from lib.backbones.scaling import Scale, Sizing, Square
+from lib.backbones.device import Device
+from lib.backbones.scaling import Scale, Sizing
 from lib.boxes.assign import POSITIVE, Best, assign
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import encode
 from lib.detectors.dense.anchor_fit import fit
-from lib.detectors.dense.augment import Augmentation, Example, augmented, scaled
+from lib.detectors.dense.augment import Augmentation, Example
 from lib.detectors.dense.losses import Loss
 from lib.detectors.dense.network import DenseHead, DenseNetwork, contents, to_batch
+from lib.detectors.dense.whole_images import Examples, WholeImages, trained_trunk
 from lib.images.image_set import ImageSet
 from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 from lib.training import loop as training
 from lib.training.anchor_fit import AnchorFit
-from lib.training.frozen_norm import through_frozen_norm
-from lib.training.optimisation import Optimisation
-from lib.training.order import images_of
 from lib.training.task import Given, Task, once
 
 
@@ -44,25 +39,17 @@ class Matching(Settings):
     best: Best
 
 
-class DenseTraining(Optimisation):
-    """Blocks `ssd.train` and `retinanet.train`: the optimisation, and
+class DenseTraining(WholeImages):
+    """Blocks `ssd.train` and `retinanet.train`: see `WholeImages`, and
 
-    scale      : of the images: one size, or a square
-    images     : of a batch
-    frozen     : leading parts of the trunk that are not trained
-    augment    : see `Augmentation`
     matching   : see `assign`;  loss : of the classes, see `losses`
     normaliser : what the losses are divided by: batch, the positives of the batch; image, those of each image, and the
                  images are averaged; at least 1
     beta       : smooth L1 is quadratic below; 0: the absolute difference
     box_weight : λ of the box loss
     variances  : see `Form`
-    precision  : of the forward passes
     """
 
-    scale: Scale | Square
-    images: int = Field(ge=1)
-    frozen: int = Field(ge=0)
     augment: Augmentation
     matching: Matching
     loss: Loss
@@ -70,7 +57,6 @@ class DenseTraining(Optimisation):
     beta: float = Field(ge=0)
     box_weight: float = Field(ge=0)
     variances: list[float] = Field(min_length=2, max_length=2)
-    precision: Precision
 
 
 @dataclass(frozen=True)
@@ -91,45 +77,29 @@ class DensePart:
     weight: NDArray[np.float32]
 
 
-class DenseBatches:
+class DenseBatches(Examples):
     """The mini-batches of one training; batch i is a pure function of (seed, stage, i)."""
 
     def __init__(
         self, image_set: ImageSet, head: DenseHead, fill: tuple[float, ...], settings: DenseTraining, seed: int,
         stage: str,
     ) -> None:
-        """fill : colour round an expanded image"""
-        self._image_set, self._head, self._fill = image_set, head, fill
-        self._settings = settings
-        self._seed, self._stage = seed, stage
+        """fill : see `Examples`"""
+        super().__init__(image_set, fill, settings, seed, stage)
+        self._head, self._settings = head, settings
 
     def __call__(self, i: int) -> list[DensePart]:
-        """The images of batch i in parts of about the same number."""
-        settings, total = self._settings, len(self._image_set)
-        positions = images_of(self._seed, self._stage, i, settings.images, total)
-        examples = [self.example(i * settings.images + place, self._image_set.ids[position])
-                    for place, position in enumerate(positions)]
-        rows = np.array_split(np.arange(settings.images), min(settings.parts, settings.images))
-        assigned = [self._assigned([examples[row] for row in of_part]) for of_part in rows]
+        """The images of batch i and what their anchors are to learn."""
+        of_parts = self.parts(i)
+        assigned = [self._assigned([example for _, example in part]) for part in of_parts]
         positives = [len(of_image) for _, positive_rows, _ in assigned for of_image in positive_rows]
-        weight = weights(positives, settings.normaliser)
-        parts = []
-        for of_part, (labels, positive_rows, targets) in zip(rows, assigned, strict=True):
+        weight = np.split(weights(positives, self._settings.normaliser), np.cumsum(list(map(len, of_parts)))[:-1])
+        made = []
+        for part, (labels, positive_rows, targets), of_part in zip(of_parts, assigned, weight, strict=True):
             flat = [image * labels.shape[1] + of_image for image, of_image in enumerate(positive_rows)]
-            parts.append(DensePart(
-                [examples[row].image for row in of_part], [self._image_set.ids[positions[row]] for row in of_part],
-                labels, np.concatenate(flat), np.concatenate(targets), weight[of_part],
-            ))
-        return parts
-
-    def example(self, number: int, image_id: str) -> Example:
-        """An image as the network sees it. number : of the image in the training, from 0, which decides all draws"""
-        random = training.generator(self._seed, f"{self._stage} augmentation", number)
-        settings = self._settings.augment
-        example = Example(self._image_set.image(image_id), *self._image_set.objects(image_id))
-        example = augmented(example, settings, self._fill, random)
-        view = self._settings.scale.view(example.image.shape[1], example.image.shape[0])
-        return scaled(example, view, settings, random)
+            images, ids = [example.image for _, example in part], [image_id for image_id, _ in part]
+            made.append(DensePart(images, ids, labels, np.concatenate(flat), np.concatenate(targets), of_part))
+        return made
 
     def _assigned(
         self, examples: list[Example]
@@ -162,7 +132,7 @@ def weights(positives: Sequence[int], normaliser: str) -> NDArray[np.float32]:
 
 
 def part_losses(
-    network: DenseNetwork, trunk: nn.Module, part: DensePart, settings: DenseTraining, device: Device
+    network: DenseNetwork[DenseHead], trunk: nn.Module, part: DensePart, settings: DenseTraining, device: Device
 ) -> training.Part:
     """The losses of a part of a batch, each its share of the loss of the batch. trunk : see `trained_trunk`
 
@@ -179,16 +149,6 @@ def part_losses(
     return training.Part({
         "classification": (of_images * weight).sum(), "boxes": settings.box_weight * boxes,
     }, part.ids)
-
-
-def trained_trunk(backbone: Backbone, levels: Levels, frozen: int, torch_device: torch.device) -> nn.Module:
-    """The maps of the trunk as they are made in training: its first `frozen` parts without gradient, batch norm frozen
-    and folded into the convolutions. It shares its parameters with the backbone, and is moved to the device."""
-    for part in list(backbone.trunk)[:frozen]:
-        part.requires_grad_(False)
-    freeze_norms(levels)
-    levels.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return through_frozen_norm(levels.eval())
 
 
 def one_view(scale: Sizing, where: str) -> None:

@@ -59,7 +59,7 @@ def test_rows_are_the_anchors_above_the_floor(model, share):
     view, anchors, probabilities, deltas = plainly(model, IMAGE)
     floor = None if share is None else float(np.quantile(probabilities, share))
     tested = detector(model, floor=floor)
-    boxes, scores, refine, level = tested(tested.prepare(IMAGE))
+    boxes, scores, refine, origin = tested(tested.prepare(IMAGE))
     assert tested.classes == CLASSES
     assert not tested.wants_proposals
     limit = -1.0 if floor is None else floor
@@ -75,7 +75,7 @@ def test_rows_are_the_anchors_above_the_floor(model, share):
     np.testing.assert_allclose(scores[shown], probabilities[place][shown], atol=1e-4)
     assert (probabilities[place][~shown] <= limit + 1e-3).all()
     levels = tested.head.form.grid.level_of(tested.head.sizes(view.width, view.height))
-    np.testing.assert_array_equal(level, levels[place])
+    np.testing.assert_array_equal(origin["level"], levels[place])
     rows = np.arange(len(boxes))
     np.testing.assert_allclose(refine(rows, rows % 2, boxes), decode(expected, deltas)[place], rtol=1e-3, atol=0.05)
 
@@ -96,7 +96,7 @@ def test_per_level_keeps_the_best_pairs_of_each_level(model):
     level = grid.level_of(tested.head.sizes(view.width, view.height))
     for number in range(len(grid.levels)):
         expected = np.sort(probabilities[level == number].ravel())[::-1][:7]
-        kept = result.scores[result.level == number]
+        kept = result.scores[result.origin["level"] == number]
         np.testing.assert_allclose(np.sort(kept[np.isfinite(kept)])[::-1], expected, atol=1e-4)
 
 
@@ -155,8 +155,8 @@ def test_a_hit_of_a_low_score_counts():
 
 def test_an_image_without_any_score_above_the_floor(model):
     tested = detector(model, floor=1.0)
-    boxes, scores, refine, level = tested(tested.prepare(IMAGE))
-    assert (boxes.shape, scores.shape, level.shape) == ((0, 4), (0, 2), (0,))
+    boxes, scores, refine, origin = tested(tested.prepare(IMAGE))
+    assert (boxes.shape, scores.shape, origin["level"].shape) == ((0, 4), (0, 2), (0,))
     none = np.zeros(0, np.int64)
     assert refine(none, none, boxes).shape == (0, 4)
 
