@@ -172,10 +172,10 @@ def test_an_expanded_image_lies_on_a_canvas_of_the_mean():
 def test_colours_by_hand():
     """Brightness is added, contrast and saturation are factors, all cut to 0 to 255 at each step."""
     grey = np.full((4, 4, 3), 100, np.uint8)
-    np.testing.assert_array_equal(augment._tone(grey, 1, 32), grey + 32)
-    np.testing.assert_array_equal(augment._tone(grey, 0.5, 0), grey // 2)
-    assert augment._tone(grey, 1.5, 200).max() == 255
-    assert augment._tone(grey, 1, -120).max() == 0
+    np.testing.assert_array_equal(augment.tone(grey, 1, 32), grey + 32)
+    np.testing.assert_array_equal(augment.tone(grey, 0.5, 0), grey // 2)
+    assert augment.tone(grey, 1.5, 200).max() == 255
+    assert augment.tone(grey, 1, -120).max() == 0
     random, seen = np.random.default_rng(0), []
     noise = random.integers(30, 220, (20, 20, 3), np.uint8)
     for seed in range(200):
