@@ -28,8 +28,7 @@ class Rescore(Settings):
 def gains(boxes: Boxes, others: Boxes, scores: NDArray[np.floating], settings: Rescore) -> NDArray[np.float64]:
     """float64 (K,), from 0 to 1: the share of what each box lacks to 1 that it gains.
 
-    boxes : float32 (K, 4) of one class in one image;  others, scores : float32 (L, 4), (L,) of the other detector, which
-    may be none
+    boxes : float32 (K, 4) of one class in one image;  others, scores : float32 (L, 4), (L,) of the other detector
     """
     overlaps = iou(boxes, others).astype(np.float64)
     confirmed = np.where(overlaps >= settings.overlap, overlaps * np.clip(scores, 0, 1), 0)

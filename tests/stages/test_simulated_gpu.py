@@ -34,7 +34,7 @@ STEP_WAITS = {**dict.fromkeys(TRAININGS, 1), "spp_pretrain": 2, "faster_joint": 
 # the host before they are pooled.
 IMAGE_WAITS = {
     "rcnn": 1, "spp": 2, "fast": 1, "fast_svd": 1, "fast_svm": 1, "faster": 2, "faster_unshared": 2, "faster_joint": 2,
-    "ssd": 2, "retinanet": 2,  # how many pairs are above the minimum score decides what is sent
+    "yolo": 2, "ssd": 2, "retinanet": 2,  # how many pairs are above the minimum score decides what is sent
 }
 
 

@@ -66,7 +66,7 @@ def coloured(image: NDArray[np.uint8], settings: Jitter, random: np.random.Gener
     if shift == 0 and factors == [1, 1]:
         return image
     hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
-    hsv[..., 0] = (hsv[..., 0] + round(shift)) % HUES
+    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(shift)) % HUES
     hsv[..., 1], hsv[..., 2] = (tone(hsv[..., channel], factor, 0) for channel, factor in enumerate(factors, 1))
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 

@@ -33,14 +33,13 @@ class YoloLoss(Settings):
         returns: name -> float32 scalar; all five, 0 where there is nothing to sum
         """
         side = round(outputs.classes.shape[1] ** 0.5)
-        confidences, all_boxes = outputs.confidences.float().flatten(0, 1), outputs.boxes.float().flatten(0, 1)
-        of_cells = all_boxes[rows]
+        confidences, of_cells = outputs.confidences.flatten(0, 1), outputs.boxes.flatten(0, 1)[rows]
         answering, overlap = responsible(of_cells.detach(), boxes, side)
         predicted = of_cells[torch.arange(len(rows), device=rows.device), answering]
-        classes = outputs.classes.float().flatten(0, 1)[rows]
-        objects = (labels[:, None] == torch.arange(classes.shape[1], device=labels.device)).float()
+        classes = outputs.classes.flatten(0, 1)[rows]
+        objects = (labels[:, None] == torch.arange(classes.shape[1], device=labels.device)).to(classes.dtype)
         wanted = overlap if self.confidence == "iou" else torch.ones_like(overlap)
-        empty = torch.ones_like(confidences).index_put((rows, answering), torch.zeros_like(wanted))
+        empty = torch.ones_like(confidences).index_put((rows, answering), confidences.new_zeros(len(rows)))
         sums = {
             "centres": self.coordinates * (predicted[:, :2] - boxes[:, :2]).square().sum(),
             "sides": self.coordinates * (predicted[:, 2:] - boxes[:, 2:].sqrt()).square().sum(),
