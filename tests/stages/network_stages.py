@@ -42,7 +42,8 @@ CHANGES: Mapping[str, Any] = {
     "retinanet.layers": {"width": 16, "depth": 1},
     "retinanet.train": {**SGD, **TRAINING, "images": 2},
     # Three steps teach no score above the papers' limits: the best few boxes, whatever their scores.
-    "yolo.detect": {"floor": 0.0}, "ssd.detect": {"floor": None, "per_level": 20}, "retinanet.detect": {"floor": None, "per_level": 20},
+    "yolo.detect": {"floor": 0.0}, "ssd.detect": {"floor": None, "per_level": 20},
+    "retinanet.detect": {"floor": None, "per_level": 20},
 }  # of params.yaml's values, each block merged into its own
 TRAININGS = (
     "rcnn_finetune", "spp_pretrain", "spp_finetune", "fast", "m1", "m2", "m3", "m4", "faster_joint", "yolo", "ssd",

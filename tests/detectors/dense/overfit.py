@@ -19,6 +19,7 @@ OPTIMISATION = {
     "optimiser": {"name": "adamw"}, "learning_rate": 0.001, "schedule": {"name": "cosine", "warmup": 0.1},
     "images": 8, "parts": 2, "checkpoint_every": 1000,
 }
+STILL = {"jitter": 0.0, "mirror": 0.0, "hue": 0.0, "saturation": 1.0, "exposure": 1.0}
 
 
 def squares(images: int = 8) -> list[list[tuple[int, int, int, int]]]:
@@ -41,7 +42,7 @@ def mean_average_precision(folder: Path, method: str, iterations: int, **changes
     (folder / "models").mkdir()
     backbones.save_m0(folder / "models/m0.pt", weights.pretrained("efficientnet_lite0", "imagenet"))
     small = network_stages.CHANGES
-    augment = {"jitter": 0.0, "saturation": 1.0, "exposure": 1.0} if method == "yolo" else PLAIN
+    augment = STILL if method == "yolo" else PLAIN
     training = {**small[f"{method}.train"], **OPTIMISATION, "augment": augment, "iterations": iterations, **changes}
     values = network_stages.values({
         **small, f"{method}.train": training, f"{method}.detect": {},

@@ -148,7 +148,7 @@ def test_a_hit_of_a_low_score_counts():
         assert evaluate(inputs)[0].ap_area == expected
     for preset in overlay.names():
         values = overlay.values(preset)
-        for block in ("rcnn", "fast", "fast_svm", "faster", "ssd", "retinanet"):
+        for block in ("rcnn", "fast", "fast_svm", "faster", "yolo", "ssd", "retinanet"):
             floor = values[block]["detect"]["floor"]
             assert floor is None or floor <= 0.05
 
