@@ -57,9 +57,9 @@ def responsible(predicted: Tensor, boxes: Tensor, cells: int) -> tuple[Tensor, T
 
     The one of largest IoU; where none overlaps, the nearest in centre and sides. Ties go to the first.
     """
-    scale = torch.tensor([cells, cells, 1.0, 1.0], device=boxes.device)
-    ours = torch.cat([predicted[..., :2], predicted[..., 2:].square()], dim=-1) / scale  # in sides of the image
-    theirs = (boxes / scale)[:, None]
+    # Both in sides of the image; the corner of the cell is the same for both.
+    ours = torch.cat([predicted[..., :2] / cells, predicted[..., 2:].square()], dim=-1)
+    theirs = torch.cat([boxes[:, :2] / cells, boxes[:, 2:]], dim=-1)[:, None]
     overlaps = centred_iou(ours, theirs)
     distance = (ours - theirs).square().sum(dim=-1)
     best, overlap = overlaps.argmax(dim=1), overlaps.amax(dim=1)
