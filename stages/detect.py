@@ -11,14 +11,17 @@ from typing import Any
 
 from lib.backbones.device import pick_device
 from lib.detection import many_images, rows
+from lib.detection.alike import alike
 from lib.detection.candidates import Candidates
 from lib.images.image_set import ImageSet, Splits
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
 from lib.stage.run import Life
 from lib.storage import tables
+from lib.storage.by_image import ByImage
 from stages.schemas import stage
 
+COMPARED = 8  # images of the test split that are not to have the same detections
 
 def PARAMS(method: str, **roles: str) -> Mapping[str, Any]:
     """The params of a row."""
@@ -47,6 +50,10 @@ def main(life: Life) -> None:
         pass
     with clock.host("nms"):
         candidates.write(life.out(f"data/detections/{life.item}.parquet"))
+    detections = ByImage(life.out(f"data/detections/{life.item}.parquet"), tables.DETECTIONS)
+    if alike((detections[image_id], image_set.size(image_id)) for image_id in image_set.ids[:COMPARED]):
+        print(f"WARNING: {life.name}: the best detections of the first {min(len(image_set), COMPARED)} images are the "
+              "same: the network does not look at them. Train it longer, or with a lower learning rate.", flush=True)
     tables.write_json(life.out(f"results/speed/{life.item}.json"), clock.milliseconds(len(todo)))
 
 

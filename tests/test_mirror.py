@@ -14,6 +14,7 @@ EXEMPT = {
     "lib/datasets/coco_row.py": ("tests/datasets/test_coco.py", "reading COCO is tested as a whole"),
     "lib/datasets/listing.py": ("tests/datasets/test_voc.py", "listings are seen through their readers"),
     "lib/datasets/records.py": ("tests/datasets/test_voc_xml.py", "types that the readers fill"),
+    "lib/detectors/dense/whole_images.py": ("tests/detectors/dense/test_training.py", "what both trainings begin with"),
     "lib/digits/compose.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/digits/ink.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/detectors/hog/kernels.py": ("tests/detectors/hog/test_features.py", "kernels of the functions tested there"),

@@ -3,7 +3,8 @@
 R scored boxes of an image, C classes, K pairs of a box and a class that are kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -29,14 +30,15 @@ class Scored(NamedTuple):
     scores : float32 (R, C), minus infinity for "no score"
     refine : (rows int64 (K,), labels int64 (K,) from 0, boxes float32 (K, 4)) -> moved boxes float32 (K, 4), not
              clipped
-    level  : int64 (R,) the level of the map that each box comes from, from 0; None where there is one map
+    origin : where in the network each box comes from, int64 (R,) from 0 each: `level` of the map, or `cell` of the grid
+             and `predictor` in it; empty where a box is all that there is to say
     parts  : row -> float32 (H, W), what each place of a box adds to its score; None where a score is no such sum
     """
 
     boxes: Boxes
     scores: NDArray[np.float32]
     refine: Refine = unmoved
-    level: NDArray[np.int64] | None = None
+    origin: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
     parts: Parts | None = None
 
 

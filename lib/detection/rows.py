@@ -62,10 +62,15 @@ class Row:
 def row(method: str, entries: Mapping[str, Entry]) -> tuple[Row, dict[str, Path]]:
     """The row of a method (of `pipeline.entries`) and its model files by role.
 
-    Raises InputError for an unknown method and for models not yet made. A table of regions may be missing: it holds the
-    pipeline's images, and for other images the regions are computed.
+    Raises InputError for an unknown method, for one without a detector of its own, and for models not yet made. A table
+    of regions may be missing: it holds the pipeline's images, and for other images the regions are computed.
     """
     known = [name.removeprefix("detect@") for name in entries if name.startswith("detect@")]
+    if method not in known and f"evaluate@{method}" in entries:
+        sources = [Path(path).stem for path in entries[method].roles.values()]
+        problem = f"is {method!r}, which looks at no image: {entries[method].script} makes it of the detections of " \
+                  f"{' and '.join(sources)}"
+        raise InputError([Fault("no detector", "--method", problem, ", ".join(known), f"Use {' or '.join(sources)}")])
     if method not in known:
         remedy = suggestion(method, known) or "Choose one"
         raise InputError([Fault("unknown method", "--method", f"is {method!r}", ", ".join(known), remedy)])

@@ -4,6 +4,7 @@ It repeats what `Candidates` does with the first image of a set, and keeps what 
 with the same detections. R regions, C classes, K candidates (a region under one class).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,7 @@ class Trace:
     remover         : int64 (K,) the candidate that suppressed it; KEPT: a detection; UNUSED: a box without area;
                       SURPLUS: survived NMS, but `most` others of the image, of any class, score higher or come first
     counts          : how many regions under a class were left after each step, in order
-    level           : int64 (R,) of the feature map that each region comes from, None where there is one map
-    parts           : what each place of a region adds to its score, see `Scored`
+    origin, parts   : see `Scored`
     """
 
     regions: Boxes
@@ -38,7 +38,7 @@ class Trace:
     boxes: Boxes
     remover: NDArray[np.int64]
     counts: dict[str, int]
-    level: NDArray[np.int64] | None = None
+    origin: Mapping[str, NDArray[np.int64]]
     parts: Parts | None = None
 
 
@@ -79,7 +79,7 @@ def trace(scored: Scored, size: tuple[int, int], selection: Selection) -> Trace:
     if selection.most is not None:
         remover[survivors[selection.most :]] = SURPLUS
         counts["best of all classes"] = min(len(survivors), selection.most)
-    return Trace(regions, scores, rows, labels, boxes, remover, counts, scored.level, scored.parts)
+    return Trace(regions, scores, rows, labels, boxes, remover, counts, scored.origin, scored.parts)
 
 
 def _removers(
@@ -118,13 +118,12 @@ def _detection(traced: Trace, candidate: int, classes: list[str]) -> dict[str, o
     scores = traced.scores[row]
     removed = np.flatnonzero(traced.remover == candidate)
     overlaps = iou(traced.boxes[removed], traced.boxes[[candidate]])[:, 0]
-    level = {} if traced.level is None else {"level": int(traced.level[row])}
     parts = {} if traced.parts is None else {"parts": np.round(traced.parts(int(row)), 4).astype(float).tolist()}
     return {
         "class": classes[label],
         "score": float(scores[label]),
         "region": int(row),
-        **level,
+        **{name: int(values[row]) for name, values in traced.origin.items()},
         **parts,
         "before": _corners(traced.regions[row]),
         "box": _corners(traced.boxes[candidate]),

@@ -11,6 +11,7 @@ from lib.storage import tables
 
 # Stages whose time is not the training of a method: the data and the proposals of selective search serve all of them.
 SHARED = ("stages.fetch", "stages.make_digits", "stages.prepare", "stages.propose")
+DETECT, MODELS = "stages.detect", "data/models/"
 
 
 class Files:
@@ -48,25 +49,30 @@ class Files:
 
 def method(files: Files, name: str) -> Method:
     """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
-    entry = files.entries[f"detect@{name}"]
+    detecting = [entry for entry in makers(files, name) if entry.script == DETECT]
     parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
-    if entry.roles["regions"].endswith(".parquet"):  # made once for all methods that read it
+    if any(entry.roles["regions"].endswith(".parquet") for entry in detecting):  # made once for all that read it
         parts = {**files.json("results/speed/selective_search.json"), **parts}
     return Method(
         name,
         files.json(f"results/metrics/{name}.json"),
         parts,
         training_seconds(files, name),
-        sum(files.size(dep) for dep in entry.deps if dep.startswith("data/models/")),
+        sum(files.size(dep) for dep in {dep for entry in detecting for dep in entry.deps} if dep.startswith(MODELS)),
         *(files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")),
     )
 
 
+def makers(files: Files, name: str) -> list[Entry]:
+    """The stage that wrote a method's detections, and all before it."""
+    table = f"data/detections/{name}.parquet"
+    (last,) = (entry for entry in files.entries.values() if table in entry.outs)
+    return [last, *(files.entries[stage] for stage in lineage.before(last.name, files.entries))]
+
+
 def training_seconds(files: Files, name: str) -> float | None:
-    """Seconds of all stages before `detect@name`, those in SHARED left out; None where one left no record."""
-    stages = [
-        stage for stage in lineage.before(f"detect@{name}", files.entries) if files.entries[stage].script not in SHARED
-    ]
+    """Seconds of all stages before a method's detections, those in SHARED left out; None where one left no record."""
+    stages = [entry.name for entry in makers(files, name)[1:] if entry.script not in (*SHARED, DETECT)]
     costs = files.folder("results/cost")
     return sum(float(costs[stage]["seconds"]) for stage in stages) if all(stage in costs for stage in stages) else None
 
@@ -121,7 +127,7 @@ def _losses(rows: Mapping[str, Any]) -> dict[str, Any]:
     """One chart for each training stage, a line for each part of its loss, averaged over a fiftieth of the run."""
     loss_charts = {}
     for name, values in rows.items():
-        parts = [key for key in (values[0] if values else {}) if key != "iteration"]
+        parts = [key for key in dict.fromkeys(key for row in values for key in row) if key != "iteration"]
         series = {part: _smooth(_points(values, "iteration", part)) for part in parts}
         loss_charts[f"Loss of {name}"] = {"x": "iteration", "y": "loss", "zero": True, "series": series}
     return loss_charts

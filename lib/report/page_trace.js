@@ -95,7 +95,13 @@ function describe(detection) {
   }
   const {region, before, box, removed} = detection;
   add(detail, "h2", `${detection.class}, score ${detection.score.toFixed(4)}`);
-  add(detail, "p", `Region ${region + 1} of ${data.regions.length} (1 is the best proposal), ${before.join(" ")}. `
+  const scored = `${region + 1} of ${data.regions.length} that have a score`;
+  const origin = detection.level !== undefined
+    ? `Anchor ${scored}, of level ${detection.level + 1}`
+    : detection.cell !== undefined
+      ? `Box ${scored}, of predictor ${detection.predictor + 1} of cell ${detection.cell + 1}`
+      : `Region ${region + 1} of ${data.regions.length} (1 is the best proposal)`;
+  add(detail, "p", `${origin}, ${before.join(" ")}. `
     + `Final box ${box.join(" ")}, IoU with the region ${detection.moved_iou}.`);
   add(detail, "h3", "The region's score for every class");
   table(detail, ["class", "score", ""], scoreRows(detection.scores));

@@ -40,6 +40,17 @@ PUBLISHED: dict[str, list[Published]] = {
         Published("ZF", 59.9, 0.059, None, "Faster R-CNN, tables 2 and 5"),
         Published("VGG16", 69.9, 0.198, None, "Faster R-CNN, tables 3 and 5"),
     ],
+    "yolo": [
+        Published("24 layers, with VOC2012", 63.4, 0.022, None, "YOLO, table 1"),
+        Published("VGG16, with VOC2012", 66.4, 0.048, None, "YOLO, table 1"),
+        Published("9 layers, with VOC2012", 52.7, 0.006, None, "YOLO, table 1"),
+    ],
+    "fast_yolo": [Published("Fast R-CNN of 71.8, YOLO of 63.4, with VOC2012", 75.0, None, None, "YOLO, table 2")],
+    "ssd": [
+        Published("VGG16, 300 pixels", 68.0, 0.022, None, "SSD, tables 1 and 7"),
+        Published("VGG16, 300 pixels, with VOC2012", 77.2, 0.022, None, "SSD, tables 6 and 7"),
+        Published("VGG16, 512 pixels", 71.6, 0.053, None, "SSD, tables 1 and 7"),
+    ],
     "faster_unshared": [Published("VGG16", 68.5, None, None, "Faster R-CNN, table 3")],
 }
 

@@ -2,6 +2,7 @@ import pytest
 
 from lib.detection import rows
 from lib.images.image_set import ProposalsMax
+from lib.stage import pipeline
 from lib.stage.errors import InputError
 from lib.stage.pipeline import Entry
 
@@ -30,7 +31,24 @@ def test_the_row_of_a_method(tmp_path, monkeypatch):
         "model": "models/cnn.pt", "scores": "models/svm.pt", "boxes": "models/cnn.pt"}
 
 
+def test_a_method_without_a_detector_is_refused_by_name_with_the_reason():
+    """It can be evaluated, but there is nothing to run on an image."""
+    with pytest.raises(InputError) as caught:
+        rows.row("fast_yolo", pipeline.entries())
+    message = str(caught.value)
+    assert message.startswith("--method: is 'fast_yolo', which looks at no image: stages.rescore makes it of the ")
+    assert "detections of fast and yolo. Allowed: rcnn, " in message
+    assert message.endswith("Use fast or yolo.")
+
+
 def test_a_row_that_makes_its_own_regions_reads_how():
     row = rows.Row({"detector": "faster", "settings": "faster.detect", "proposing": "faster.propose.test"})
     assert row.reads() == {"faster.detect": row.module.Detect, "faster.propose.test": row.module.Proposing}
     assert row.most({"faster.propose.test": row.module.Proposing}) is None
+
+
+@pytest.mark.parametrize("method", ["yolo", "ssd", "retinanet"])
+def test_a_row_without_regions_reads_one_block(method):
+    row = rows.Row({"detector": method, "settings": f"{method}.detect", "proposing": f"{method}.detect"})
+    assert row.reads() == {f"{method}.detect": row.module.Detect}
+    assert row.most({f"{method}.detect": "the settings"}) is None

@@ -79,7 +79,7 @@ def test_boxes_beyond_the_most_of_an_image_are_told_from_those_that_nms_removed(
         [[0, 0, 100, 100], [5, 0, 105, 100], [0, 200, 100, 300], [300, 0, 400, 100], [300, 300, 300, 310]]
     )
     scores = np.float32([[0.9, 0.1], [0.8, -np.inf], [0.7, 0.7], [0.7, 0.2], [0.6, -np.inf]])
-    image_scores = Scored(boxes, scores, level=np.array([0, 0, 1, 1, 2]))
+    image_scores = Scored(boxes, scores, origin={"level": np.array([0, 0, 1, 1, 2])})
     traced = trace(image_scores, (500, 500), RCNN.model_copy(update={"most": 3}))
     # By score: a0 .9, a1 .8, a2 .7, a3 .7, b2 .7, a4 .6, b3 .2, b0 .1; of the three at 0.7 the first class comes first.
     assert traced.remover.tolist() == [KEPT, 0, KEPT, KEPT, SURPLUS, UNUSED, SURPLUS, SURPLUS]

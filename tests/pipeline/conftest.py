@@ -51,12 +51,23 @@ TINY = {
     "faster.propose.training": {"post_nms": 40, "min_size": 4.0},
     "faster.propose.test": {"post_nms": 20, "min_size": 4.0},
     "faster_joint.train": {**TRAINING, "regions": 16, "fc": 32},
+    "yolo.grid": {"cells": 6},
+    "yolo.layers": {"convolutions": [{"width": 16, "stride": 1}], "groups": 4},
+    "yolo.train": {"scale": {"side": 96}, "images": 2, "iterations": 4, "checkpoint_every": 2},
+    "ssd.train": {"scale": {"side": 96}, "images": 2, "iterations": 4, "checkpoint_every": 2},
+    "retinanet.layers": {"width": 16, "depth": 1},
+    "retinanet.train": {**TRAINING, "images": 2},
+    "ssd.detect": {"floor": None, "per_level": 20},
+    "retinanet.detect": {"floor": None, "per_level": 20},
     "pictures": {"images": 2},
     "report": {"images": 2, "resamples": 20},
 }
 
 
-METHODS = {"hog", "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
+METHODS = {
+    "hog", "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint", "yolo", "ssd",
+    "retinanet", "fast_yolo",
+}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
 SECOND = "test_run.py"  # begins with what does not wait for it

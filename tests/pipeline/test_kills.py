@@ -29,6 +29,9 @@ KILLS = [  # stage, the file after whose n-th appearance the stage is killed
     ("m3", r"/state\.pt$", 1),
     ("m4", r"/state\.pt$", 1),
     ("faster_joint", r"/state\.pt$", 1),
+    ("yolo", r"/state\.pt$", 1),
+    ("ssd", r"/state\.pt$", 1),
+    ("retinanet", r"/state\.pt$", 1),
     ("detect@faster", r"/state\.pt$", 1),
 ]
 

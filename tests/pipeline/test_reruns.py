@@ -19,8 +19,10 @@ def row(verb, methods=METHODS):
 
 
 def ends(*methods):
-    """From the detections of these methods to the report."""
-    return {"report", *row("detect", methods), *row("evaluate", methods), *row("draw", methods)}
+    """From the detections of these methods, and what is made of them, to the report."""
+    rescored = {"fast_yolo"} if {"fast", "yolo"} & {*methods} else set()
+    shown = {*methods, *rescored}
+    return {"report", *rescored, *row("detect", shown - {"fast_yolo"}), *row("evaluate", shown), *row("draw", shown)}
 
 
 HOG_SVM = {"svm@hog", *ends("hog")}
@@ -38,7 +40,10 @@ M3 = {"m3", "p2", *M4}
 M2 = {"m2", *M3, *ends("faster_unshared")}
 M1 = {"m1", "p1", *M2}
 JOINT = {"faster_joint", *ends("faster_joint")}
-NETWORKS = RCNN | SPP | FAST | M1 | JOINT
+YOLO = {"yolo", *ends("yolo")}
+SSD = {"ssd", *ends("ssd")}
+RETINANET = {"retinanet", *ends("retinanet")}
+NETWORKS = RCNN | SPP | FAST | M1 | JOINT | YOLO | SSD | RETINANET
 TRAINED = HOG | NETWORKS
 SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
 ALL = {"prepare", "propose", *TRAINED}
@@ -95,6 +100,22 @@ CHANGES = [
     ("faster.propose.test.post_nms", 10, {"p1", *M2, *ends("faster_joint")}),
     ("faster.detect.nms", 0.4, ends("faster", "faster_unshared", "faster_joint")),
     ("faster_joint.train.regions", 8, JOINT),
+    ("yolo.difficult", True, YOLO),
+    ("yolo.grid.boxes", 3, YOLO),
+    ("yolo.layers.dropout", 0.5, YOLO),
+    ("yolo.train.loss.no_object", 1.0, YOLO),
+    ("yolo.detect.nms", 0.3, ends("yolo")),
+    ("fast_yolo.rescore.weight", 0.5, {"fast_yolo", "evaluate@fast_yolo", "draw@fast_yolo", "report"}),
+    ("ssd.difficult", False, SSD),
+    ("ssd.boxes.steps", [8.0, 16.0, 32.0, 64.0], SSD),
+    ("ssd.layers.l2_scale", None, SSD),
+    ("ssd.train.augment.crops", [], SSD),
+    ("ssd.detect.nms", 0.3, ends("ssd")),
+    ("retinanet.difficult", True, RETINANET),
+    ("retinanet.anchors.octaves", 1, RETINANET),
+    ("retinanet.layers.depth", 2, RETINANET),
+    ("retinanet.train.loss.gamma", 0.0, RETINANET),
+    ("retinanet.detect.floor", 0.1, ends("retinanet")),
     ("evaluate.iou", 0.7, {"report", *row("evaluate")}),
     ("pictures.images", 3, row("draw")),
     ("report.images", 3, {"report"}),
@@ -123,6 +144,8 @@ AT_TEST = {
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
     "lib/detectors/fast/detector.py": ends("fast", "fast_svd", "fast_svm"),
     "lib/detectors/faster/detector.py": ends("faster", "faster_unshared", "faster_joint"),
+    "lib/detectors/dense/detector.py": ends("yolo", "ssd", "retinanet"),
+    "lib/detectors/yolo/detector.py": ends("yolo"),
     "lib/report/page.py": {"report", *row("draw")},
     "lib/evaluation/matching.py": {"report", *row("evaluate"), *row("draw")},
 }

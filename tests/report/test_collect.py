@@ -58,6 +58,29 @@ def test_one_method(files):
     assert rcnn.size == 1000
 
 
+def test_a_method_made_of_two_others(files):
+    """Times and models of both: each stage and each model once, and no detection is training."""
+    files.entries.update({stage.name: stage for stage in (
+        entry("other", "stages.train", ["data/models/m0.pt"], ["data/models/other/cnn.pt"]),
+        entry("detect@other", "stages.detect", ["data/models/other/cnn.pt", "data/models/m0.pt"],
+              ["data/detections/other.parquet"], regions="data/models/other/cnn.pt"),
+        entry("both", "stages.rescore", ["data/detections/rcnn.parquet", "data/detections/other.parquet"],
+              ["data/detections/both.parquet"]),
+    )})
+    Path("data/models/other").mkdir()
+    Path("data/models/other/cnn.pt").write_bytes(b"x" * 30)
+    Path("data/models/m0.pt").write_bytes(b"x" * 5)
+    tables.write_json("results/cost/other.json", {"seconds": 7})
+    tables.write_json("results/cost/detect@other.json", {"seconds": 1})
+    for folder in ("metrics", "plots/classes", "plots/missed", "plots/error_effects"):
+        tables.write_json(f"results/{folder}/both.json", {})
+    tables.write_json("results/speed/both.json", {"rcnn": 5.0, "other": 2.0, "rescore": 0.5})
+    both = collect.method(files, "both")
+    assert both.parts == {"proposals": 300.0, "rcnn": 5.0, "other": 2.0, "rescore": 0.5}
+    assert both.training == 10**3 + 10**4 + 7
+    assert both.size == 1035
+
+
 def test_time_is_unknown_where_a_stage_left_no_record(files):
     Path("results/cost/m0.json").unlink()
     assert collect.training_seconds(files, "rcnn") is None
@@ -82,6 +105,13 @@ def test_introduction_names_the_data():
             return 7
 
     assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x")
+
+
+def test_losses_of_all_phases_are_drawn():
+    """One that the first phase does not have is there too."""
+    rows = [{"iteration": 0, "presence": 1.0}, {"iteration": 0, "classification": 2.0}]
+    series = collect._losses({"yolo": rows})["Loss of yolo"]["series"]
+    assert series == {"presence": [[0, 1.0], [0, None]], "classification": [[0, None], [0, 2.0]]}
 
 
 def test_losses_are_averaged_in_pieces():

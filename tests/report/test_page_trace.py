@@ -22,3 +22,13 @@ def test_trace_in_a_browser(tmp_path):
     assert "regions: 2  →  nms: 1" in dom
     assert "Region 2 of 2" in dom
     assert "<b>" not in dom
+    data["detections"] = [{**detection, "level": 2}]  # of a method of several maps: its region is an anchor
+    path.write_text(page_trace.page("m: i.jpg", data), encoding="utf-8")
+    dom, console = browse(path, tmp_path)
+    assert console == []
+    assert "Anchor 2 of 2 that have a score, of level 3, 0 0 5 5." in dom
+    data["detections"] = [{**detection, "cell": 23, "predictor": 1}]  # of a method of a grid
+    path.write_text(page_trace.page("m: i.jpg", data), encoding="utf-8")
+    dom, console = browse(path, tmp_path)
+    assert console == []
+    assert "Box 2 of 2 that have a score, of predictor 2 of cell 24, 0 0 5 5." in dom

@@ -11,7 +11,7 @@ import torch
 from lib.backbones import backbones
 from lib.stage import overlay
 from lib.storage import tables
-from stages import compress, detect, extract, fit_boxes, map_images, propose_rpn, train, train_svm
+from stages import compress, detect, extract, fit_boxes, map_images, propose_rpn, rescore, train, train_svm
 from tests.images_on_disk import SIZE, write
 from tests.life import FakeLife
 
@@ -35,18 +35,33 @@ CHANGES: Mapping[str, Any] = {
     "faster.propose.training": {"post_nms": 20, "min_size": 4.0},
     "faster.propose.test": {"post_nms": 8, "min_size": 4.0},
     "faster_joint.train": {**SGD, **TRAINING, **REGIONS},
+    "yolo.grid": {"cells": 6}, "yolo.layers": {"convolutions": [{"width": 16, "stride": 1}], "groups": 4},
+    "yolo.train": {**SGD, "scale": {"side": 96}, "images": 2, "iterations": 3, "checkpoint_every": 3},
+    "ssd.boxes": {"sides": [12.0, 24.0, 48.0, 72.0, 96.0]},
+    "ssd.train": {**SGD, "scale": {"side": 96}, "images": 2, "iterations": 3, "checkpoint_every": 3},
+    "retinanet.layers": {"width": 16, "depth": 1},
+    "retinanet.train": {**SGD, **TRAINING, "images": 2},
+    # Three steps teach no score above the papers' limits: the best few boxes, whatever their scores.
+    "yolo.detect": {"floor": 0.0}, "ssd.detect": {"floor": None, "per_level": 20},
+    "retinanet.detect": {"floor": None, "per_level": 20},
 }  # of params.yaml's values, each block merged into its own
 TRAININGS = (
-    "rcnn_finetune", "spp_pretrain", "spp_finetune", "fast", "m1", "m2", "m3", "m4", "faster_joint",
+    "rcnn_finetune", "spp_pretrain", "spp_finetune", "fast", "m1", "m2", "m3", "m4", "faster_joint", "yolo", "ssd",
+    "retinanet",
 )
-METHODS = ("rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint")
+METHODS = (
+    "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint", "yolo", "ssd",
+    "retinanet",
+)
 SCRIPTS = {
     "rcnn_finetune": train, "extract@rcnn": extract, "svm@rcnn": train_svm, "boxes@rcnn": fit_boxes,
     "spp_pretrain": train, "spp_maps": map_images, "spp_finetune": train, "extract@spp": extract,
     "svm@spp": train_svm, "boxes@spp": fit_boxes,
     "fast": train, "fast_svd": compress, "extract@fast_svm": extract, "svm@fast_svm": train_svm,
     "m1": train, "p1": propose_rpn, "m2": train, "m3": train, "p2": propose_rpn, "m4": train, "faster_joint": train,
+    "yolo": train, "ssd": train, "retinanet": train,
     **{f"detect@{method}": detect for method in METHODS},
+    "fast_yolo": rescore,
 }
 
 

@@ -34,6 +34,7 @@ STEP_WAITS = {**dict.fromkeys(TRAININGS, 1), "spp_pretrain": 2, "faster_joint": 
 # the host before they are pooled.
 IMAGE_WAITS = {
     "rcnn": 1, "spp": 2, "fast": 1, "fast_svd": 1, "fast_svm": 1, "faster": 2, "faster_unshared": 2, "faster_joint": 2,
+    "yolo": 2, "ssd": 2, "retinanet": 2,  # how many pairs are above the minimum score decides what is sent
 }
 
 
@@ -119,6 +120,10 @@ def assert_close(made: Any, expected: Any, where: str) -> None:
         assert list(made) == list(expected), where
         for key, value in expected.items():
             assert_close(made[key], value, f"{where}: {key}")
+    elif isinstance(expected, list):
+        assert len(made) == len(expected), where
+        for number, value in enumerate(expected):
+            assert_close(made[number], value, f"{where}: {number}")
     elif isinstance(expected, torch.Tensor):
         torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-3, msg=lambda text: f"{where}: {text}")
     elif isinstance(expected, float):

@@ -48,7 +48,9 @@ def test_a_preset_is_written_with_every_comment_and_no_other_line_changed(name):
         line.split("#")[0].split(":")[0] for line in DEFAULT.splitlines() if ":" in line.split("#")[0]
     ], "the keys stand in their order, one a line"
     changed = {line for line in text.splitlines() if not line.startswith("#")} - set(DEFAULT.splitlines())
-    shown = {part for key in overlay.preset(name) for part in key.split(".")[-2:]} | {"scale", "loss", "proposing"}
+    shown = {part for key in overlay.preset(name) for part in key.split(".")[-2:]} | {
+        "scale", "loss", "proposing", "matching",
+    }
     for line in changed:
         assert line.split(":")[0].strip() in shown or line.startswith("    - ["), line
 

@@ -107,5 +107,5 @@ class Detector:
             return moved
 
         return Scored(
-            np.concatenate(boxes), table, refine if self._regressors else unmoved, level=windows[:, 0], parts=parts
+            np.concatenate(boxes), table, refine if self._regressors else unmoved, {"level": windows[:, 0]}, parts
         )
