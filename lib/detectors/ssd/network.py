@@ -77,8 +77,8 @@ class SsdLayers(Settings):
     """Block `ssd.layers`.
 
     strides  : of the trunk's maps that boxes are predicted on (VGG-16: 8 and 16)
-    l2_scale : of each of these maps: the norm to which it is scaled at each cell, before a learnt factor of each channel;
-               null: it is not scaled (paper: 20 for the first, null)
+    l2_scale : of each of these maps: its norm at each cell, to which it is scaled before a learnt factor of each
+               channel; null: it is not scaled (paper: 20 for the first, null)
     fc       : width of fc6 and fc7 as convolutions on the map of stride 16, fc6 dilated; VGG-16's and AlexNet's start
                from their own, sub-sampled; null: none (paper: 1024)
     extra    : the layers of the other maps (paper, 300: 256-512/2, 128-256/2, 128-256/1, 128-256/1)
