@@ -151,15 +151,15 @@ class PeerTrunk(nn.Module):
 
 
 class Extras(nn.Module):
-    """SSD's scaled first map and extra maps, by the layers of ours."""
+    """SSD's scaled maps and extra maps, by the layers of ours."""
 
     def __init__(self, head: SsdHead) -> None:
         super().__init__()
         self.l2, self.extra = head.l2, head.extra
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        sources = list(maps.values())
-        current, sources[0] = sources[-1], self.l2(sources[0])
+        *_, current = maps.values()
+        sources = [scaled(level) for scaled, level in zip(self.l2, maps.values(), strict=True)]
         for layer in self.extra:
             current = layer(current)
             sources.append(current)

@@ -108,7 +108,7 @@ CHANGES = [
     ("fast_yolo.rescore.weight", 0.5, {"fast_yolo", "evaluate@fast_yolo", "draw@fast_yolo", "report"}),
     ("ssd.difficult", False, SSD),
     ("ssd.boxes.steps", [8.0, 16.0, 32.0, 64.0], SSD),
-    ("ssd.layers.l2_scale", None, SSD),
+    ("ssd.layers.l2_scale", [None] * 3, SSD),
     ("ssd.train.augment.crops", [], SSD),
     ("ssd.detect.nms", 0.3, ends("ssd")),
     ("retinanet.difficult", True, RETINANET),

@@ -77,17 +77,23 @@ class SsdLayers(Settings):
     """Block `ssd.layers`.
 
     strides  : of the trunk's maps that boxes are predicted on (VGG-16: 8 and 16)
-    l2_scale : the first map is scaled to this norm at each cell, before a learnt factor of each channel; null: not
-               (paper: 20)
+    l2_scale : of each of these maps: its norm at each cell, to which it is scaled before a learnt factor of each
+               channel; null: it is not scaled (paper: 20 for the first, null)
     fc       : width of fc6 and fc7 as convolutions on the map of stride 16, fc6 dilated; VGG-16's and AlexNet's start
                from their own, sub-sampled; null: none (paper: 1024)
     extra    : the layers of the other maps (paper, 300: 256-512/2, 128-256/2, 128-256/1, 128-256/1)
     """
 
     strides: list[int]
-    l2_scale: float | None
+    l2_scale: list[float | None]
     fc: int | None = Field(ge=1)
     extra: list[Extra]
+
+    @model_validator(mode="after")
+    def _of_the_same_maps(self) -> "SsdLayers":
+        if len(self.l2_scale) != len(self.strides):
+            raise ValueError(f"one l2_scale, or null, for each of strides: {len(self.strides)}")
+        return self
 
     def cells(self, side: int) -> list[int]:
         """Cells along a side of each map of an image of this side; `centring` makes the trunk round up."""
@@ -123,12 +129,15 @@ class SsdHead(DenseHead):
         super().__init__(form, layers.strides)
         self.layers = layers
         widths = list(channels)
-        self.l2 = nn.Identity() if layers.l2_scale is None else L2Norm(widths[0], layers.l2_scale)
         self.fc = nn.Sequential()
         if layers.fc is not None:
             place = layers.strides.index(FC_STRIDE)
             self.fc = _convolutional_fc(widths[place], layers.fc)
             widths[place] = layers.fc
+        self.l2 = nn.ModuleList(
+            nn.Identity() if scale is None else L2Norm(width, scale)
+            for width, scale in zip(widths, layers.l2_scale, strict=True)
+        )
         self.extra = nn.ModuleList()
         for extra in layers.extra:
             self.extra.append(nn.Sequential(
@@ -154,7 +163,8 @@ class SsdHead(DenseHead):
     def forward(self, maps: Mapping[int, Tensor]) -> Outputs:
         """See `DenseHead`."""
         trunk = [self.fc(maps[stride]) if stride == FC_STRIDE else maps[stride] for stride in self.strides]
-        sources = [self.l2(trunk[0]), *trunk[1:]]  # what is scaled is the predictor's alone
+        # What is scaled is the predictor's alone.
+        sources = [scaled(level) for scaled, level in zip(self.l2, trunk, strict=True)]
         current = trunk[-1]
         for extra in self.extra:
             current = extra(current)

@@ -16,7 +16,7 @@ CLASSES = ["cat", "dog"]
 OBJECTS = [[(10, 10, 60, 60), (80, 30, 140, 100)], [], [(50, 20, 110, 90)]]
 BOXES = DefaultBoxes(sides=[16.0, 32.0, 56.0, 80.0, 100.0], ratios=[[2.0], [2.0, 3.0], [2.0], [2.0]], steps=None)
 LAYERS = SsdLayers(
-    strides=[8, 16, 32], l2_scale=20.0, fc=None, extra=[{"reduce": 8, "width": 16, "stride": 2}],
+    strides=[8, 16, 32], l2_scale=[20.0, None, 10.0], fc=None, extra=[{"reduce": 8, "width": 16, "stride": 2}],
 )
 ANCHORS = PyramidAnchors(side=2.0, octaves=3, ratios=[0.5, 1.0, 2.0], centre=0.5)
 PYRAMID = PyramidLayers(strides=[8, 16, 32, 64], width=16, depth=1, groups=8)

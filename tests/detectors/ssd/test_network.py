@@ -25,8 +25,8 @@ VOC512 = DefaultBoxes(
 )
 PAIR, HALF = Extra(reduce=128, width=256, stride=1), Extra(reduce=128, width=256, stride=2)
 FIRST = Extra(reduce=256, width=512, stride=2)
-LAYERS300 = SsdLayers(strides=[8, 16], l2_scale=20.0, fc=1024, extra=[FIRST, HALF, PAIR, PAIR])
-LAYERS512 = SsdLayers(strides=[8, 16], l2_scale=20.0, fc=1024, extra=[FIRST, HALF, HALF, HALF, HALF])
+LAYERS300 = SsdLayers(strides=[8, 16], l2_scale=[20.0, None], fc=1024, extra=[FIRST, HALF, PAIR, PAIR])
+LAYERS512 = SsdLayers(strides=[8, 16], l2_scale=[20.0, None], fc=1024, extra=[FIRST, HALF, HALF, HALF, HALF])
 
 
 def head(layers, boxes, side, classes=20, channels=(512, 512)):
@@ -96,15 +96,33 @@ def test_l2_norm_by_hand():
 
 def test_only_the_predictor_sees_the_scaled_map():
     boxes = DefaultBoxes(sides=[20.0, 40.0, 80.0], ratios=[[], []], steps=None)
-    layers = SsdLayers(strides=[8], l2_scale=20.0, fc=None, extra=[Extra(reduce=4, width=4, stride=2)])
+    layers = SsdLayers(strides=[8], l2_scale=[20.0], fc=None, extra=[Extra(reduce=4, width=4, stride=2)])
     network, maps = head(layers, boxes, 32, 2, (6,)), {8: torch.randn(1, 6, 4, 4)}
     before = network(maps)
     with torch.no_grad():
-        network.l2.weight.mul_(3)
+        network.l2[0].weight.mul_(3)
     after = network(maps)
     counts = network.form.grid.counts(before.sizes)
     assert not torch.allclose(before.scores[:, : counts[0]], after.scores[:, : counts[0]])
     assert torch.equal(before.scores[:, counts[0] :], after.scores[:, counts[0] :])
+
+
+def test_each_map_has_its_own_scale():
+    """Whatever their values, two maps of norm 20 and 10 a cell; a third stays as it is."""
+    boxes = DefaultBoxes(sides=[20.0, 40.0, 80.0, 160.0], ratios=[[], [], []], steps=None)
+    layers = SsdLayers(strides=[8, 16, 32], l2_scale=[20.0, 10.0, None], fc=None, extra=[])
+    network, maps = head(layers, boxes, 32, 2, (6, 5, 4)), {8: 7, 16: 3, 32: 2}
+    inputs = {stride: factor * torch.randn(1, channels, 32 // stride, 32 // stride)
+              for (stride, factor), channels in zip(maps.items(), (6, 5, 4), strict=True)}
+    sources = []
+    for layer in network.scores:
+        layer.register_forward_pre_hook(lambda _, given: sources.append(given[0]))
+    network(inputs)
+    for source, norm in zip(sources, (20.0, 10.0), strict=False):
+        torch.testing.assert_close(source.norm(dim=1), torch.full_like(source[:, 0], norm))
+    assert torch.equal(sources[2], inputs[32])
+    with pytest.raises(ValueError, match="one l2_scale, or null, for each of strides: 3"):
+        SsdLayers(**{**layers.model_dump(), "l2_scale": [20.0]})
 
 
 def test_fresh_weights_are_xaviers_and_biases_0():

@@ -43,7 +43,8 @@ def test_a_small_object_keeps_one_box_of_its_own():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"strides": [8, 64]}, r"ssd.layers.strides: is \[8, 64\]. Allowed: some of \[1, 2, 4, 8, 16, 32\]"),
-    ({"strides": [8, 16, 32]}, r"ssd.layers.fc: is 1024. Allowed: null where strides end with 32, not 16"),
+    ({"strides": [8, 16, 32], "l2_scale": [20.0, None, None]},
+     r"ssd.layers.fc: is 1024. Allowed: null where strides end with 32, not 16"),
     ({"extra": LAYERS300.extra[:2]}, r"ssd.boxes.ratios: is of 6 maps. Allowed: as many as layers gives: 4"),
     ({"extra": [*LAYERS300.extra[:3], LAYERS300.extra[3], Extra(reduce=1, width=1, stride=1)]},
      r"(?s)boxes.ratios: is of 6 maps.*ssd.layers.extra: leaves maps of \[38, 19, 10, 5, 3, 1, -1\] cells of 300"),
