@@ -41,7 +41,7 @@ def test_every_window_above_the_floor_with_its_own_class_and_level(tmp_path):
     assert len(scored.boxes) == sum(map(len, every))
     np.testing.assert_array_equal(np.sort(scored.boxes, axis=0), np.sort(np.concatenate(every), axis=0))
     assert (np.isfinite(scored.scores).sum(axis=1) == 1).all()
-    assert set(scored.level.tolist()) == set(range(len(levels)))
+    assert set(scored.origin["level"].tolist()) == set(range(len(levels)))
     above = detector(tmp_path, floor=1.0)(found.prepare(noise(96, 128)))
     np.testing.assert_array_equal(above.boxes, scored.boxes[(scored.scores > 1).any(axis=1)])
 
@@ -67,7 +67,7 @@ def test_images_too_small_for_any_window(tmp_path, height, width):
     """Case 140."""
     found = detector(tmp_path)
     scored = found(found.prepare(noise(height, width)))
-    assert (scored.boxes.shape, scored.scores.shape, scored.level.shape) == ((0, 4), (0, 3), (0,))
+    assert (scored.boxes.shape, scored.scores.shape, scored.origin["level"].shape) == ((0, 4), (0, 3), (0,))
 
 
 def test_the_places_of_a_window_add_up_to_its_score(tmp_path):
@@ -84,4 +84,4 @@ def test_the_places_of_a_window_add_up_to_its_score(tmp_path):
     for shown in steps["detections"]:
         own = bias[found.classes.index(shown["class"])]
         assert np.sum(shown["parts"]) + own == pytest.approx(shown["score"], abs=0.01)
-        assert shown["level"] == scored.level[shown["region"]]
+        assert shown["level"] == scored.origin["level"][shown["region"]]

@@ -178,7 +178,7 @@ def test_scores_at_test_are_those_of_training(made):
     store = Store(made / "features/hog", windows.descriptor, windows.pyramid)
     places, levels = store.read(images.ids[1], size), store.levels(size)
     assert len(scored.boxes) > 3
-    for box, scores, number in zip(scored.boxes, scored.scores, scored.level, strict=True):
+    for box, scores, number in zip(scored.boxes, scored.scores, scored.origin["level"], strict=True):
         (label,) = np.flatnonzero(np.isfinite(scores))
         template, miner = windows.templates[label], mined.miners[label]
         shape = template.places(windows.descriptor)

@@ -116,9 +116,9 @@ def test_boxes_move_by_their_own_template_and_features(made):
     for row, after in list(zip(rows.tolist(), moved, strict=True))[::211]:
         index = labels[row]  # a template a class
         high, wide = windows.templates[index].places(windows.descriptor)
-        level = places[scored.level[row]]
+        level = places[scored.origin["level"][row]]
         grid = np.indices((level.shape[0] - high + 1, level.shape[1] - wide + 1)).reshape(2, -1)
-        boxes = windows.boxes(windows.templates[index], levels[scored.level[row]], *grid)
+        boxes = windows.boxes(windows.templates[index], levels[scored.origin["level"][row]], *grid)
         (at,) = np.flatnonzero((boxes == scored.boxes[row]).all(axis=1))
         deltas = window(level, *grid[:, at], (high, wide)) @ sections["weights"][index].numpy()
         expected = decode(scored.boxes[row][None], deltas[None] + sections["bias"][index].numpy())[0]
