@@ -18,7 +18,6 @@ from lib.visualization.gradients import ACTIVATIONS
 
 PASSED = (*ACTIVATIONS, nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout)
 MORE = 1024  # pixels: a longer input of the same parity at all strides up to 128, whose middle cell sees no border
-THIN = 32  # pixels, the other side of it
 
 
 @dataclass(frozen=True)
@@ -57,39 +56,63 @@ def fields(network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
 
     A pooling to a fixed size is left out.
     """
-    seeing = _seeing(network)
-    height, width = sides
-    return Fields(_axis(seeing, maps, height, 2), _axis(seeing, maps, width, 3), sides)
+    return Fields(*(_axis(_seeing(network, axis), maps, side, axis) for axis, side in enumerate(sides)), sides)
 
 
-def _axis(network: nn.Module, maps: Layers, side: int, dim: int) -> Axis:
-    shape = [1, 3, THIN, THIN]
-    shape[dim] = side + MORE
-    pixels = torch.ones(shape, requires_grad=True)
+def _axis(network: nn.Module, maps: Layers, side: int, axis: int) -> Axis:
+    shape = [1, 3, 1, 1]
+    shape[2 + axis] = side + MORE
+    pixels = torch.ones(shape, dtype=next(network.parameters()).dtype, requires_grad=True)
     with torch.enable_grad():
         cells = maps(network, pixels)
-        middle = cells.shape[dim] // 2
+        middle = cells.shape[2 + axis] // 2
         seen = []
         for cell in (middle, middle + 1):
-            (slopes,) = torch.autograd.grad(cells.select(dim, cell).sum(), pixels, retain_graph=True)
-            along = torch.nonzero(slopes.sum([0, 1, 5 - dim])).flatten()
+            (slopes,) = torch.autograd.grad(cells.select(2 + axis, cell).sum(), pixels, retain_graph=True)
+            along = torch.nonzero(slopes.flatten(2).sum((0, 1))).flatten()
             seen.append((int(along[0]), int(along[-1]) + 1))
     (low, high), (next_low, next_high) = seen
     centre, stride = (low + high) / 2, (next_low + next_high - low - high) / 2
     return Axis(high - low, stride, centre - middle * stride)
 
 
-def _seeing(network: nn.Module) -> nn.Module:
-    """A copy in which every layer passes on what each of its pixels adds, and nothing cancels."""
+def _seeing(network: nn.Module, axis: int) -> nn.Module:
+    """A copy in which every layer passes on what each of its pixels adds, and nothing cancels, for inputs of one pixel
+    across the axis: the other axis is then no work."""
     copied = copy.deepcopy(network).to("cpu").eval()
     for parent in list(copied.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, PASSED):
                 setattr(parent, name, nn.Identity())
             elif isinstance(layer, nn.MaxPool2d):
-                mean = nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
-                setattr(parent, name, mean)
+                setattr(parent, name, _along(layer, axis))
     with torch.no_grad():
+        for layer in copied.modules():
+            if isinstance(layer, nn.Conv2d):
+                _narrow(layer, axis)
         for weight in copied.parameters():
             weight.fill_(len(weight) / weight.numel() if weight.dim() > 1 else 0)
     return copied
+
+
+def _narrow(layer: nn.Conv2d, axis: int) -> None:
+    """Makes it a convolution along one axis."""
+    layer.weight = nn.Parameter(layer.weight.sum(3 - axis, keepdim=True))
+    for name, none in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+        value = getattr(layer, name)
+        if not isinstance(value, str):
+            setattr(layer, name, _one_axis(value, none, axis))
+
+
+def _along(layer: nn.MaxPool2d, axis: int) -> nn.AvgPool2d:
+    sizes = [
+        _one_axis(value, none, axis)
+        for value, none in ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0))
+    ]
+    return nn.AvgPool2d(*sizes, ceil_mode=layer.ceil_mode)
+
+
+def _one_axis(value: int | tuple[int, ...], none: int, axis: int) -> tuple[int, int]:
+    both = [value, value] if isinstance(value, int) else list(value)
+    both[1 - axis] = none
+    return both[0], both[1]
