@@ -14,11 +14,12 @@ from typing import Any, Literal
 from lib.backbones.device import pick_device
 from lib.images.image_set import ImageSet, Splits
 from lib.parallel.processes import workers
-from lib.report import gallery, seen
+from lib.report import attributions, gallery
 from lib.stage.params import Seed
 from lib.stage.run import Life
 from lib.storage import tables
 from lib.visualization import work
+from lib.visualization.folder import Folder
 from stages.schemas import stage
 
 
@@ -40,7 +41,8 @@ def main(life: Life) -> None:
     explained = gallery.spread(test.ids, settings.images)
     shown, learnt = (gallery.spread(images.ids, settings.units.images) for images in (test, train))
     life.announce(f"{len(explained)} images explained, {settings.units.count} units on {len(shown)} images")
-    out = seen.Folder(life.out(f"data/visualization/{life.item}"), life.scratch, test, settings)
+    path = life.out(f"data/visualization/{life.item}")
+    out = Folder(path, life.scratch, test, settings)
 
     explain = partial(out.explain, explainer, work.FieldsOf(), detections, life.params["seed"])
     numbered = list(enumerate(explained))
@@ -56,8 +58,8 @@ def main(life: Life) -> None:
         ranked = device.in_order(lambda image_id: image_id, rank, shown, workers(life.compute))
         made = dict(zip(shown, life.progress(ranked, len(shown), "image"), strict=True))
         purity[f"purity_{side}"] = out.tops(side, network, work.FieldsOf(), proposals[0], chosen, made)
-    out.pages(chosen)
     out.filters({side: network.filters for side, network in sides.items()})
+    attributions.draw(path, test)
     figures = {**work.summary(pieces), "units": purity}
     tables.write_json(life.out(f"results/metrics/visualization/{life.item}.json"), figures)
     pointing = {kind: numbers["pointing"] for kind, numbers in figures.items() if kind in (*work.KINDS, work.CENTRE)}

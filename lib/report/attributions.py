@@ -4,21 +4,30 @@ An image is uint8 H x W x 3 RGB.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.boxes.boxes import Boxes
 from lib.images.decode import Image
+from lib.images.image_set import ImageSet
 from lib.images.warp import place, warp
 from lib.report import drawing
+from lib.storage import tables
 from lib.visualization.placing import Heat, scaled
 
 TILE = 72  # pixels a side of a region
 CONTEXT = 16  # of a crop of 227 pixels, R-CNN's
 HEAD = 22  # pixels of a line of text
+WIDTH = 320  # pixels of an image or a map
+NAMES = {
+    "gradient": "gradient", "guided": "guided backpropagation", "deconvnet": "deconvnet", "grad_cam": "Grad-CAM",
+    "hires_cam": "HiResCAM", "guided_grad_cam": "guided Grad-CAM", "occlusion": "occlusion",
+    "centre": "centre, the baseline",
+}
+SIDES = {"after": "fine-tuned", "before": "the same unit before, of M0"}
 
 
 class Region(NamedTuple):
@@ -40,27 +49,82 @@ def overlay(image: Image, heat: Heat) -> Image:
     return np.asarray((1 - share**0.5) * grey + share**0.5 * painted, np.uint8)
 
 
-def panel(image: Image, boxes: Boxes, title: str, maps: Mapping[str, Heat]) -> Image:
-    """The image with the box, then a tile for each map, four in a row.
+def draw(folder: Path, image_set: ImageSet) -> None:
+    """The pictures of a folder of `visualize` (see `lib/visualization/folder.py`), into it: `boxes/NN_K.png`,
+    `units/CLASS.png`, `filters.png`, the first convolution after fine-tuning above that before."""
+    for path in sorted((folder / "boxes").glob("*.json")):
+        piece = tables.read_json(path)
+        image = image_set.image(piece["image_id"])
+        for rank, box in enumerate(piece["boxes"]):
+            with np.load(path.with_name(f"{path.stem}_{rank}.npz")) as maps:
+                picture = panel(image, box, {kind: maps[kind].astype(np.float32) for kind in maps})
+            drawing.write_png(path.with_name(f"{path.stem}_{rank}.png"), picture)
+        if not piece["boxes"]:
+            text = "no detection to explain"
+            drawing.write_png(path.with_name(f"{path.stem}_0.png"), _titled(_resized(image, WIDTH), text))
+    sides = {side: tables.read_json(folder / f"units/{side}.json") for side in SIDES}
+    for name in dict.fromkeys(unit["class"] for unit in sides["after"]):
+        rows = []
+        for pair in zip(*sides.values(), strict=True):
+            if pair[0]["class"] == name:
+                rows += [_unit(text, unit, image_set) for text, unit in zip(SIDES.values(), pair, strict=True)]
+        page = unit_page(f"Units that tell {name}", rows, max(len(regions) for _, regions in rows))
+        drawing.write_png(folder / f"units/{image_set.classes.index(name):03d}.png", page)
+    with np.load(folder / "filters.npz") as weights:
+        drawing.write_png(folder / "filters.png", np.vstack([filters(weights[side]) for side in SIDES]))
 
-    boxes : float32 (1 or 2, 4) the box, and the object that it found;  maps : name -> float32 (H, W), at most 0 where
-    there is no positive evidence, which the tile then says;  title : over the image
+
+def panel(image: Image, explained: Mapping[str, Any], maps: Mapping[str, Heat]) -> Image:
+    """The image with the box, green, and the object that it found, blue; then a tile for each map, four in a row. The
+    tile shows the whole image, but where the box is small the box and twice as much around it, the same for all.
+
+    explained : of a box, as in `boxes/NN.json`
+    maps      : kind -> float32 (H, W), without positive values where there is no positive evidence: the tile says so
     """
-    colours = [drawing.GREEN, drawing.BLUE][: len(boxes)]
-    tiles = [_titled(drawing.draw(image, boxes, (), colours), title)]
-    for name, heat in maps.items():
-        text = name if (heat > 0).any() else f"{name}: no positive evidence"
-        tiles.append(_titled(drawing.draw(overlay(image, heat), boxes[:1], (), drawing.GREEN, 0.5), text))
+    box = np.float32([explained["box"]])
+    boxes = np.float32([*box, *([explained["object"]] if explained["object"] else [])])
+    found = "" if explained["object"] else ", on no object of its class"
+    whole = drawing.draw(image, boxes, (), [drawing.GREEN, drawing.BLUE][: len(boxes)], 0.5)
+    tiles = [_titled(_resized(whole, WIDTH), f"{explained['class']} {explained['score']:.2f}{found}")]
+    for kind, heat in maps.items():
+        text = NAMES[kind] if (heat > 0).any() else f"{NAMES[kind]}: no positive evidence"
+        painted = drawing.draw(overlay(image, heat), box, (), drawing.GREEN, 0.5)
+        tiles.append(_titled(_resized(painted, WIDTH), text))
+    x1, y1, x2, y2 = _around(box[0], image.shape[1], image.shape[0])
+    if (x2 - x1) * (y2 - y1) < image.shape[0] * image.shape[1] / 2:
+        for kind, heat in maps.items():
+            near = overlay(image, heat)[y1:y2, x1:x2]
+            frame = cv2.resize(near, (WIDTH, WIDTH * image.shape[0] // image.shape[1]), interpolation=cv2.INTER_AREA)
+            tiles.append(_titled(np.asarray(frame, np.uint8), f"{NAMES[kind]}, near the box"))
     return _grid(tiles, 4)
 
 
-def note(image: Image, text: str) -> Image:
-    """The image under a line of text, where there is nothing to explain."""
-    return _titled(image, text)
+def _around(box: NDArray[np.float32], width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of the image, of its shape, that holds the box and as much again on each side, cut at the image."""
+    factor = min(1.0, float(max((box[2] - box[0]) * 2 / width, (box[3] - box[1]) * 2 / height, 0.05)))
+    sides = max(round(width * factor), 1), max(round(height * factor), 1)
+    left = int(np.clip((box[0] + box[2] - sides[0]) / 2, 0, width - sides[0]))
+    top = int(np.clip((box[1] + box[3] - sides[1]) / 2, 0, height - sides[1]))
+    return left, top, left + sides[0], top + sides[1]
+
+
+def _unit(text: str, unit: Mapping[str, Any], image_set: ImageSet) -> tuple[str, list[Region]]:
+    largest, regions = unit["largest"], []
+    for top in unit["tops"]:
+        share = f"{top['value'] / largest:.1f}" if largest > 0 else "0"
+        box, field = np.float32(top["box"]), np.float32(top["field"])
+        regions.append(Region(image_set.image(top["image_id"]), box, field, share))
+    right = sum(top["right"] for top in unit["tops"])
+    return f"unit {unit['unit']}, {text}: {right} of {len(regions)} on {unit['class']}", regions
+
+
+def _resized(image: Image, width: int) -> Image:
+    height = max(round(image.shape[0] * width / image.shape[1]), 1)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def unit_page(title: str, rows: Sequence[tuple[str, Sequence[Region]]], most: int) -> Image:
-    """The top regions of some units: a line of text and a row of regions each, their receptive fields in white.
+    """The top regions of some units: a line of text and a row of regions each, their receptive fields in red.
 
     rows : text, at most `most` regions, the best first
     """
@@ -98,7 +162,7 @@ def _region(region: Region) -> Image:
     low, step = source[:2], (crops.covered[0, 2:] - crops.covered[0, :2]) / (source[2:] - source[:2])
     field = (region.field.reshape(2, 2) - low) * step + crops.covered[0, :2]
     field = np.clip(field, 0, TILE).astype(np.float32).reshape(1, 4)
-    return drawing.draw(shown, field, [region.text], drawing.WHITE, 0.5)
+    return drawing.draw(shown, field, [region.text], drawing.RED, 0.5)
 
 
 def _titled(image: Image, text: str) -> Image:

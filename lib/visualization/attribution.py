@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from lib.detectors.target import Target
 from lib.visualization import judge, sanity
-from lib.visualization.cam import grad_cam
+from lib.visualization.cam import grad_cam, hires_cam
 from lib.visualization.fields import Fields
 from lib.visualization.gradients import gradient, ruled
 from lib.visualization.occlusion import occlusion
 from lib.visualization.placing import Heat, upsample
 
-OF_NETWORK = ("gradient", "guided", "deconvnet", "grad_cam", "guided_grad_cam")  # whose sanity is checked
+OF_NETWORK = ("gradient", "guided", "deconvnet", "grad_cam", "hires_cam", "guided_grad_cam")  # whose sanity is checked
 KINDS = (*OF_NETWORK, "occlusion")
 CENTRE = "centre"  # the baseline, judged as the others
 Maps = Mapping[str, NDArray[np.float32]]
@@ -39,6 +39,8 @@ def maps(target: Target, fields: Fields, kinds: Sequence[str] = OF_NETWORK, netw
             made[kind] = _array(gradient(target, ruled(network, rule)))  # type: ignore[arg-type]
     if "grad_cam" in kinds or "guided_grad_cam" in kinds:
         made["grad_cam"] = upsample(_array(grad_cam(target, network)), fields)[None]
+    if "hires_cam" in kinds:
+        made["hires_cam"] = upsample(_array(hires_cam(target, network)), fields)[None]
     if "guided_grad_cam" in kinds:
         made["guided_grad_cam"] = made["guided"] * made["grad_cam"]
     return {kind: made[kind] for kind in OF_NETWORK if kind in kinds}
@@ -51,7 +53,7 @@ def heat(signed: NDArray[np.float32]) -> Heat:
 
 
 def shown(target: Target, width: int, height: int) -> NDArray[np.float64]:
-    """float64 (4,) where the image lies in the input, in its pixels, clipped to it: a crop may reach beyond the image."""
+    """float64 (4,) where the image lies in the input, in its pixels, clipped to it: a crop may reach beyond."""
     sides = target.inputs.shape[3], target.inputs.shape[2]
     whole = target.to_input(np.array([[0, 0, width, height]], np.float32))[0]
     return np.clip(whole, 0, [*sides, *sides])

@@ -1,8 +1,8 @@
 """Receptive fields: which pixels of an input a cell of a map can see.
 
 Measured, not derived from a list of layers: in a copy of the network without nonlinearities, all weights positive and
-means in place of maxima, a cell's gradient is not zero just where it sees. The same for all trunks, TensorFlow's padding
-among them, whose cells' places depend on the size of the input.
+means in place of maxima, a cell's gradient is not zero just where it sees. The same for all trunks,
+TensorFlow's padding among them, whose cells' places depend on the size of the input.
 """
 
 import copy

@@ -5,7 +5,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
-from lib.visualization.cam import grad_cam
+from lib.visualization.cam import grad_cam, hires_cam
 from tests.visualization.targets import small
 
 
@@ -70,3 +70,9 @@ def test_the_scores_own_slopes(label):
         slopes[place] = (target.score(target.network, moved) - target.score(target.network, cells)).item() / 1e-6
     expected = (slopes.mean((2, 3), keepdim=True) * cells).sum(1).clamp(min=0)
     torch.testing.assert_close(grad_cam(target), expected, rtol=0, atol=1e-6)
+
+
+def test_hires_cam_tells_where():
+    """The facts' y = 4 A00 - A11 again: 4 and -4, whose sum is y; the negative cell is cut."""
+    score = lambda net, maps: 4 * maps[:, 0, 0, 0] - maps[:, 0, 1, 1]  # noqa: E731
+    assert hires_cam(of_map([[[1, 2], [3, 4]]], score))[0].tolist() == [[4, 0], [0, 0]]

@@ -1,4 +1,12 @@
-"""The folder of `visualize`: each box's maps, numbers and picture, a page of units for each class, filters.
+"""What `visualize` leaves: each box's maps and numbers, each unit's top regions, filters; `lib/report` draws them.
+
+    boxes/NN.json : image_id, and of each explained box score, `explained` (the score of the box as a region), class,
+                    box, object (None where it found none of its class) and numbers, as of `attribution.Attribution`
+    boxes/NN_K.npz: its maps by kind, float16 (H, W) on the pixels of the image, each times what makes its largest
+                    value 1
+    units/SIDE.json, SIDE after or before fine-tuning: of each chosen unit its class, the largest value of its channel,
+                    and its top regions over all images
+    filters.npz   : of each side the first convolution, float32 (K, 3, k, k)
 
 A file is written whole, so that a killed run goes on from those that are there.
 """
@@ -15,17 +23,11 @@ from torch import Tensor
 
 from lib.detectors.target import Explainer
 from lib.images.image_set import ImageSet
-from lib.report import attributions, drawing
 from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.visualization import units as of_units
 from lib.visualization import work
 
-NAMES = {
-    "gradient": "gradient", "guided": "guided backpropagation", "deconvnet": "deconvnet", "grad_cam": "Grad-CAM",
-    "guided_grad_cam": "guided Grad-CAM", "occlusion": "occlusion", "centre": "centre, the baseline",
-}
-NETWORKS = {"after": "fine-tuned", "before": "before, the same unit of M0"}
 Chosen = Sequence[tuple[int, int]]
 
 
@@ -39,7 +41,7 @@ class Folder:
         self, explainer: Explainer, fields_of: work.FieldsOf, detections: Mapping[str, pd.DataFrame], seed: int,
         number: int, image_id: str,
     ) -> list[dict[str, Any]]:
-        """The pieces of an image's best detections; none, and a picture that says so, where it has none.
+        """The pieces of an image's best detections; none where it has none.
 
         detections : by image id;  seed : of random weights
         """
@@ -47,25 +49,15 @@ class Folder:
         if path.exists():
             pieces: list[dict[str, Any]] = tables.read_json(path)["boxes"]
             return pieces
-        image, pieces = self._test.image(image_id), []
+        pieces = []
         rows = detections.get(image_id)
         best = [] if rows is None else list(rows.nlargest(self._settings.boxes, "score", keep="first").iterrows())
         for rank, (_, row) in enumerate(best):
             box, label = row[tables.BOX].to_numpy(np.float32), self._test.classes.index(row["class"])
-            piece, maps = work.explain(
-                explainer, fields_of, self._test, image_id, box, label, self._settings, seed
-            )
-            name = path.with_name(f"{number:02d}_{rank}")
-            halves, data = {kind: heat.astype(np.float16) for kind, heat in _shares(maps).items()}, io.BytesIO()
-            np.savez_compressed(data, **halves)  # type: ignore[arg-type]
-            tables.write_atomic(name.with_suffix(".npz"), lambda file, data=data: file.write(data.getvalue()))
-            boxes = np.float32([box, *([piece["object"]] if piece["right"] else [])])
-            title = f"{row['class']} {row['score']:.2f}" + ("" if piece["right"] else ", on no object of its class")
-            picture = attributions.panel(image, boxes, title, {NAMES[kind]: heat for kind, heat in maps.items()})
-            drawing.write_png(name.with_suffix(".png"), picture)
+            piece, maps = work.explain(explainer, fields_of, self._test, image_id, box, label, self._settings, seed)
+            shares = {kind: (heat / max(float(heat.max()), 1e-30)).astype(np.float16) for kind, heat in maps.items()}
+            _write_arrays(path.with_name(f"{number:02d}_{rank}.npz"), shares)
             pieces.append({"score": float(row["score"]), **piece})
-        if not best:
-            drawing.write_png(path.with_name(f"{number:02d}_0.png"), attributions.note(image, "no detection to explain"))
         tables.write_json(path, {"image_id": image_id, "boxes": pieces})
         return pieces
 
@@ -114,31 +106,12 @@ class Folder:
         tables.write_json(self._path / f"units/{side}.json", rows)
         return of_units.purity([[row[2] for _, row in tops] for tops, _ in best], [label for label, _ in chosen])
 
-    def pages(self, chosen: Chosen) -> None:
-        """Draws `units/CLASS.png` from what `tops` wrote: a unit's regions before fine-tuning under those after."""
-        sides = {side: tables.read_json(self._path / f"units/{side}.json") for side in NETWORKS}
-        for label in sorted({label for label, _ in chosen}):
-            name, rows = self._test.classes[label], []
-            for number in [place for place, pair in enumerate(chosen) if pair[0] == label]:
-                for side, text in NETWORKS.items():
-                    unit = sides[side][number]
-                    regions = [self._region(top, unit["largest"]) for top in unit["tops"]]
-                    share = sum(top["right"] for top in unit["tops"])
-                    rows.append((f"unit {unit['unit']}, {text}: {share} of {len(regions)} on {name}", regions))
-            page = attributions.unit_page(f"What tells {name}", rows, self._settings.units.top)
-            drawing.write_png(self._path / f"units/{label:03d}.png", page)
-
     def filters(self, weights: Mapping[str, Tensor]) -> None:
-        """Draws the first convolution, `filters.png`, after fine-tuning above before."""
-        sheets = [attributions.filters(kernel.cpu().numpy()) for kernel in weights.values()]
-        drawing.write_png(self._path / "filters.png", np.vstack(sheets))
-
-    def _region(self, top: Mapping[str, Any], largest: float) -> attributions.Region:
-        share = top["value"] / largest if largest > 0 else 0.0
-        box, field = np.float32(top["box"]), np.float32(top["field"])
-        return attributions.Region(self._test.image(top["image_id"]), box, field, f"{share:.1f}")
+        """Writes the first convolution by side."""
+        _write_arrays(self._path / "filters.npz", {side: kernel.cpu().numpy() for side, kernel in weights.items()})
 
 
-def _shares(maps: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Each map times what makes its largest value 1: half precision would lose a map of small values."""
-    return {kind: np.asarray(heat / max(float(heat.max()), 1e-30), np.float32) for kind, heat in maps.items()}
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    data = io.BytesIO()
+    np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
+    tables.write_atomic(path, lambda file: file.write(data.getvalue()))
