@@ -19,6 +19,7 @@ from lib.stage.params import Seed
 from lib.stage.run import Life
 from lib.storage import tables
 from lib.visualization import work
+from lib.visualization.fields import FieldsOf
 from lib.visualization.folder import Folder
 from stages.schemas import stage
 
@@ -44,7 +45,7 @@ def main(life: Life) -> None:
     path = life.out(f"data/visualization/{life.item}")
     out = Folder(path, life.scratch, test, settings)
 
-    explain = partial(out.explain, explainer, work.FieldsOf(), detections, life.params["seed"])
+    explain = partial(out.explain, explainer, FieldsOf(), detections, life.params["seed"])
     numbered = list(enumerate(explained))
     done = device.in_order(lambda pair: pair, lambda pair: explain(*pair), numbered, workers(life.compute))
     pieces = [piece for part in life.progress(done, len(numbered), "image") for piece in part]
@@ -57,7 +58,7 @@ def main(life: Life) -> None:
         rank = partial(out.rank, side, network, proposals[0], chosen)
         ranked = device.in_order(lambda image_id: image_id, rank, shown, workers(life.compute))
         made = dict(zip(shown, life.progress(ranked, len(shown), "image"), strict=True))
-        purity[f"purity_{side}"] = out.tops(side, network, work.FieldsOf(), proposals[0], chosen, made)
+        purity[f"purity_{side}"] = out.tops(side, network, FieldsOf(), proposals[0], chosen, made)
     out.filters({side: network.filters for side, network in sides.items()})
     attributions.draw(path, test)
     figures = {**work.summary(pieces), "units": purity}

@@ -14,6 +14,9 @@ EXEMPT = {
     "lib/datasets/coco_row.py": ("tests/datasets/test_coco.py", "reading COCO is tested as a whole"),
     "lib/datasets/listing.py": ("tests/datasets/test_voc.py", "listings are seen through their readers"),
     "lib/datasets/records.py": ("tests/datasets/test_voc_xml.py", "types that the readers fill"),
+    "lib/detectors/fast/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/faster/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/rcnn/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/digits/compose.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/digits/ink.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/evaluation/settings.py": ("tests/test_structure.py", "settings only; all presets are checked against them"),
@@ -27,6 +30,7 @@ EXEMPT = {
     "lib/selective_search/scratch.py": ("tests/selective_search/test_selective_search.py", "buffers of a search"),
     "lib/selective_search/settings.py": ("tests/selective_search/test_selective_search.py", "settings only"),
     "lib/selective_search/texture.py": ("tests/selective_search/test_grouping.py", "a feature of regions"),
+    "lib/visualization/folder.py": ("tests/stages/test_visualize.py", "what a stage leaves is seen there"),
     "lib/training/task.py": ("tests/stages/test_faster_steps.py", "an interface; every training stage uses it"),
 }
 MODULES = sorted(str(path) for path in Path("lib").rglob("*.py") if path.name != "__init__.py")

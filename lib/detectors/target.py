@@ -8,7 +8,7 @@ features.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from lib.boxes.boxes import Boxes
 from lib.images.decode import Image
 from lib.storage import checkpoint
 
-Layers = Callable[[nn.Module, Tensor], Tensor]
+Layers = Callable[[Any, Tensor], Tensor]  # of a network, the explainer's own class, and what goes into it
 
 
 @dataclass(frozen=True)

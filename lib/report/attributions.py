@@ -15,6 +15,7 @@ from lib.images.decode import Image
 from lib.images.image_set import ImageSet
 from lib.images.warp import place, warp
 from lib.report import drawing
+from lib.report.collect import NAMES
 from lib.storage import tables
 from lib.visualization.placing import Heat, scaled
 
@@ -22,11 +23,6 @@ TILE = 72  # pixels a side of a region
 CONTEXT = 16  # of a crop of 227 pixels, R-CNN's
 HEAD = 22  # pixels of a line of text
 WIDTH = 320  # pixels of an image or a map
-NAMES = {
-    "gradient": "gradient", "guided": "guided backpropagation", "deconvnet": "deconvnet", "grad_cam": "Grad-CAM",
-    "hires_cam": "HiResCAM", "guided_grad_cam": "guided Grad-CAM", "occlusion": "occlusion",
-    "centre": "centre, the baseline",
-}
 SIDES = {"after": "fine-tuned", "before": "the same unit before, of M0"}
 
 

@@ -59,6 +59,19 @@ def fields(network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
     return Fields(*(_axis(_seeing(network, axis), maps, side, axis) for axis, side in enumerate(sides)), sides)
 
 
+class FieldsOf:
+    """Receptive fields by the sides of an input, each measured once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], Fields] = {}
+
+    def __call__(self, network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
+        """See `fields.fields`; always of the same map."""
+        if sides not in self._known:
+            self._known[sides] = fields(network, maps, sides)
+        return self._known[sides]
+
+
 def _axis(network: nn.Module, maps: Layers, side: int, axis: int) -> Axis:
     shape = [1, 3, 1, 1]
     shape[2 + axis] = side + MORE

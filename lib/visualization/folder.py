@@ -27,6 +27,7 @@ from lib.storage import tables
 from lib.storage.by_image import ByImage
 from lib.visualization import units as of_units
 from lib.visualization import work
+from lib.visualization.fields import FieldsOf
 
 Chosen = Sequence[tuple[int, int]]
 
@@ -38,7 +39,7 @@ class Folder:
         self._path, self._scratch, self._test, self._settings = path, scratch, test, settings
 
     def explain(
-        self, explainer: Explainer, fields_of: work.FieldsOf, detections: Mapping[str, pd.DataFrame], seed: int,
+        self, explainer: Explainer, fields_of: FieldsOf, detections: Mapping[str, pd.DataFrame], seed: int,
         number: int, image_id: str,
     ) -> list[dict[str, Any]]:
         """The pieces of an image's best detections; none where it has none.
@@ -78,7 +79,7 @@ class Folder:
         return tables.read_json(path)
 
     def tops(
-        self, side: str, explainer: Explainer, fields_of: work.FieldsOf, proposals: ByImage, chosen: Chosen,
+        self, side: str, explainer: Explainer, fields_of: FieldsOf, proposals: ByImage, chosen: Chosen,
         pieces: Mapping[str, Any],
     ) -> float | None:
         """Writes `units/SIDE.json`, each unit's top regions over all images with their fields; returns their purity."""

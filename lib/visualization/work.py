@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from lib.boxes.boxes import Boxes, iou
-from lib.detectors.target import Explainer, Layers
+from lib.detectors.target import Explainer
 from lib.images.image_set import ImageSet
 from lib.stage.params import Settings
 from lib.storage.by_image import ByImage
 from lib.visualization import units as of_units
 from lib.visualization.attribution import CENTRE, KINDS, attribute
-from lib.visualization.fields import Fields, fields
+from lib.visualization.fields import FieldsOf
 from lib.visualization.placing import Heat, to_image
 
 JUDGED = ("points", "energy", "empty", "deletion", "insertion", "head", "half", "all")
@@ -56,19 +55,6 @@ class Visualize(Settings):
     occlusion: int = Field(ge=1)
     steps: int = Field(ge=2)
     units: UnitSettings
-
-
-class FieldsOf:
-    """Receptive fields by the sides of an input, each measured once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int], Fields] = {}
-
-    def __call__(self, network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
-        """See `fields.fields`; always of the same map."""
-        if sides not in self._known:
-            self._known[sides] = fields(network, maps, sides)
-        return self._known[sides]
 
 
 def explain(

@@ -78,10 +78,11 @@ class Explainer:
         inputs, factor = self._input(image, factors[choose_level(boxes, factors)[0]])
         region = self._device.put(boxes[0] * np.float32(factor))
 
-        def score(network: nn.Module, maps: Tensor) -> Tensor:
+        def score(network: RegionScorer, maps: Tensor) -> Tensor:
             numbers = torch.arange(len(maps), dtype=torch.float32, device=maps.device)[:, None]
             rois = torch.cat([numbers, region.expand(len(maps), 4)], 1)
-            return network(network.pool(maps, rois))[:, label]
+            scores: Tensor = network(network.pool(maps, rois))
+            return scores[:, label]
 
         return Target(
             self._scorer, lambda network, images: network.trunk(images), score, inputs, self._window(inputs, factor),
