@@ -16,7 +16,7 @@ from lib.images.image_set import ImageSet
 from lib.images.warp import place, warp
 from lib.report import drawing
 from lib.report.collect import NAMES
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.visualization.placing import Heat, scaled
 
 TILE = 72  # pixels a side of a region
@@ -52,8 +52,8 @@ def draw(folder: Path, image_set: ImageSet) -> None:
         piece = tables.read_json(path)
         image = image_set.image(piece["image_id"])
         for rank, box in enumerate(piece["boxes"]):
-            with np.load(path.with_name(f"{path.stem}_{rank}.npz")) as maps:
-                picture = panel(image, box, {kind: maps[kind].astype(np.float32) for kind in maps})
+            maps = checkpoint.load(path.with_name(f"{path.stem}_{rank}.pt"))
+            picture = panel(image, box, {kind: share.float().numpy() for kind, share in maps.items()})
             drawing.write_png(path.with_name(f"{path.stem}_{rank}.png"), picture)
         if not piece["boxes"]:
             text = "no detection to explain"
@@ -66,8 +66,8 @@ def draw(folder: Path, image_set: ImageSet) -> None:
                 rows += [_unit(text, unit, image_set) for text, unit in zip(SIDES.values(), pair, strict=True)]
         page = unit_page(f"Units that tell {name}", rows, max(len(regions) for _, regions in rows))
         drawing.write_png(folder / f"units/{image_set.classes.index(name):03d}.png", page)
-    with np.load(folder / "filters.npz") as weights:
-        drawing.write_png(folder / "filters.png", np.vstack([filters(weights[side]) for side in SIDES]))
+    weights = checkpoint.load(folder / "filters.pt")
+    drawing.write_png(folder / "filters.png", np.vstack([filters(weights[side].numpy()) for side in SIDES]))
 
 
 def panel(image: Image, explained: Mapping[str, Any], maps: Mapping[str, Heat]) -> Image:

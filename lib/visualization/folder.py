@@ -2,28 +2,28 @@
 
     boxes/NN.json : image_id, and of each explained box score, `explained` (the score of the box as a region), class,
                     box, object (None where it found none of its class) and numbers, as of `attribution.Attribution`
-    boxes/NN_K.npz: its maps by kind, float16 (H, W) on the pixels of the image, each times what makes its largest
+    boxes/NN_K.pt : its maps by kind, float16 (H, W) on the pixels of the image, each times what makes its largest
                     value 1
     units/SIDE.json, SIDE after or before fine-tuning: of each chosen unit its class, the largest value of its channel,
                     and its top regions over all images
-    filters.npz   : of each side the first convolution, float32 (K, 3, k, k)
+    filters.pt    : of each side the first convolution, float32 (K, 3, k, k)
 
 A file is written whole, so that a killed run goes on from those that are there.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.detectors.target import Explainer
 from lib.images.image_set import ImageSet
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.storage.by_image import ByImage
 from lib.visualization import units as of_units
 from lib.visualization import work
@@ -56,8 +56,8 @@ class Folder:
         for rank, (_, row) in enumerate(best):
             box, label = row[tables.BOX].to_numpy(np.float32), self._test.classes.index(row["class"])
             piece, maps = work.explain(explainer, fields_of, self._test, image_id, box, label, self._settings, seed)
-            shares = {kind: (heat / max(float(heat.max()), 1e-30)).astype(np.float16) for kind, heat in maps.items()}
-            _write_arrays(path.with_name(f"{number:02d}_{rank}.npz"), shares)
+            shares = {kind: torch.from_numpy(heat / max(heat.max(), 1e-30)).half() for kind, heat in maps.items()}
+            checkpoint.save(path.with_name(f"{number:02d}_{rank}.pt"), shares)
             pieces.append({"score": float(row["score"]), **piece})
         tables.write_json(path, {"image_id": image_id, "boxes": pieces})
         return pieces
@@ -109,10 +109,4 @@ class Folder:
 
     def filters(self, weights: Mapping[str, Tensor]) -> None:
         """Writes the first convolution by side."""
-        _write_arrays(self._path / "filters.npz", {side: kernel.cpu().numpy() for side, kernel in weights.items()})
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    data = io.BytesIO()
-    np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
-    tables.write_atomic(path, lambda file: file.write(data.getvalue()))
+        checkpoint.save(self._path / "filters.pt", dict(weights))

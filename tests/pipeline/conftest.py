@@ -47,11 +47,14 @@ TINY = {
     "faster.propose.test": {"post_nms": 20, "min_size": 4.0},
     "faster_joint.train": {**TRAINING, "regions": 16, "fc": 32},
     "pictures": {"images": 2},
+    "visualize": {"images": 2, "steps": 2, "occlusion": 2},
+    "visualize.units": {"count": 4, "images": 2, "proposals": 20, "top": 4},
     "report": {"images": 2, "resamples": 20},
 }
 
 
 METHODS = {"rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint"}
+VISUALIZED = {"rcnn", "fast", "faster", "faster_joint"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
 SECOND = "test_run.py"  # begins with what does not wait for it

@@ -9,7 +9,7 @@ import pytest
 
 from lib.stage import pipeline
 from tests.closure import closure, dep_of
-from tests.pipeline.conftest import METHODS
+from tests.pipeline.conftest import METHODS, VISUALIZED
 
 pytestmark = pytest.mark.pipeline
 
@@ -20,7 +20,8 @@ def row(verb, methods=METHODS):
 
 def ends(*methods):
     """From the detections of these methods to the report."""
-    return {"report", *row("detect", methods), *row("evaluate", methods), *row("draw", methods)}
+    shown = row("visualize", VISUALIZED & set(methods))
+    return {"report", *row("detect", methods), *row("evaluate", methods), *row("draw", methods), *shown}
 
 
 LEARN = {"svm@rcnn", "boxes@rcnn", *ends("rcnn")}
@@ -36,7 +37,7 @@ M2 = {"m2", *M3, *ends("faster_unshared")}
 M1 = {"m1", "p1", *M2}
 JOINT = {"faster_joint", *ends("faster_joint")}
 TRAINED = RCNN | SPP | FAST | M1 | JOINT
-SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
+SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw"), *row("visualize", VISUALIZED)}
 ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
     ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
@@ -111,8 +112,11 @@ AT_TEST = {
     "lib/detectors/rcnn/detector.py": ends("rcnn"),
     "lib/detectors/fast/detector.py": ends("fast", "fast_svd", "fast_svm"),
     "lib/detectors/faster/detector.py": ends("faster", "faster_unshared", "faster_joint"),
-    "lib/report/page.py": {"report", *row("draw")},
-    "lib/evaluation/matching.py": {"report", *row("evaluate"), *row("draw")},
+    "lib/report/page.py": {"report", *row("draw"), *row("visualize", VISUALIZED)},
+    "lib/evaluation/matching.py": {
+        "report", *row("evaluate"), *row("draw"), *row("visualize", VISUALIZED),
+    },
+    "lib/detectors/fast/explain.py": {"report", *row("visualize", VISUALIZED - {"rcnn"})},
 }
 
 

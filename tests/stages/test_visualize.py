@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.backbones import backbones
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.visualization import work
 from lib.visualization.attribution import CENTRE, KINDS
 from stages import visualize
@@ -60,13 +60,13 @@ def hashes(root):
 def test_what_it_leaves(folder):
     path = folder / "visualization/fast"
     assert sorted(file.name for file in (path / "boxes").iterdir()) == [
-        "00.json", "00_0.npz", "00_0.png", "01.json", "01_0.png",
+        "00.json", "00_0.png", "00_0.pt", "01.json", "01_0.png",
     ]
     assert (path / "filters.png").exists()
-    with np.load(path / "boxes/00_0.npz") as maps:
-        assert list(maps) == list(KINDS)
-        assert {maps[kind].shape for kind in maps} == {(120, 160)}
-        assert maps["gradient"].max() == pytest.approx(1, abs=0.01)
+    maps = checkpoint.load(path / "boxes/00_0.pt")
+    assert list(maps) == list(KINDS)
+    assert {tuple(heat.shape) for heat in maps.values()} == {(120, 160)}
+    assert maps["gradient"].max().item() == pytest.approx(1, abs=0.01)
     units = tables.read_json(path / "units/after.json")
     assert len(units) == 3
     for unit in units:

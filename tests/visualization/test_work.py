@@ -22,7 +22,8 @@ def piece(right, points, **numbers):
 
 def test_means_over_what_is_known():
     """Pointing and energy of right boxes alone; an empty map points nowhere and counts as none."""
-    figures = summary([piece(True, True, half=0.5), piece(True, False, half=None), piece(True, None), piece(False, True)])
+    right = [piece(True, True, half=0.5), piece(True, False, half=None), piece(True, None)]
+    figures = summary([*right, piece(False, True)])
     assert (figures["boxes"], figures["right"]) == (4, 3)
     assert figures["grad_cam"] == {
         "pointing": 0.5, "energy": 0.5, "empty": 0.25, "deletion": None, "insertion": 0.25, "head": None, "half": 0.5,
