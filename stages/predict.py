@@ -66,8 +66,8 @@ def predict(options: argparse.Namespace) -> int:
         results.pictures(done, read, detections, options.boxes, min_score, interrupt)
         if options.trace and done:
             score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
-            look, title = looker(row.explainer(files, values, device)), f"{options.method}: {ids[0]}"
-            results.trace(title, lambda: read(ids[0]), score, selection, detector.classes, look)
+            look = looker(row.roles["detector"], files, selection.margins, device)
+            results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes, look)
     summary = f"{len(done)} images, {len(detections)} detections in {options.out}, drawn from {min_score:g}"
     print(f"{summary}; ms: {clock.milliseconds(len(done))}")
     return results.exit_code()

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +57,6 @@ class Row:
         blocks = [params[key] for key, kind in self.reads().items() if kind is not ProposalsMax]
         detector: Detector = self.module.Detector(files, *blocks, device, clock)
         return detector
-
-    def explainer(self, files: Mapping[str, Path], params: Mapping[str, Any], device: Device) -> Any:
-        """The `Explainer` of the paper's explain.py, of lib/detectors/target.py; None where it has none."""
-        name = f"lib.detectors.{self.roles['detector']}.explain"
-        return import_module(name).Explainer(files, params[self.settings].margins, device) if find_spec(name) else None
 
 
 def row(method: str, entries: Mapping[str, Entry]) -> tuple[Row, dict[str, Path]]:

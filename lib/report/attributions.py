@@ -64,7 +64,7 @@ def draw(folder: Path, image_set: ImageSet) -> None:
         for pair in zip(*sides.values(), strict=True):
             if pair[0]["class"] == name:
                 rows += [_unit(text, unit, image_set) for text, unit in zip(SIDES.values(), pair, strict=True)]
-        page = unit_page(f"Units that tell {name}", rows, max(len(regions) for _, regions in rows))
+        page = unit_page(f"Units that tell {name}", rows, max(1, *(len(regions) for _, regions in rows)))
         drawing.write_png(folder / f"units/{image_set.classes.index(name):03d}.png", page)
     weights = checkpoint.load(folder / "filters.pt")
     drawing.write_png(folder / "filters.png", np.vstack([filters(weights[side].numpy()) for side in SIDES]))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from captum.attr import Occlusion
 from torch import Tensor
 
 from lib.detectors.target import Target
@@ -16,6 +15,8 @@ def occlusion(target: Target, windows: int) -> Tensor:
 
     The window is the mean colour. For one input.
     """
+    from captum.attr import Occlusion  # seconds, which a trace need not wait
+
     height, width = target.inputs.shape[2:]
     (box,) = target.to_input(target.box)
     margin = (box[2:] - box[:2]) / 2

@@ -1,23 +1,27 @@
 import numpy as np
+import pytest
 
+from lib.detectors.fast.explain import Explainer
+from lib.visualization.attribution import heat, maps
+from lib.visualization.fields import fields
 from lib.visualization.looking import KINDS, looker
-from tests.visualization.targets import small
+from tests.detectors.fast import models_on_disk
 
 
-def test_no_explainer_no_function():
-    assert looker(None) is None
+@pytest.mark.parametrize("detector", ["spp", "fake"])
+def test_no_explainer_no_function(detector):
+    assert looker(detector, {}, False, models_on_disk.CPU) is None
 
 
-def test_maps_lie_on_the_images_pixels():
-    from dataclasses import replace
-
-    target = small(window=(4, 4, 12, 12), box=(6, 6, 10, 10))
-    target = replace(target, network=target.network.float(), inputs=target.inputs.float())
-    made = looker(lambda image, box, label: target)(np.zeros((16, 20, 3), np.uint8), target.box, 0)
+def test_maps_lie_on_the_images_pixels(tmp_path):
+    """Seen at 0.8 of its size: the map of the input, whose largest value lies at 0.8 of where the image's does."""
+    models_on_disk.write(tmp_path)
+    files, box = {"model": tmp_path / "one.pt", "scores": tmp_path / "one.pt"}, models_on_disk.BOXES[4]
+    made = looker("fast", files, False, models_on_disk.CPU)(models_on_disk.IMAGE, box, 1)
     assert list(made) == list(KINDS)
-    for heat in made.values():
-        assert heat.shape == (16, 20)
-        outside = heat.copy()
-        outside[4:12, 4:12] = 0
-        assert not outside.any()
-    assert made["gradient"].any()
+    assert {values.shape for values in made.values()} == {(120, 160)}
+    target = Explainer(files, False, models_on_disk.CPU)(models_on_disk.IMAGE, box, 1)
+    cells = fields(target.network, target.maps, (96, 128))
+    own = heat(maps(target, cells, ["hires_cam"])["hires_cam"])
+    places = [np.array(np.unravel_index(values.argmax(), values.shape)) + 0.5 for values in (own, made["hires_cam"])]
+    np.testing.assert_allclose(places[0], places[1] * 0.8, atol=1.2)
