@@ -77,8 +77,9 @@ def panel(image: Image, explained: Mapping[str, Any], maps: Mapping[str, Heat]) 
     explained : of a box, as in `boxes/NN.json`
     maps      : kind -> float32 (H, W), without positive values where there is no positive evidence: the tile says so
     """
-    box = np.float32([explained["box"]])
-    boxes = np.float32([*box, *([explained["object"]] if explained["object"] else [])])
+    corners = [explained["box"], *([explained["object"]] if explained["object"] else [])]
+    boxes = np.array(corners, np.float32)
+    box = boxes[:1]
     found = "" if explained["object"] else ", on no object of its class"
     whole = drawing.draw(image, boxes, (), [drawing.GREEN, drawing.BLUE][: len(boxes)], 0.5)
     tiles = [_titled(_resized(whole, WIDTH), f"{explained['class']} {explained['score']:.2f}{found}")]
@@ -108,7 +109,7 @@ def _unit(text: str, unit: Mapping[str, Any], image_set: ImageSet) -> tuple[str,
     largest, regions = unit["largest"], []
     for top in unit["tops"]:
         share = f"{top['value'] / largest:.1f}" if largest > 0 else "0"
-        box, field = np.float32(top["box"]), np.float32(top["field"])
+        box, field = (np.array(top[name], np.float32) for name in ("box", "field"))
         regions.append(Region(image_set.image(top["image_id"]), box, field, share))
     right = sum(top["right"] for top in unit["tops"])
     return f"unit {unit['unit']}, {text}: {right} of {len(regions)} on {unit['class']}", regions

@@ -56,7 +56,8 @@ def fields(network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
 
     A pooling to a fixed size is left out.
     """
-    return Fields(*(_axis(_seeing(network, axis), maps, side, axis) for axis, side in enumerate(sides)), sides)
+    rows, columns = (_axis(_seeing(network, axis), maps, side, axis) for axis, side in enumerate(sides))
+    return Fields(rows, columns, sides)
 
 
 class FieldsOf:
@@ -118,11 +119,11 @@ def _narrow(layer: nn.Conv2d, axis: int) -> None:
 
 
 def _along(layer: nn.MaxPool2d, axis: int) -> nn.AvgPool2d:
-    sizes = [
+    kernel, stride, padding = (
         _one_axis(value, none, axis)
         for value, none in ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0))
-    ]
-    return nn.AvgPool2d(*sizes, ceil_mode=layer.ceil_mode)
+    )
+    return nn.AvgPool2d(kernel, stride, padding, layer.ceil_mode)
 
 
 def _one_axis(value: int | tuple[int, ...], none: int, axis: int) -> tuple[int, int]:

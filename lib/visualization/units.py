@@ -61,7 +61,7 @@ class Selectivity:
 
     def best(self, count: int) -> list[tuple[int, int]]:
         """`count` pairs of a class and a unit, class after class in turn, each the best left; no unit twice."""
-        scores, chosen = self.scores(), []
+        scores, chosen = self.scores(), list[tuple[int, int]]()
         used = np.zeros(scores.shape[1], bool)
         for turn in range(min(count, scores.shape[1])):
             label = turn % len(scores)
