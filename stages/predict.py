@@ -2,9 +2,9 @@
 
 ``python -m stages.predict --method faster IMAGES... --out DIR [--trace]``: IMAGES are files, folders or patterns.
 Writes pictures with the best boxes, `detections.parquet`, COCO's `detections.json` and `images.json` (what its numbers
-mean), and with --trace, for one image, `trace.html`: each detection with its region, scores, and what NMS removed.
-An image that fails is named at the end, the others are written all the same. Exit code 0; 1 where anything failed; 130
-after Ctrl-C, when what is done by then is written.
+mean), and with --trace, for one image, `trace.html`: each detection with its region, scores, and what they hang on, and
+what NMS removed. An image that fails is named at the end, the others are written. Exit code 0; 1 where anything failed;
+130 after Ctrl-C, when what is done by then is written.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from lib.stage import params, pipeline
 from lib.stage.errors import InputError
 from lib.stage.interrupt import HeldBack
 from lib.storage import tables
+from lib.visualization.looking import looker
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def predict(options: argparse.Namespace) -> int:
     selection, search, most = values[row.settings], values["proposals.selective_search"], row.most(values)
     min_score = drawn_from(selection) if options.min_score is None else options.min_score
     device = pick_device(values["compute"].device, selection.precision)
-    clock = Clock(device.synchronise)
+    clock, threads = Clock(device.synchronise), workers(values["compute"])
     detector = row.detector(files, values, device, clock)
 
     def read(image_id: str) -> Image:
@@ -55,9 +56,7 @@ def predict(options: argparse.Namespace) -> int:
     guard = lambda image_id: results.failures(str(root / image_id), "Replace the image or leave it out")  # noqa: E731
     with HeldBack() as interrupt, tempfile.TemporaryDirectory() as scratch:
         candidates = Candidates(Path(scratch), detector.classes, len(ids), selection)
-        work = many_images.detect(
-            detector, ids, read, regions, candidates, clock, device, workers(values["compute"]), guard
-        )
+        work = many_images.detect(detector, ids, read, regions, candidates, clock, device, threads, guard)
         for image_id in tqdm(interrupt.until(work), total=len(ids), unit="image", desc=options.method):
             done += [image_id] if image_id else []
         candidates.write(Path(scratch) / "detections.parquet")
@@ -67,9 +66,10 @@ def predict(options: argparse.Namespace) -> int:
         results.pictures(done, read, detections, options.boxes, min_score, interrupt)
         if options.trace and done:
             score = lambda image: detector(detector.prepare(image, regions and regions(ids[0], image)))  # noqa: E731
-            results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes)
-    spent = clock.milliseconds(len(done))
-    print(f"{len(done)} images, {len(detections)} detections in {options.out}, drawn from {min_score:g}; ms: {spent}")
+            look = looker(row.roles["detector"], files, selection.margins, device)
+            results.trace(f"{options.method}: {ids[0]}", lambda: read(ids[0]), score, selection, detector.classes, look)
+    summary = f"{len(done)} images, {len(detections)} detections in {options.out}, drawn from {min_score:g}"
+    print(f"{summary}; ms: {clock.milliseconds(len(done))}")
     return results.exit_code()
 
 

@@ -38,6 +38,7 @@ def main(life: Life) -> None:
     files = collect.Files(life.dep, entries)
     methods = [collect.method(files, name) for name in names]
     report_tables = summary.tables(methods, intervals, pairs, files.proposals(), settings.measure, settings.level)
+    report_tables += collect.looked_at(files)
     if "results/experiments" in life.entry.deps:
         report_tables += [experiments.table(record) for record in files.folder("results/experiments").values()]
     image_set = ImageSet(life.data_root, folder, test)
@@ -47,11 +48,13 @@ def main(life: Life) -> None:
         source = page.data_uri(image_set.image(image_id), settings.side)
         boxes = gallery.describe(classified, image_id, settings.boxes) if classified else {"id": image_id}
         images.append({**boxes, "width": width, "height": height, "source": source})
+    folders = {name: life.dep(f"data/visualization/{name}") for name in files.rows("data/visualization")}
+    seen = page.looked_at(folders)
     title, intro = "Comparison of the methods", collect.introduction(image_set, life.data_root)
     data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": images}
     text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in report_tables)])
     tables.write_text(life.out("results/report.md"), text)
-    tables.write_text(life.out("results/report.html"), page.page(title, intro, report_tables, data))
+    tables.write_text(life.out("results/report.html"), page.page(title, intro, report_tables, data, seen))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def by_name(entry: Entry) -> set[str]:
     task, detector = entry.roles.get("task"), entry.roles.get("detector")
     found = {f"lib/detectors/{task.replace('.', '/')}.py"} if task else set()
     if detector:
-        found.add(f"lib/detectors/{detector}/{'detector' if entry.script == 'stages.detect' else 'network'}.py")
+        module = {"stages.detect": "detector", "stages.visualize": "explain"}.get(entry.script, "network")
+        found.add(f"lib/detectors/{detector}/{module}.py")
     return found
 
 

@@ -40,7 +40,7 @@ def test_each_pitfall_names_a_test():
 def test_files_that_are_named_are_there(path):
     """Files of ours in backticks, where they have a folder and no placeholder; what a run makes need not be there."""
     folders = "lib|stages|tests|docs|presets|tools|benchmarks|experiments|data"
-    outs = r"data/(tables|proposals|models|features|detections|\w+/VOCdevkit)"
+    outs = r"data/(tables|proposals|models|features|detections|visualization|\w+/VOCdevkit)"
     for name in re.findall(rf"`((?:{folders})/[\w./@-]+)`", Path(path).read_text()):
         made = re.match(rf"{outs}|.*\b(NAME|METHOD|mine)\b", name)
         assert made or Path(name).exists(), f"{path}: {name}"
@@ -69,7 +69,7 @@ def test_the_pipeline_is_drawn_whole():
         general = f"{verb}@METHOD" if row else name
         if name.startswith("data/"):
             continue  # the pipelines of the built-in sets
-        node = general if verb in {"evaluate", "draw"} else name
+        node = general if verb in {"evaluate", "draw", "visualize"} else name
         assert re.search(rf"(?<![\w@]){node}(?![\w@])", drawing), f"the drawing lacks {node}"
         assert re.search(rf"(?<![\w@]){general}(?![\w@])", text.split("## What each stage makes")[1]), general
         for out in entry.outs:

@@ -15,6 +15,9 @@ EXEMPT = {
     "lib/datasets/listing.py": ("tests/datasets/test_voc.py", "listings are seen through their readers"),
     "lib/datasets/records.py": ("tests/datasets/test_voc_xml.py", "types that the readers fill"),
     "lib/detectors/dense/whole_images.py": ("tests/detectors/dense/test_training.py", "what both trainings begin with"),
+    "lib/detectors/fast/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/faster/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/rcnn/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/digits/compose.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/digits/ink.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
     "lib/detectors/hog/kernels.py": ("tests/detectors/hog/test_features.py", "kernels of the functions tested there"),
@@ -34,6 +37,7 @@ EXEMPT = {
     "lib/selective_search/scratch.py": ("tests/selective_search/test_selective_search.py", "buffers of a search"),
     "lib/selective_search/settings.py": ("tests/selective_search/test_selective_search.py", "settings only"),
     "lib/selective_search/texture.py": ("tests/selective_search/test_grouping.py", "a feature of regions"),
+    "lib/visualization/folder.py": ("tests/stages/test_visualize.py", "what a stage leaves is seen there"),
     "lib/training/task.py": ("tests/stages/test_faster_steps.py", "an interface; every training stage uses it"),
 }
 MODULES = sorted(str(path) for path in Path("lib").rglob("*.py") if path.name != "__init__.py")

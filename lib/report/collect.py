@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lib.report import lineage
-from lib.report.summary import Method
+from lib.report.summary import Method, Table
 from lib.stage.pipeline import Entry
 from lib.storage import tables
 
+# Kinds of maps, in lib/visualization/attribution.py, as a reader knows them.
+NAMES = {
+    "gradient": "gradient", "guided": "guided backpropagation", "deconvnet": "deconvnet", "grad_cam": "Grad-CAM",
+    "hires_cam": "HiResCAM", "guided_grad_cam": "guided Grad-CAM", "occlusion": "occlusion",
+    "centre": "centre, the baseline",
+}
+SEEN = "results/metrics/visualization"
+RANDOM = {"random: head": "head", "and half": "half", "and all": "all"}
 # Stages whose time is not the training of a method: the data and the proposals of selective search serve all of them.
 SHARED = ("stages.fetch", "stages.make_digits", "stages.prepare", "stages.propose")
 DETECT, MODELS = "stages.detect", "data/models/"
@@ -75,6 +83,26 @@ def training_seconds(files: Files, name: str) -> float | None:
     stages = [entry.name for entry in makers(files, name)[1:] if entry.script not in (*SHARED, DETECT)]
     costs = files.folder("results/cost")
     return sum(float(costs[stage]["seconds"]) for stage in stages) if all(stage in costs for stage in stages) else None
+
+
+def looked_at(files: Files) -> list[Table]:
+    """A table for each method of `visualize`: how far its maps may be believed."""
+    columns = ["map", "pointing", "energy", "deletion", "insertion", "empty", *RANDOM]
+    made = []
+    for name, figures in files.folder(SEEN, files.rows(SEEN)).items():
+        kinds = {kind: NAMES[kind] for kind in figures if kind in NAMES}
+        rows = [
+            [text, *(figures[kind][key] for key in (*columns[1:6], *RANDOM.values()))] for kind, text in kinds.items()
+        ]
+        note = (
+            f"{figures['boxes']} boxes, {figures['right']} of them on an object of their class. Pointing: share of "
+            "maps whose maximum lies in the object; energy: share of the map in it; hold both against the baseline. "
+            "Area under the deletion curve (low is good) and the insertion curve (high is good). Random: rank "
+            "correlation with the map of a network whose head, and half or all of the layers before it, are random: "
+            "near 0 for a map that shows what was learnt; guided backpropagation and the deconvnet are known to stay."
+        )
+        made.append(Table(f"What {name} looks at", columns, rows, note))
+    return made
 
 
 def charts(files: Files, methods: Sequence[Method]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Its parts are `page.html`, `page.css` and `page.js` beside this module.
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,25 @@ def embedded(data: dict[str, Any]) -> str:
     return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def page(title: str, intro: str, tables: Sequence[Table], data: dict[str, Any]) -> str:
+def looked_at(folders: Mapping[str, Path]) -> str:
+    """HTML: the pictures of `visualize` by method, each folded until it is opened, as data URIs.
+
+    folders : method -> its folder, with `boxes/*.png`, `units/*.png` and `filters.png`
+    """
+    chapters = []
+    for name, folder in folders.items():
+        for title, pattern in {"detections": "boxes/*.png", "units": "units/*.png", "first layer": "*.png"}.items():
+            images = [np.asarray(cv2.imread(str(path))[..., ::-1], np.uint8) for path in sorted(folder.glob(pattern))]
+            sources = [data_uri(image, 1400, 80) for image in images]
+            pictures = "".join(f'<p><img alt="" src="{source}"></p>' for source in sources)
+            chapters.append(f"<details><summary>{escape(name)}: {title}</summary>{pictures}</details>")
+    return "".join(chapters)
+
+
+def page(title: str, intro: str, tables: Sequence[Table], data: dict[str, Any], seen: str = "") -> str:
     """The whole page.
+
+    seen : HTML of `looked_at`
 
     data : plain values without NaN, or ValueError. methods, list of names; classes, list of names; top, list of int;
            best, int, most boxes of a method on an image; precision_recall, class -> method -> list of [x, y];
@@ -41,7 +58,7 @@ def page(title: str, intro: str, tables: Sequence[Table], data: dict[str, Any]) 
     body = "".join(table.html() for table in tables)
     return part("page.html").format(
         title=escape(title), intro=escape(intro), tables=body, data=embedded(data), style=part("page.css"),
-        script=part("page.js"),
+        script=part("page.js"), seen=seen,
     )
 
 

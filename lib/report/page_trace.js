@@ -117,11 +117,25 @@ function describe(detection) {
   }
 }
 
+// What the score hangs on, for the best detections: maps over the image.
+function maps(k) {
+  const detail = byId("detail"), made = (data.looked_at || [])[k];
+  if (!made) return;
+  add(detail, "h3", "What the score hangs on");
+  for (const [name, source] of Object.entries(made)) {
+    const figure = add(detail, "figure"), image = add(figure, "img");
+    image.src = source;
+    image.alt = name;
+    add(figure, "figcaption", name);
+  }
+}
+
 function draw() {
   const detection = data.detections[selected];
   [...byId("list").children].forEach((node, k) => node.setAttribute("aria-pressed", k === selected));
   drawImage(detection);
   describe(detection);
+  maps(selected);
 }
 
 byId("steps").textContent = Object.entries(data.counts).map(([name, count]) => `${name}: ${count}`).join("  →  ");

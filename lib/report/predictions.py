@@ -11,20 +11,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.boxes.boxes import Boxes
 from lib.boxes.selection import Scored, Selection
 from lib.detection import trace
 from lib.evaluation import coco_results
 from lib.evaluation.inputs import Inputs
 from lib.images.decode import Image
-from lib.report import drawing, page, page_trace
+from lib.report import attributions, drawing, page, page_trace
+from lib.report.collect import NAMES
 from lib.stage.errors import Failures, Fault, InputError
 from lib.stage.interrupt import HeldBack
 from lib.storage import outputs, tables
+from lib.visualization.placing import Heat
 
 # Scores from which a box is drawn, of probabilities and of SVMs. On digits the F1 score at a threshold is near its best
 # there: .86 of .87 to .89 for softmax, .81 to .84 of .81 to .87 for SVMs, whose margins of right boxes reach below 0,
 # .75 of .76 for HOG's.
 DRAWN_FROM, OF_SVMS = 0.5, -0.2
+LOOKED_AT = 8  # best detections of a trace whose maps are on its page
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
@@ -99,9 +103,13 @@ class Predictions:
 
     def trace(
         self, title: str, read: Callable[[], Image], score: Callable[[Image], Scored], selection: Selection,
-        classes: list[str],
+        classes: list[str], look: Callable[[Image, Boxes, int], dict[str, Heat]] | None = None,
     ) -> None:
-        """The page that follows each detection of an image, scored anew; see `trace` in lib/detection."""
+        """The page that follows each detection of an image, scored anew; see `trace` in lib/detection.
+
+        look : (image, region float32 (4,), class from 0) -> maps by kind, of the `LOOKED_AT` best detections; None
+               where the detector has no `explain.py`
+        """
         path = self.out / "trace.html"
         with self.failures(str(path)):
             image = read()
@@ -109,6 +117,12 @@ class Predictions:
             steps = trace.trace(score(image), (width, height), selection)
             data = {"width": width, "height": height, "source": page.data_uri(image, 1200)}
             data |= trace.describe(steps, classes, most=40)
+            kept = [row for row in range(len(steps.rows)) if steps.remover[row] == trace.KEPT][:LOOKED_AT]
+            data["looked_at"] = [
+                {NAMES[kind]: page.data_uri(attributions.overlay(image, heat), 480)
+                 for kind, heat in look(image, steps.regions[steps.rows[row]], int(steps.labels[row])).items()}
+                for row in (kept if look else [])
+            ]
             tables.write_text(path, page_trace.page(title, data))
 
     def exit_code(self) -> int:

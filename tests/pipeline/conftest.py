@@ -60,6 +60,8 @@ TINY = {
     "ssd.detect": {"floor": None, "per_level": 20},
     "retinanet.detect": {"floor": None, "per_level": 20},
     "pictures": {"images": 2},
+    "visualize": {"images": 2, "steps": 2, "occlusion": 2},
+    "visualize.units": {"count": 4, "images": 2, "proposals": 20, "top": 4},
     "report": {"images": 2, "resamples": 20},
 }
 
@@ -68,6 +70,7 @@ METHODS = {
     "hog", "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint", "yolo", "ssd",
     "retinanet", "fast_yolo",
 }
+VISUALIZED = {"rcnn", "fast", "faster", "faster_joint"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
 SECOND = "test_run.py"  # begins with what does not wait for it

@@ -9,7 +9,7 @@ import pytest
 
 from lib.stage import pipeline
 from tests.closure import closure, dep_of
-from tests.pipeline.conftest import METHODS
+from tests.pipeline.conftest import METHODS, VISUALIZED
 
 pytestmark = pytest.mark.pipeline
 
@@ -22,7 +22,10 @@ def ends(*methods):
     """From the detections of these methods, and what is made of them, to the report."""
     rescored = {"fast_yolo"} if {"fast", "yolo"} & {*methods} else set()
     shown = {*methods, *rescored}
-    return {"report", *rescored, *row("detect", shown - {"fast_yolo"}), *row("evaluate", shown), *row("draw", shown)}
+    return {
+        "report", *rescored, *row("detect", shown - {"fast_yolo"}), *row("evaluate", shown), *row("draw", shown),
+        *row("visualize", VISUALIZED & shown),
+    }
 
 
 HOG_SVM = {"svm@hog", *ends("hog")}
@@ -45,7 +48,7 @@ SSD = {"ssd", *ends("ssd")}
 RETINANET = {"retinanet", *ends("retinanet")}
 NETWORKS = RCNN | SPP | FAST | M1 | JOINT | YOLO | SSD | RETINANET
 TRAINED = HOG | NETWORKS
-SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw")}
+SEARCH = {"propose", *RCNN, *SPP_WINDOWS, *FAST, *row("draw"), *row("visualize", VISUALIZED)}
 ALL = {"prepare", "propose", *TRAINED}
 CHANGES = [
     ("digits.seed", 9, {"data/digits/dvc.yaml:digits", *ALL}),
@@ -146,8 +149,11 @@ AT_TEST = {
     "lib/detectors/faster/detector.py": ends("faster", "faster_unshared", "faster_joint"),
     "lib/detectors/dense/detector.py": ends("yolo", "ssd", "retinanet"),
     "lib/detectors/yolo/detector.py": ends("yolo"),
-    "lib/report/page.py": {"report", *row("draw")},
-    "lib/evaluation/matching.py": {"report", *row("evaluate"), *row("draw")},
+    "lib/report/page.py": {"report", *row("draw"), *row("visualize", VISUALIZED)},
+    "lib/evaluation/matching.py": {
+        "report", *row("evaluate"), *row("draw"), *row("visualize", VISUALIZED),
+    },
+    "lib/detectors/fast/explain.py": {"report", *row("visualize", VISUALIZED - {"rcnn"})},
 }
 
 

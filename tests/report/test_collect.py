@@ -120,3 +120,19 @@ def test_losses_are_averaged_in_pieces():
     line = chart["series"]["classification"]
     assert len(line) == 50
     assert line[0] == [2, 1.5]
+
+
+def test_a_table_of_maps_for_each_method(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = ("pointing", "energy", "empty", "deletion", "insertion", "head", "half", "all")
+    numbers = {key: number / 10 for number, key in enumerate(keys)}
+    figures = {"boxes": 8, "right": 7, "gradient": numbers, "centre": {**numbers, "all": None}, "units": {}}
+    tables.write_json(tmp_path / f"{collect.SEEN}/fast.json", figures)
+    tables.write_json(tmp_path / f"{collect.SEEN}/gone.json", figures)
+    entries = {"visualize@fast": entry("visualize@fast", "stages.visualize", (), (f"{collect.SEEN}/fast.json",))}
+    (table,) = collect.looked_at(collect.Files(Path, entries))
+    assert "fast" in table.title
+    assert table.columns[:3] == ["map", "pointing", "energy"]
+    assert table.rows[0] == ["gradient", 0.0, 0.1, 0.3, 0.4, 0.2, 0.5, 0.6, 0.7]
+    assert table.rows[1] == ["centre, the baseline", 0.0, 0.1, 0.3, 0.4, 0.2, 0.5, 0.6, None]
+    assert "8 boxes, 7 of them" in table.note

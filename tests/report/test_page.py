@@ -99,3 +99,16 @@ def test_images_are_embedded_no_larger_than_the_limit():
     data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
     assert cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape == (50, 200, 3)
     assert page.data_uri(image(40, 10), 200) == page.data_uri(image(40, 10), 40)
+
+
+def test_what_the_networks_look_at_is_in_the_page(tmp_path):
+    """The pictures as data URIs, folded by method; a hostile name is text."""
+    for name in ("boxes/00_0.png", "units/000.png", "filters.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), image())
+    (tmp_path / "boxes/00.json").write_text("{}")
+    html = page.looked_at({HOSTILE: tmp_path})
+    assert html.count("<details>") == 3
+    assert html.count("data:image/jpeg;base64,") == 3
+    assert "<script" not in html
+    assert html in page.page("t", "i", [], {}, html)

@@ -56,6 +56,7 @@ def method(request, monkeypatch):
     row = SimpleNamespace(
         settings="fake.detect", reads=lambda: {"fake.detect": Detect}, most=lambda values: MOST,
         detector=lambda files, params, device, clock: Detector(request.param == "a table of proposals"),
+        roles={"detector": "fake"},
     )
     monkeypatch.setattr(predict.params, "load", lambda: values)
     monkeypatch.setattr(pipeline, "entries", dict)
