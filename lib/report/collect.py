@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lib.report import lineage
+from lib.report.seeds import Repeated
 from lib.report.summary import Method
 from lib.stage.pipeline import Entry
 from lib.storage import tables
@@ -46,19 +47,28 @@ class Files:
         return [out.stem for out in outs if out.parent.as_posix() == folder]
 
 
-def method(files: Files, name: str) -> Method:
-    """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
+def method(files: Files, name: str, repeated: Repeated | None = None) -> Method:
+    """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models.
+
+    repeated : its runs with several seeds
+    """
     entry = files.entries[f"detect@{name}"]
     parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
     if entry.roles["regions"].endswith(".parquet"):  # made once for all methods that read it
         parts = {**files.json("results/speed/selective_search.json"), **parts}
+    classes, missed, effects = (
+        files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")
+    )
     return Method(
         name,
         files.json(f"results/metrics/{name}.json"),
         parts,
         training_seconds(files, name),
         sum(files.size(dep) for dep in entry.deps if dep.startswith("data/models/")),
-        *(files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")),
+        classes,
+        missed,
+        effects,
+        repeated.figures if repeated else {},
     )
 
 
