@@ -51,7 +51,8 @@ def before(values):
     Those without effect are left out, as are keys that came later, at values that change nothing.
     """
     later = [("most", None), ("levels", "exact"), ("lists", {"train": None, "val": None, "test": None}),
-             ("pooling", "max"), ("fc_init", "gaussian"), ("clip_norm", None)]
+             ("pooling", "max"), ("fc_init", "gaussian"), ("clip_norm", None), ("touching", 0.0), ("letters_max", 0),
+             ("scribbles_max", 0)]
     if not isinstance(values, dict):
         return values
     kept = {key: before(value) for key, value in values.items() if (key, value) not in later}
