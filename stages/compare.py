@@ -17,6 +17,7 @@ from lib.evaluation.inputs import Inputs
 from lib.evaluation.settings import Evaluate, Report
 from lib.images.image_set import ImageSet, Splits
 from lib.report import bootstrap, changes, drawing, revisions
+from lib.report.outcomes import Outcomes
 from lib.stage import params
 from lib.stage.errors import Failures, Fault, InputError
 from lib.storage import outputs, tables
@@ -47,8 +48,8 @@ def compare(options: argparse.Namespace) -> None:
         remedy = "Compare revisions with the same data"
         raise InputError([Fault("other data", f"{names[0]}, {names[1]}", str(error), "", remedy)]) from error
     intervals, (pair,) = bootstrap.compare(
-        {"B": second, "A": first}, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure,
-        scoring.levels,
+        {"B": Outcomes.of(second, scoring.iou), "A": Outcomes.of(first, scoring.iou)}, settings.resamples,
+        settings.seed, settings.level, settings.measure, scoring.levels,
     )
     for letter, name in zip("AB", names, strict=True):
         print(f"{letter} {name}: {settings.measure} {_number(intervals[letter].value)}")

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lib.digits.compose import Recipe
 from lib.digits.digits import make_digits
+from lib.digits.recipe import Recipe
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from stages.schemas import stage
@@ -31,6 +31,9 @@ class Digits(Settings):
     contrast: float = Field(ge=0, le=127)
     cut: Share
     overlap: Share
+    touching: Share
+    letters_max: int = Field(ge=0)
+    scribbles_max: int = Field(ge=0)
     visible_min: float = Field(gt=0, le=0.9)
     difficult_below: Share
     background_split: float = Field(ge=0.2, le=0.8)

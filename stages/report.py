@@ -1,13 +1,15 @@
 """The comparison of all methods: `results/report.md`, and `results/report.html`, one file that opens from disk.
 
 Reads what the other stages wrote: detections, metrics, plots, times and models; the methods are the rows
-of `evaluate`. Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
+of `evaluate`. Runs with other seeds come from `results/seeds`, where the run at hand is one of them.
+Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
 """
 
 from lib.evaluation import errors, inputs
 from lib.evaluation.settings import Evaluate, Report
 from lib.images.image_set import ImageSet, Splits
-from lib.report import bootstrap, collect, experiments, gallery, page, summary
+from lib.report import bootstrap, collect, experiments, gallery, page, seeds, summary
+from lib.report.outcomes import Outcomes
 from lib.stage import pipeline
 from lib.stage.run import Life
 from lib.storage import tables
@@ -32,11 +34,14 @@ def main(life: Life) -> None:
         name: errors.classify(method_inputs, scoring.similar, scoring.iou, scoring.background)
         for name, method_inputs in scored.items()
     }
+    here = {name: Outcomes.of(method_inputs, scoring.iou) for name, method_inputs in scored.items()}
+    repeated = seeds.of_these(life.dep("results/seeds"), here, scored[names[0]]) if names else {}
     intervals, pairs = bootstrap.compare(
-        scored, settings.resamples, settings.seed, settings.level, scoring.iou, settings.measure, scoring.levels
+        here, settings.resamples, settings.seed, settings.level, settings.measure, scoring.levels,
+        {name: several.runs for name, several in repeated.items()},
     )
     files = collect.Files(life.dep, entries)
-    methods = [collect.method(files, name) for name in names]
+    methods = [collect.method(files, name, repeated.get(name)) for name in names]
     report_tables = summary.tables(methods, intervals, pairs, files.proposals(), settings.measure, settings.level)
     report_tables += collect.looked_at(files)
     if "results/experiments" in life.entry.deps:

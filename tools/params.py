@@ -175,7 +175,7 @@ def _flow(value: Any) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = True
     yaml.width = sys.maxsize
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = StringIO()
     yaml.dump([value], stream)  # in a list, as a bare value would get an end-of-document mark
     return stream.getvalue().strip()[1:-1]

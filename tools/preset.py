@@ -38,6 +38,7 @@ ROW = "evaluate@"
 
 # Not needed in a copy, or of this repository's own runs: its lock would make the copy's finished work look undone.
 LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
+KEPT = "results/seeds/"  # the report reads them
 PRODUCED = "data/*/VOCdevkit"
 
 
@@ -117,7 +118,8 @@ def tracked(root: Path) -> list[str]:
     ).stdout.split("\0")
     return [
         name for name in listed
-        if name and (root / name).is_file() and not name.startswith(LEFT_OUT) and not name.endswith("dvc.lock")
+        if name and (root / name).is_file() and not name.endswith("dvc.lock")
+        and (name.startswith(KEPT) or not name.startswith(LEFT_OUT))
     ]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 from sklearn.datasets import load_digits, load_sample_images
 
-from lib.digits.compose import SPLITS, Picture, Recipe, compose, divide_samples
+from lib.digits.compose import SPLITS, Picture, compose, divide_samples
+from lib.digits.recipe import Recipe
 
 FOLDER = "DIGITS"
 
@@ -19,7 +20,8 @@ FOLDER = "DIGITS"
 def make_digits(destination: Path | str, recipe: Recipe) -> None:
     """Writes the whole set to `destination` (the VOCdevkit folder), replacing what is there at the very end.
 
-    The same recipe gives the same bytes on one machine. Image i of a split depends on the recipe, the split
+    The same recipe gives the same bytes on every processor (`lib/digits/exact.py`; the JPEG coder counts in integers
+    too). Image i of a split depends on the recipe, the split
     and i alone.
     """
     destination = Path(destination)

@@ -5,19 +5,22 @@ for both methods, and the averages computed anew. Images are resampled and not o
 are not independent. An image sampled twice counts like two images, so the value of a resample is exactly the average of
 the enlarged tables.
 
+Where a method was trained with several seeds, the seeds are drawn too, and its figure is the mean of the runs: see
+`hierarchical`.
+
 B resamples, I images, D detections, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.evaluation.average_precision import LEVELS
-from lib.evaluation.inputs import Inputs
-from lib.evaluation.matching import IGNORED, RIGHT, match
 from lib.evaluation.settings import Levels, Measure
+from lib.report import hierarchical
+from lib.report.outcomes import Outcomes, common_images
 
 Weights = NDArray[np.int64]
 _CELLS = 4_000_000  # numbers held at once: a class's detections times some of the resamples
@@ -42,25 +45,21 @@ def sample(images: int, resamples: int, seed: int) -> Weights:
 
 
 def means(
-    inputs: Inputs, weights: Weights, iou_threshold: float = 0.5, measure: Measure = "voc10_map",
-    levels: Levels = "exact",
+    outcomes: Outcomes, weights: Weights, measure: Measure = "voc10_map", levels: Levels = "exact"
 ) -> NDArray[np.float64]:
     """float64 (B,): the mean average precision where image i counts `weights[:, i]` times; NaN without objects.
 
     A class without objects in a resample is left out of its mean, as it would be of a test set's.
     """
-    outcome = match(inputs, iou_threshold).outcome
-    detections, objects = inputs.detections, inputs.objects
-    averages = np.full((len(inputs.classes), len(weights)), np.nan)
-    for label in range(len(inputs.classes)):
-        object_images = objects.image[(objects.label == label) & objects.counted]
-        scored = (detections.label == label) & (outcome != IGNORED)
-        image, right = detections.image[scored], outcome[scored] == RIGHT
-        step = max(1, _CELLS // max(1, len(image)))
+    averages = np.full((len(outcomes.classes), len(weights)), np.nan)
+    for label, (name, detections) in enumerate(outcomes.classes.items()):
+        step = max(1, _CELLS // max(1, len(detections.image)))
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
-            counts = part[:, object_images].sum(axis=1)
-            averages[label, start : start + step] = _averages(part, image, right, counts, measure, levels)
+            counts = part[:, outcomes.objects[name]].sum(axis=1)
+            averages[label, start : start + step] = _averages(
+                part, detections.image, detections.right, counts, measure, levels
+            )
     present = ~np.isnan(averages)
     count = present.sum(axis=0)
     total = np.where(present, averages, 0.0).sum(axis=0)
@@ -104,11 +103,12 @@ def interval(resampled: NDArray[np.float64], value: float | None, level: float =
 
 @dataclass(frozen=True)
 class Pair:
-    """Method `first` minus method `second`; `significant` where the interval excludes 0."""
+    """Method `first` minus method `second`; `significant` where the interval excludes 0; runs : of each, by seed."""
 
     first: str
     second: str
     difference: Interval
+    runs: int = 1
 
     @property
     def significant(self) -> bool:
@@ -116,32 +116,52 @@ class Pair:
         return low is not None and high is not None and not low <= 0 <= high
 
 
+Runs = Mapping[int, Outcomes]  # by seed
+
+
 def compare(
-    methods: dict[str, Inputs], resamples: int, seed: int, level: float = 0.95, iou_threshold: float = 0.5,
-    measure: Measure = "voc10_map", levels: Levels = "exact",
+    methods: Mapping[str, Outcomes], resamples: int, seed: int, level: float = 0.95, measure: Measure = "voc10_map",
+    levels: Levels = "exact", repeated: Mapping[str, Runs] | None = None,
 ) -> tuple[dict[str, Interval], list[Pair]]:
     """The interval of every method and of the difference of every two of them, from the same resamples.
 
-    methods : name -> inputs; all must have the same images, or ValueError
+    methods  : name -> the run at hand; all must have the same images, or ValueError
+    repeated : name -> runs with several seeds. The interval of a method that has `hierarchical.LEAST` is that of their
+               mean, over seeds and images; so is that of a pair whose methods share as many seeds, seed by seed. All
+               others are of the runs at hand, over images alone.
     """
-    images = {tuple(inputs.images) for inputs in methods.values()}
-    if len(images) > 1:
-        raise ValueError("the methods were run on different images, so their resamples cannot be paired")
     if not methods:
         return {}, []
-    count = len(next(iter(images)))
+    several = {name: runs for name, runs in (repeated or {}).items() if len(runs) >= hierarchical.LEAST}
+    count = common_images([*methods.values(), *(run for runs in several.values() for run in runs.values())])
     weights = np.vstack([np.ones((1, count), np.int64), sample(count, resamples, seed)])
-    values = {name: means(inputs, weights, iou_threshold, measure, levels) for name, inputs in methods.items()}
-    alone = {name: _interval(value, level) for name, value in values.items()}
+
+    def values(outcomes: Outcomes) -> NDArray[np.float64]:
+        return means(outcomes, weights, measure, levels)
+
+    here = {name: values(outcomes)[None] for name, outcomes in methods.items()}
+    of_seeds = {name: {seed: values(run) for seed, run in runs.items()} for name, runs in several.items()}
+    alone = {
+        name: _interval(np.stack([*of_seeds[name].values()]) if name in of_seeds else here[name], level, seed)
+        for name in methods
+    }
+    pairs: list[Pair] = []
     names: Sequence[str] = list(methods)
-    pairs = [
-        Pair(first, second, _interval(values[first] - values[second], level))
-        for position, first in enumerate(names)
-        for second in names[position + 1 :]
-    ]
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = sorted(of_seeds.get(first, {}).keys() & of_seeds.get(second, {}).keys())
+            if len(shared) >= hierarchical.LEAST:
+                difference = np.stack([of_seeds[first][key] - of_seeds[second][key] for key in shared])
+            else:
+                difference = here[first] - here[second]
+            pairs.append(Pair(first, second, _interval(difference, level, seed), len(difference)))
     return alone, pairs
 
 
-def _interval(values: NDArray[np.float64], level: float) -> Interval:
-    """The first value is that of the images as they are."""
-    return interval(values[1:], None if np.isnan(values[0]) else float(values[0]), level)
+def _interval(values: NDArray[np.float64], level: float, seed: int) -> Interval:
+    """values : float64 (n, 1 + B), a row for each run; the first column is that of the images as they are"""
+    observed, resampled = values[:, 0], values[:, 1:][:, ~np.isnan(values[:, 1:]).any(axis=0)]
+    value = None if np.isnan(observed).any() else float(observed.mean())
+    if value is None or len(observed) == 1 or resampled.shape[1] < 2:
+        return interval(resampled.mean(axis=0), value, level)
+    return interval(hierarchical.draws(observed, resampled, np.random.default_rng(seed)), value, level)

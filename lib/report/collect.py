@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lib.report import lineage
+from lib.report.seeds import Repeated
 from lib.report.summary import Method, Table
 from lib.stage.pipeline import Entry
 from lib.storage import tables
@@ -55,19 +56,28 @@ class Files:
         return [out.stem for out in outs if out.parent.as_posix() == folder]
 
 
-def method(files: Files, name: str) -> Method:
-    """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models."""
+def method(files: Files, name: str, repeated: Repeated | None = None) -> Method:
+    """One method: what `evaluate` and `detect` wrote of it, and the time of the stages that made its models.
+
+    repeated : its runs with several seeds
+    """
     detecting = [entry for entry in makers(files, name) if entry.script == DETECT]
     parts: dict[str, float | None] = dict(files.json(f"results/speed/{name}.json"))
     if any(entry.roles["regions"].endswith(".parquet") for entry in detecting):  # made once for all that read it
         parts = {**files.json("results/speed/selective_search.json"), **parts}
+    classes, missed, effects = (
+        files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")
+    )
     return Method(
         name,
         files.json(f"results/metrics/{name}.json"),
         parts,
         training_seconds(files, name),
         sum(files.size(dep) for dep in {dep for entry in detecting for dep in entry.deps} if dep.startswith(MODELS)),
-        *(files.json(f"results/plots/{plot}/{name}.json") for plot in ("classes", "missed", "error_effects")),
+        classes,
+        missed,
+        effects,
+        repeated.figures if repeated else {},
     )
 
 

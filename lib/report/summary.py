@@ -1,10 +1,11 @@
 """The comparison of all methods as tables, which the report writes as Markdown and as HTML."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from lib.report import hierarchical
 from lib.report.bootstrap import Interval, Pair
 from lib.report.published import rows as published_rows
 
@@ -62,6 +63,7 @@ class Method:
     size          : bytes of the models that detection reads
     classes       : rows of results/plots/classes
     missed        : rows of results/plots/missed;  effects : rows of results/plots/error_effects
+    repeated      : figure -> mean, std, n and runs of several seeds (`seeds.summary`); empty where there is one run
     """
 
     name: str
@@ -72,6 +74,14 @@ class Method:
     classes: Sequence[Mapping[str, Any]]
     missed: Sequence[Mapping[str, Any]]
     effects: Sequence[Mapping[str, Any]]
+    repeated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def figure(self, name: str) -> tuple[float | None, Cell]:
+        """A metric and its cell: of the run at hand, or mean ± standard deviation over at least three seeds."""
+        of_seeds = self.repeated.get(name, {"n": 0})
+        if of_seeds["n"] < hierarchical.LEAST:
+            return self.metrics[name], self.metrics[name]
+        return of_seeds["mean"], f"{of_seeds['mean']:.3f} ± {of_seeds['std']:.3f}"
 
     @property
     def milliseconds(self) -> float | None:
@@ -106,21 +116,28 @@ def _overview(methods: Sequence[Method], alone: Mapping[str, Interval], measure:
     columns = ["method", "voc07 mAP", "voc10 mAP", f"{level:.0%} confidence interval", "COCO mAP", "COCO mAP50",
                "ms per image", "training, s", "models, MiB"]
     rows: list[list[Cell]] = [
-        [method.name, method.metrics["voc07_map"], method.metrics["voc10_map"], spread(alone.get(method.name)),
-         method.metrics["coco_map"], method.metrics["coco_map50"], method.milliseconds, method.training,
+        [method.name, method.figure("voc07_map")[1], method.figure("voc10_map")[1], spread(alone.get(method.name)),
+         method.figure("coco_map")[1], method.figure("coco_map50")[1], method.milliseconds, method.training,
          method.size / 2**20]
         for method in methods
     ]
-    known = [row for row in rows if row[2] is not None]
-    best = max(known, key=lambda row: float(row[2] or 0))[0] if known else "none"
+    areas = {method.name: method.figure("voc10_map")[0] for method in methods}
+    known = {name: area for name, area in areas.items() if area is not None}
+    best = max(known, key=lambda name: known[name]) if known else "none"
+    counts = {method.repeated[measure]["n"] for method in methods if measure in method.repeated}
+    seeds = (
+        f" With ±: mean and standard deviation of trainings with {' to '.join(map(str, sorted(counts)))} seeds; their "
+        "interval is of seeds and test images together, every other column of the run at hand."
+        if counts and max(counts) >= hierarchical.LEAST else ""
+    )
     first = methods[0].metrics if methods else {}
     without_some = [method.name for method in methods if None in method.parts.values()]
     unmeasured = f" Without the proposals, which came from a cache: {', '.join(without_some)}." if without_some else ""
     return Table(
         "All methods", columns, rows,
         f"{first.get('images')} test images with {first.get('objects')} objects. Highest voc10 mAP here: {best}. The "
-        f"interval is that of {measure}, by bootstrap over the test images. Milliseconds are of one thread; training "
-        f"is the time of all stages between the proposals and the models.{unmeasured}",
+        f"interval is that of {measure}, by bootstrap over the test images.{seeds} Milliseconds are of one thread; "
+        f"training is the time of all stages between the proposals and the models.{unmeasured}",
     )
 
 
@@ -134,16 +151,18 @@ def spread(interval: Interval | None) -> str:
 def _pairs(pairs: Sequence[Pair], measure: str, level: float) -> Table:
     rows: list[list[Cell]] = [
         [f"{pair.first} − {pair.second}", pair.difference.value, spread(pair.difference), pair.difference.above,
-         "yes" if pair.significant else "no"]
+         pair.runs, "yes" if pair.significant else "no"]
         for pair in pairs
     ]
+    certain = sum(pair.significant for pair in pairs)
     return Table(
         "Statistical significance",
-        ["pair", f"difference of {measure}", f"{level:.0%} confidence interval", "share of resamples above 0",
+        ["pair", f"difference of {measure}", f"{level:.0%} confidence interval", "share of resamples above 0", "seeds",
          "significant"], rows,
-        "Paired bootstrap: the test images are resampled with replacement, the same resamples for both methods. "
-        "Significant where the interval excludes 0, not corrected for the number of pairs. It accounts for the choice "
-        "of test images, not for the seed of the training.",
+        f"{certain} of {len(pairs)} pairs are significant: the interval excludes 0, not corrected for the number of "
+        "pairs. Paired bootstrap: the test images are resampled with replacement, the same resamples for both methods. "
+        "Of several seeds it is the mean difference, and seeds and images are drawn together; of one it accounts for "
+        "the choice of test images, not for the seed of the training.",
     )
 
 

@@ -11,8 +11,10 @@ import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
 from lib.digits import digits
-from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, Recipe, background, compose, divide_samples
+from lib.digits.compose import CLASSES, SPLITS, Digit, Picture, background, compose, divide_samples
 from lib.digits.ink import LUMA, paint, render
+from lib.digits.marks import glyph
+from lib.digits.recipe import Recipe
 from lib.stage.errors import InputError
 
 RECIPE = Recipe(
@@ -31,12 +33,17 @@ RECIPE = Recipe(
     contrast=90,
     cut=0.15,
     overlap=0.15,
+    touching=0.0,
+    letters_max=0,
+    scribbles_max=0,
     visible_min=0.5,
     difficult_below=0.7,
     background_split=0.6,
     crop_min=0.5,
     jpeg_quality=95,
 )
+
+CLUTTERED = dataclasses.replace(RECIPE, touching=0.3, letters_max=4, scribbles_max=3)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -211,12 +218,12 @@ def test_a_rendered_digit_has_its_size_its_holes_and_sharp_edges() -> None:
 
 def test_contrast_is_kept_against_every_background() -> None:
     """On each grey background the painted colour's luma is at least 90 levels away; 127 is the hardest."""
-    alpha = np.zeros((60, 60), np.float32)
+    alpha = np.zeros((60, 60))
     alpha[20:40, 20:40] = 1
     for grey in (0, 60, 127, 128, 190, 255):
         for seed in range(5):
             image = paint(np.full((60, 60, 3), grey, np.uint8), alpha, 90, np.random.default_rng(seed))
-            assert abs(float(image[30, 30] @ LUMA) - grey) >= 90
+            assert abs(float(image[30, 30] @ LUMA) / 1000 - grey) >= 90
             assert (image[:15] == grey).all()
 
 
@@ -225,8 +232,8 @@ def test_contrast_in_the_written_jpegs(made: Path, pictures: dict[str, list[Pict
     distances = []
     for split in SPLITS:
         for index, picture in enumerate(pictures[split]):
-            jpeg = cv2.imread(str(made / f"DIGITS/JPEGImages/{split}_{index:04d}.jpg"))[:, :, ::-1] @ LUMA
-            exact = picture.image @ LUMA
+            jpeg = cv2.imread(str(made / f"DIGITS/JPEGImages/{split}_{index:04d}.jpg"))[:, :, ::-1] @ LUMA / 1000
+            exact = picture.image @ LUMA / 1000
             assert np.abs(jpeg - exact).mean() < 4
             if len(picture.digits) == 1 and picture.digits[0].visible == 1:
                 x1, y1, x2, y2 = picture.digits[0].box
@@ -244,3 +251,46 @@ def test_impossible_recipes_are_refused_all_at_once() -> None:
     text = str(error.value)
     assert "digits.digits_min: is 6. Allowed: at most digits.digits_max, which is 5" in text
     assert "digits.size_max: is 121" in text
+
+
+def test_letters_and_scribbles_are_no_objects_and_move_no_digit() -> None:
+    """Without room to push one another away, an image has the same digits with and without them, and other pixels."""
+    plain = dataclasses.replace(RECIPE, digits_min=1, digits_max=1, overlap=0.0)
+    source, photos = load_digits(), load_sample_images().images
+    samples = divide_samples(plain, source.target)["train"]
+    changed = 0
+    for index in range(6):
+        alone, among = (
+            compose(recipe, "train", index, photos, source.images, samples)
+            for recipe in (plain, dataclasses.replace(plain, letters_max=3, scribbles_max=3))
+        )
+        assert [digit.sample for digit in alone.digits] == [digit.sample for digit in among.digits]
+        assert len(among.digits) == 1
+        changed += bool((alone.image != among.image).any())
+    assert changed >= 4  # each is left out in one of four
+
+
+def test_touching_digits_touch() -> None:
+    recipe = dataclasses.replace(RECIPE, digits_min=4, digits_max=4, cut=0.0, overlap=0.0, touching=1.0, size_max=48)
+    source, photos = load_digits(), load_sample_images().images
+    samples, gaps = divide_samples(recipe, source.target)["train"], []
+    for index in range(6):
+        for number, digit in enumerate(boxes := [d.box for d in compose(
+            recipe, "train", index, photos, source.images, samples
+        ).digits]):
+            if number:
+                gaps.append(min(abs(digit[0] - other[2]) if digit[0] >= other[0] else abs(other[0] - digit[2])
+                                for other in boxes[:number]))
+    assert np.mean(np.array(gaps) <= 4) > 0.8  # two pixels of gap, two between ink and the mask's edge
+
+
+def test_shares_of_places_add_up_to_one_at_most() -> None:
+    with pytest.raises(InputError, match="digits.touching: is 0.8. Allowed: at most 1 with"):
+        dataclasses.replace(RECIPE, touching=0.8)
+
+
+def test_glyphs_look_like_samples() -> None:
+    for seed in range(30):
+        sample = glyph(np.random.default_rng(seed))
+        assert (sample.shape, sample.min() >= 0, sample.max() <= 16) == ((8, 8), True, True)
+        assert 5 <= np.count_nonzero(sample) <= 60

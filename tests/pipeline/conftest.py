@@ -198,7 +198,8 @@ def copy_repository(folder: Path) -> Workspace:
     ).stdout.splitlines()
     listed += [str(path.relative_to(ROOT)) for path in ROOT.glob("lib/**/__pycache__/*.nb[ic]")]
     for name in listed:
-        if name.startswith(("results/", "tests/")) or name.endswith("dvc.lock") or not (ROOT / name).is_file():
+        left_out = name.startswith(("results/", "tests/")) and not name.startswith("results/seeds/")
+        if left_out or name.endswith("dvc.lock") or not (ROOT / name).is_file():
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)

@@ -9,6 +9,7 @@ import pytest
 from lib.evaluation.average_precision import evaluate, mean
 from lib.evaluation.inputs import Inputs
 from lib.report import bootstrap
+from lib.report.outcomes import Outcomes
 from tests.evaluation.eval_tables import detections_table, images_table, objects_table, random_tables
 
 BOX, AWAY = (0, 0, 10, 10), (50, 50, 60, 60)
@@ -20,7 +21,8 @@ def one_class(*rights):
     rows = [
         (str(n), "k", BOX if right else AWAY, 0.9 - 0.1 * n) for n, right in enumerate(rights) if right is not None
     ]
-    return Inputs.of(images_table(*ids), objects_table(*[(i, "k", BOX) for i in ids]), detections_table(*rows), ["k"])
+    inputs = Inputs.of(images_table(*ids), objects_table(*[(i, "k", BOX) for i in ids]), detections_table(*rows), ["k"])
+    return Outcomes.of(inputs)
 
 
 def all_resamples(images):
@@ -75,7 +77,7 @@ def test_weights_equal_copied_images(measure, levels):
     detections["score"] = rng.permutation(len(detections)) / len(detections)  # no ties: their order is by name of image
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
     weights = bootstrap.sample(8, 12, seed=2)
-    values = bootstrap.means(inputs, weights, measure=measure, levels=levels)
+    values = bootstrap.means(Outcomes.of(inputs), weights, measure=measure, levels=levels)
     for row, value in zip(weights, values, strict=True):
         results = evaluate(Inputs.of(*copied(images, objects, detections, row), ["a", "b", "c"]), levels=levels)
         expected = mean([result.ap11 if measure == "voc07_map" else result.ap_area for result in results])
@@ -85,7 +87,7 @@ def test_weights_equal_copied_images(measure, levels):
 def test_once_each_is_the_evaluators_figure():
     images, objects, detections = random_tables(9, images=25)
     inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
-    alone, pairs = bootstrap.compare({"x": inputs, "y": inputs}, resamples=50, seed=0)
+    alone, pairs = bootstrap.compare({"x": Outcomes.of(inputs), "y": Outcomes.of(inputs)}, resamples=50, seed=0)
     assert alone["x"].value == pytest.approx(mean([result.ap_area for result in evaluate(inputs)]))
     assert alone["x"].low < alone["x"].value < alone["x"].high
     # A method against itself: no difference in any resample, which unpaired resamples would not give.
@@ -104,7 +106,7 @@ def test_a_clear_difference_is_significant_and_signed():
 
 def test_the_same_seed_gives_the_same_interval_and_small_pieces_change_nothing(monkeypatch):
     images, objects, detections = random_tables(9, images=25)
-    inputs = Inputs.of(images, objects, detections, ["a", "b", "c"])
+    inputs = Outcomes.of(Inputs.of(images, objects, detections, ["a", "b", "c"]))
     weights = bootstrap.sample(25, 40, 7)
     assert (weights.sum(axis=1) == 25).all()
     whole = bootstrap.means(inputs, weights)
@@ -115,7 +117,7 @@ def test_the_same_seed_gives_the_same_interval_and_small_pieces_change_nothing(m
 
 def test_no_objects_no_claim():
     inputs = Inputs.of(images_table("a", "b"), objects_table(), detections_table(("a", "k", BOX, 0.5)), ["k"])
-    alone, _ = bootstrap.compare({"x": inputs}, resamples=5, seed=0)
+    alone, _ = bootstrap.compare({"x": Outcomes.of(inputs)}, resamples=5, seed=0)
     assert alone["x"] == bootstrap.Interval(None, None, None, None)
     assert bootstrap.compare({}, 5, 0) == ({}, [])
 
@@ -130,3 +132,34 @@ def test_levels_of_the_eleven_points():
     for levels, reached in (("exact", 4), ("numpy", 3)):
         alone, _ = bootstrap.compare({"a": inputs}, resamples=5, seed=0, measure="voc07_map", levels=levels)
         assert alone["a"].value == pytest.approx(reached / 11)
+
+
+def noisy(seed, found=0.7, images=40):
+    """A run whose mistakes fall on other images than another seed's."""
+    return one_class(*(np.random.default_rng(seed).random(images) < found))
+
+
+def test_several_seeds_take_the_mean_of_the_runs_and_pairs_take_the_seeds_that_both_have():
+    runs = {seed: noisy(seed) for seed in (3, 4, 5)}
+    better = {seed: noisy(seed, 0.97) for seed in (3, 4, 5, 6)}
+    few = {seed: noisy(seed + 50) for seed in (3, 4)}
+    here = {"a": runs[3], "b": better[3], "c": few[3]}
+    alone, pairs = bootstrap.compare(here, 400, 0, repeated={"a": runs, "b": better, "c": few})
+    weights = np.ones((1, 40), np.int64)
+    figure = {seed: float(bootstrap.means(run, weights)[0]) for seed, run in runs.items()}
+    assert alone["a"].value == pytest.approx(np.mean(list(figure.values())))
+    assert alone["c"].value == pytest.approx(float(bootstrap.means(few[3], weights)[0])), "two runs are too few"
+    assert [(pair.first + pair.second, pair.runs) for pair in pairs] == [("ab", 3), ("ac", 1), ("bc", 1)]
+    expected = np.mean([figure[seed] - float(bootstrap.means(better[seed], weights)[0]) for seed in (3, 4, 5)])
+    assert pairs[0].difference.value == pytest.approx(expected)
+    assert pairs[0].significant
+    single = bootstrap.compare(here, 400, 0)[0]["a"]
+    assert alone["a"].low < alone["a"].value < alone["a"].high
+    assert (alone["a"].low, alone["a"].high) != (single.low, single.high)
+
+
+def test_runs_that_do_not_differ_have_the_interval_of_one():
+    run = noisy(1)
+    alone, _ = bootstrap.compare({"a": run}, 300, 0, repeated={"a": dict.fromkeys((3, 4, 5), run)})
+    single, _ = bootstrap.compare({"a": run}, 300, 0)
+    assert (alone["a"].low, alone["a"].high) == (pytest.approx(single["a"].low), pytest.approx(single["a"].high))
