@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.images.decode import read_image
 from lib.report.summary import Table
 
 
@@ -37,7 +38,7 @@ def looked_at(folders: Mapping[str, Path]) -> str:
     chapters = []
     for name, folder in folders.items():
         for title, pattern in {"detections": "boxes/*.png", "units": "units/*.png", "first layer": "*.png"}.items():
-            images = [np.asarray(cv2.imread(str(path))[..., ::-1], np.uint8) for path in sorted(folder.glob(pattern))]
+            images = [read_image(path.parent, path.name, transpose=False) for path in sorted(folder.glob(pattern))]
             sources = [data_uri(image, 1400, 80) for image in images]
             pictures = "".join(f'<p><img alt="" src="{source}"></p>' for source in sources)
             chapters.append(f"<details><summary>{escape(name)}: {title}</summary>{pictures}</details>")

@@ -84,7 +84,7 @@ def attribute(
     signed = {**maps(target, fields), "occlusion": _array(occlusion(target, windows)[None, None])}
     part = shown(target, *size)
     heats = {kind: heat(values) * _inside(part, values.shape[1:]) for kind, values in signed.items()}
-    heats[CENTRE] = judge.centred(*target.inputs.shape[2:], part)
+    heats[CENTRE] = judge.centred(target.inputs.shape[2], target.inputs.shape[3], part)
     (box,) = target.to_input(np.asarray(truth, np.float32))
     numbers: dict[str, dict[str, Any]] = {}
     for kind, values in heats.items():
