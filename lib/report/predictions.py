@@ -118,7 +118,8 @@ class Predictions:
             data = {"width": width, "height": height, "source": page.data_uri(image, 1200)}
             data |= trace.describe(steps, classes, most=40)
             kept = [row for row in range(len(steps.rows)) if steps.remover[row] == trace.KEPT][:LOOKED_AT]
-            heats = [look(image, steps.regions[steps.rows[row]], int(steps.labels[row])) for row in kept] if look else []
+            seen = [(steps.regions[steps.rows[row]], int(steps.labels[row])) for row in kept]
+            heats = [look(image, region, label) for region, label in seen] if look else []
             data["looked_at"] = [
                 {NAMES[kind]: page.data_uri(attributions.overlay(image, heat), 480) for kind, heat in maps.items()}
                 for maps in heats
