@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from lib.detectors.hog.features import Descriptor
-from lib.detectors.hog.network import Occupied, Windows
+from lib.detectors.hog.network import Windows
+from lib.detectors.hog.occupied import Occupied
 from lib.detectors.hog.pyramid import Pyramid
 from lib.detectors.hog.samples import Collection
 from lib.detectors.hog.windows import WindowSettings

@@ -232,7 +232,7 @@ def test_templates_are_drawn_and_rows_without_any_have_no_such_picture(made, tmp
     draw.main(shapes.life(tmp_path, "draw@hog", values))
     names = sorted(path.name for path in (tmp_path / "results/pictures/hog").iterdir())
     assert names == ["00.png", "01.png", "templates.png"]
-    ring, cross = (checkpoint.load(made / "models/hog/svm.pt")["pictures"][k].numpy() for k in (1, 0))
+    ring, cross = (checkpoint.load(made / "models/hog/svm.pt")["pictures"][k][0].numpy() for k in (1, 0))
     upright, middle = 0, ring.shape[0] // 2
     across = ring[middle, :, upright]  # the margin, the two cells of a side's stroke, the inside, and the same again
     assert across[[1, 2, -3, -2]].min() > across[3:-3].max() + 0.02, "the sides of a ring are upright edges"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lib.detectors.hog.features import Features
-from lib.detectors.hog.network import Occupied, Search, Windows
+from lib.detectors.hog.network import Search, Windows
+from lib.detectors.hog.occupied import Occupied
 from lib.detectors.hog.pyramid import Store
 from lib.linear import svm
 from lib.linear.mining import Miner

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from lib.boxes.boxes import Boxes, area, iou
+from lib.boxes.boxes import Boxes
 from lib.compiled import kernel
 from lib.detectors.hog.features import Descriptor, Features
 from lib.detectors.hog.pyramid import Level, Pyramid, Template, boxes
 from lib.stage.errors import Fault, InputError
-from lib.storage import checkpoint, tables
+from lib.storage import checkpoint
 
 PRODUCT = 2**20  # numbers of a product that are held at once: they stay in a core's cache
 
@@ -91,55 +91,6 @@ class Windows:
             Pyramid(**contents["pyramid"]),
             [Template(**template) for template in contents["templates"]],
         )
-
-
-@dataclass(frozen=True)
-class Occupied:
-    """Where no negative lies: on the objects of the training images, those marked difficult and crowd regions too.
-
-    images : int64 (K,) number of each object's image, ascending;  boxes : float32 (K, 4)
-    labels : int64 (K,) from 0;  crowd : bool (K,)
-    """
-
-    images: NDArray[np.int64]
-    boxes: Boxes
-    labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
-
-    @staticmethod
-    def read(folder: Path, ids: Sequence[str], classes: Sequence[str]) -> "Occupied":
-        """The objects of some images. folder : with objects.parquet;  ids : whose positions are the images' numbers"""
-        objects = tables.read(folder / "objects.parquet", tables.OBJECTS)
-        objects = objects[objects["image_id"].isin(ids)]
-        images = objects["image_id"].map({image_id: number for number, image_id in enumerate(ids)}).to_numpy(np.int64)
-        order = np.argsort(images, kind="stable")
-        labels = objects["class"].map(list(classes).index).to_numpy(np.int64)
-        return Occupied(
-            images[order], tables.boxes(objects)[order], labels[order], objects["crowd"].to_numpy(bool)[order]
-        )
-
-    def overlaps(self, image: int, label: int, windows: Boxes) -> NDArray[np.float32]:
-        """float32 (R,): of windows in an image, the largest IoU of each with an object of a class.
-
-        Of a crowd region it is the window's share inside: COCO's rule.
-        """
-        own = np.arange(*np.searchsorted(self.images, [image, image + 1]))
-        own = own[self.labels[own] == label]
-        shares = iou(windows, self.boxes[own])
-        for column in np.flatnonzero(self.crowd[own]).tolist():
-            region = self.boxes[own[column]]
-            inside = np.concatenate([np.maximum(windows[:, :2], region[:2]), np.minimum(windows[:, 2:], region[2:])], 1)
-            shares[:, column] = area(inside) / np.maximum(area(windows), 1e-9)
-        return shares.max(axis=1, initial=0).astype(np.float32)
-
-    def sections(self) -> dict[str, Any]:
-        """The same as contents of a file."""
-        return {name: torch.from_numpy(array) for name, array in vars(self).items()}
-
-    @staticmethod
-    def load(path: Path) -> "Occupied":
-        """Those of a file."""
-        return Occupied(**{name: part.numpy() for name, part in checkpoint.load(path, "occupied")["occupied"].items()})
 
 
 def window(places: Features, row: int, column: int, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lib.boxes.boxes import area, flip
 from lib.detectors.hog.features import Descriptor
-from lib.detectors.hog.network import Occupied
+from lib.detectors.hog.occupied import Occupied
 from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.detectors.hog.windows import WindowSettings, best_overlaps, drawn, groups, template
 from lib.images.decode import Image

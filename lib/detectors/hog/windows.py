@@ -31,7 +31,7 @@ class WindowSettings(Settings):
                  level, as the windows of a pyramid are (both papers: 1)
     mirror     : learn from mirrored objects too (both papers: yes)
     negatives  : random windows of a template, over all images (Dalal, Triggs: 12180)
-    apart      : IoU with every object of the class that they stay below, see `network.Occupied`
+    apart      : IoU with every object of the class that they stay below, see `Occupied`
     """
 
     components: int = Field(ge=1, le=8)

@@ -6,7 +6,7 @@ import torch
 
 from lib.detectors.hog import network
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
-from lib.detectors.hog.network import Occupied, Search, Windows, templates, window
+from lib.detectors.hog.network import Search, Windows, templates, window
 from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.stage.errors import InputError
 from lib.storage import checkpoint
@@ -105,17 +105,3 @@ def test_templates_there_and_back_and_of_other_windows_refused(tmp_path):
     assert (loaded_bias.tolist(), loaded_trained.tolist()) == ([1, 2], [True, False])
     with pytest.raises(InputError, match=r"svm.pt: holds the templates .*dvc repro"):
         templates(tmp_path / "svm.pt", model((5, 5), (3, 7)))
-
-
-def test_overlaps_are_with_objects_of_the_class_and_image_and_shares_of_crowds():
-    """By hand: half of an object twice as high; a quarter of a window in a crowd region; nothing else counts."""
-    occupied = Occupied(
-        np.array([0, 0, 2, 2]), np.float32([[0, 0, 10, 20], [0, 0, 10, 10], [50, 0, 900, 5], [0, 0, 10, 10]]),
-        np.array([1, 0, 1, 0]), np.array([False, False, True, False]),
-    )
-    windows = np.float32([[0, 0, 10, 10], [45, 0, 55, 10], [200, 200, 210, 210]])
-    np.testing.assert_allclose(occupied.overlaps(0, 1, windows), [0.5, 0, 0])
-    np.testing.assert_allclose(occupied.overlaps(0, 0, windows), [1, 0, 0])
-    np.testing.assert_allclose(occupied.overlaps(2, 1, windows), [0, 0.25, 0])
-    np.testing.assert_allclose(occupied.overlaps(1, 1, windows), [0, 0, 0])
-    assert occupied.overlaps(2, 1, windows[:0]).shape == (0,)

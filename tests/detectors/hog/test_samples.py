@@ -5,7 +5,7 @@ import pytest
 
 from lib.detectors.hog import samples as samples_of
 from lib.detectors.hog.features import DalalTriggs, Felzenszwalb
-from lib.detectors.hog.network import Occupied
+from lib.detectors.hog.occupied import Occupied
 from lib.detectors.hog.pyramid import Pyramid, Template
 from lib.detectors.hog.samples import Collection, aligned, moved, warped
 from lib.images.image_set import ImageSet
