@@ -1,4 +1,4 @@
-"""No value is chosen on test: each that departs from its paper has a row in docs/choices.md, with a figure on val or
+"""No value is chosen on test: each that departs from its paper has a row in docs/departures.md, with a figure on val or
 the mark that it has not been tried yet. The papers' values are those of the preset that holds them.
 """
 
@@ -58,7 +58,7 @@ def line(name, key, value, theirs):
 def table():
     """(preset, key) -> value, paper's, figure, command."""
     rows = {}
-    for row in re.findall(r"^\| ([\w-]+) \| `([\w.]+)` \|(.*)\|$", Path("docs/choices.md").read_text(), re.MULTILINE):
+    for row in re.findall(r"^\| ([\w-]+) \| `([\w.]+)` \|(.*)\|$", Path("docs/departures.md").read_text(), re.MULTILINE):
         cells = [cell.strip() for cell in row[2].split(" | ")]
         assert row[:2] not in rows, f"two rows of {row[:2]}"
         rows[row[:2]] = cells
@@ -73,13 +73,13 @@ def test_every_departure_has_its_row(name):
         cells = rows.get((name, key), [None])
         if cells[0] != text(value) or cells[1] != text(theirs):
             missing.append(line(name, key, value, theirs))
-    assert not missing, "docs/choices.md lacks, or has with another value,\n" + "\n".join(missing)
+    assert not missing, "docs/departures.md lacks, or has with another value,\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_row_is_left_of_what_departs_no_longer(name):
     left = {key for preset, key in table() if preset == name} - departures(name).keys()
-    assert not left, f"docs/choices.md: {name} does not depart in {sorted(left)}"
+    assert not left, f"docs/departures.md: {name} does not depart in {sorted(left)}"
 
 
 def test_a_row_has_a_figure_on_val_or_the_mark_and_the_command():
@@ -98,7 +98,7 @@ def test_rows_are_of_presets():
 
 
 def test_a_departure_without_a_row_is_refused(monkeypatch):
-    """The rule itself: another learning rate than the paper's and than docs/choices.md has."""
+    """The rule itself: another learning rate than the paper's and than docs/departures.md has."""
     changed = overlay.apply(overlay.values("default"), {"fast.train.learning_rate": 0.123}, "x")
     kept = overlay.values
     monkeypatch.setattr(overlay, "values", lambda name: changed if name == "default" else kept(name))
