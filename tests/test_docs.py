@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from lib.stage import params, pipeline
 
 DOCUMENTS = ["README.md", *sorted(map(str, Path("docs").glob("*.md")))]
-LONG = {f"docs/{name}.md" for name in ("choices", "departures", "fidelity", "pitfalls")}  # wide tables, names of tests
+LONG = {f"docs/{name}.md" for name in ("choices", "departures", "fidelity", "pitfalls")}  # wide tables, test names
 PITFALLS = re.findall(r"`([\w/]+\.py)::(\w+)`", Path("docs/pitfalls.md").read_text())
 
 
