@@ -74,7 +74,7 @@ def test_methods(preset, metrics, speed):
     expected = []
     for method in methods:
         cells = [mean_of(preset, metrics, method, key) for key in ("voc07_map", "voc10_map", "coco_map")]
-        paper = [in_the_paper(method)] if preset == "digits" else []
+        paper = [in_the_paper(method)] if preset == "voc2007-cpu" else []
         expected.append([method, *cells, f"{milliseconds(speed / f'{method}.json'):.0f}", *paper])
     lines = "\n".join(f"| {' | '.join(row)} |" for row in expected)
     assert header[:5] in ([], [f"{preset}: method", "voc07_map", "voc10_map", "coco_map", "ms"])

@@ -98,7 +98,7 @@ def _pull(url: str, part: Path, size: int | str | None, timeout_s: float) -> Non
     if received and received == size:
         return
     # Some mirrors refuse urllib's own user agent.
-    headers = {"User-Agent": "Mozilla/5.0 (compatible; rcnn-family)"}
+    headers = {"User-Agent": "Mozilla/5.0 (compatible; object-detectors)"}
     if received:
         headers["Range"] = f"bytes={received}-"
     request = urllib.request.Request(url, headers=headers)
