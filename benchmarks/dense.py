@@ -65,7 +65,7 @@ DIFFERENCES = [
     "step: ours computes the images in two halves side by side, a thread each; theirs one batch on all threads",
     "resizing: ours OpenCV on bytes, theirs torch on float32",
     "RetinaNet: theirs pads to a multiple of 32, has its first anchors round 0, not half a stride, and whole sides",
-    "RetinaNet: ours normalises groups of channels in the subnets (retinanet.layers.groups); theirs does not",
+    "RetinaNet: ours normalises groups of channels in pyramid and subnets (retinanet.layers.groups); theirs does not",
     "RetinaNet: theirs has L1 and the mean over the images; ours smooth L1 and the positives of the batch",
     "SSD: theirs gives each object its favourite box, which a later object may take; ours another one",
     "SSD: theirs clips width and height of the default boxes to the image",

@@ -52,8 +52,10 @@ class PyramidLayers(Settings):
               128, P3 to P7)
     width   : channels of the pyramid and of the subnets (paper: 256)
     depth   : convolutions of each subnet before its last (paper: 4)
-    groups  : of channels that are normalised after each of these convolutions, so that what reaches the last one does
-              not shrink layer by layer; a divisor of width; null: not (paper: null; torchvision's second version: 32)
+    groups  : of channels that are normalised after each convolution of the pyramid and of the subnets but their last,
+              so that its levels count alike, whatever the size of the trunk's maps, and nothing shrinks layer by layer;
+              the subnets' weights are He's then. A divisor of width; null: not (paper: null; torchvision's second
+              version: 32, in the subnets alone)
     """
 
     strides: list[int] = Field(min_length=1)
@@ -76,18 +78,19 @@ class PyramidLayers(Settings):
 class Pyramid(nn.Module):
     """Each level the sum of its trunk's map and of the level above it, twice as large; a 3 x 3 convolution on the sum.
 
-    channels : of the trunk's maps;  width : of all levels;  further : levels made from the last of the trunk's maps by
+    channels : of the trunk's maps. Levels of strides that the trunk has not are made from the last of its maps by
     convolutions of stride 2, a ReLU between them (paper: P6 from C5, P7 from P6)
 
     Xavier's weights, biases 0; no other ReLU.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, further: int) -> None:
+    def __init__(self, channels: Sequence[int], layers: PyramidLayers) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
-        self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
-        inputs = [channels[-1], *[width] * further]
-        self.further = nn.ModuleList(nn.Conv2d(count, width, 3, 2, padding=1) for count in inputs[:further])
+        width, further = layers.width, len(layers.strides) - len(channels)
+        self.lateral = nn.ModuleList(_normalised(nn.Conv2d(count, width, 1), layers) for count in channels)
+        self.output = nn.ModuleList(_normalised(nn.Conv2d(width, width, 3, padding=1), layers) for _ in channels)
+        inputs = [channels[-1], *[width] * further][:further]
+        self.further = nn.ModuleList(_normalised(nn.Conv2d(count, width, 3, 2, padding=1), layers) for count in inputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -114,20 +117,22 @@ class RetinaHead(DenseHead):
 
     channels : of the trunk's maps, in the order of `layers.of_trunk`;  first_bias : of the scores
 
-    Weights of the subnets N(0, 0.01²), biases 0 but for the scores'.
+    Weights of the subnets N(0, 0.01²), biases 0 but for the scores'; where `layers.groups` normalises, those before the
+    last N(0, 2 / inputs), as Adam's steps are as long for small weights as for large ones.
     """
 
     def __init__(self, channels: Sequence[int], layers: PyramidLayers, form: Form, first_bias: float = 0.0) -> None:
         super().__init__(form, layers.of_trunk)
         self.layers, anchors = layers, form.grid.per_cell[0]
-        self.pyramid = Pyramid(channels, layers.width, len(layers.strides) - len(self.strides))
+        self.pyramid = Pyramid(channels, layers)
         self.score_tower, self.delta_tower = (_tower(layers) for _ in range(2))
         self.scores = nn.Conv2d(layers.width, anchors * form.outputs, 3, padding=1)
         self.deltas = nn.Conv2d(layers.width, anchors * 4, 3, padding=1)
         for part in (self.score_tower, self.delta_tower, self.scores, self.deltas):
             for layer in part.modules():
                 if isinstance(layer, nn.Conv2d):
-                    nn.init.normal_(layer.weight, std=0.01)
+                    inner = layers.groups is not None and layer not in (self.scores, self.deltas)
+                    nn.init.normal_(layer.weight, std=(2 / (9 * layers.width)) ** 0.5 if inner else 0.01)
                     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.scores.bias, first_bias)  # type: ignore[arg-type]
 
@@ -146,9 +151,13 @@ class RetinaHead(DenseHead):
 def _tower(layers: PyramidLayers) -> nn.Sequential:
     parts: list[nn.Module] = []
     for _ in range(layers.depth):
-        norm = [] if layers.groups is None else [nn.GroupNorm(layers.groups, layers.width)]
-        parts += [nn.Conv2d(layers.width, layers.width, 3, padding=1), *norm, nn.ReLU(inplace=True)]
+        parts += [*_normalised(nn.Conv2d(layers.width, layers.width, 3, padding=1), layers), nn.ReLU(inplace=True)]
     return nn.Sequential(*parts)
+
+
+def _normalised(layer: nn.Conv2d, layers: PyramidLayers) -> nn.Sequential:
+    norm = [] if layers.groups is None else [nn.GroupNorm(layers.groups, layers.width)]
+    return nn.Sequential(layer, *norm)
 
 
 def doubling(strides: Sequence[int]) -> bool:

@@ -66,13 +66,13 @@ def without_norms(network):
 def test_the_pyramid_equals_torchvisions():
     """Even sizes, where both double alike; P6 of C5 in both."""
     channels, torch_maps = [6, 8, 10], [torch.randn(2, count, side, side) for count, side in ((6, 16), (8, 8), (10, 4))]
-    ours = Pyramid(channels, 12, 2)
+    ours = Pyramid(channels, PyramidLayers(strides=[8, 16, 32, 64, 128], width=12, depth=0, groups=None))
     theirs = FeaturePyramidNetwork(channels, 12, LastLevelP6P7(10, 12))
     for mine, blocks in ((ours.lateral, theirs.inner_blocks), (ours.output, theirs.layer_blocks)):
         for layer, block in zip(mine, blocks, strict=True):
-            block[0].load_state_dict(layer.state_dict())
-    theirs.extra_blocks.p6.load_state_dict(ours.further[0].state_dict())
-    theirs.extra_blocks.p7.load_state_dict(ours.further[1].state_dict())
+            block[0].load_state_dict(layer[0].state_dict())
+    theirs.extra_blocks.p6.load_state_dict(ours.further[0][0].state_dict())
+    theirs.extra_blocks.p7.load_state_dict(ours.further[1][0].state_dict())
     with torch.no_grad():
         expected = list(theirs(dict(enumerate(torch_maps))).values())
         levels = ours(torch_maps)
@@ -83,12 +83,12 @@ def test_the_pyramid_equals_torchvisions():
 
 def test_odd_maps_take_the_cell_above_them_and_not_a_stretched_one():
     """5 cells over 3: cell i of the lower level lies in cell i // 2 of the upper, also at the far end."""
-    pyramid = Pyramid([1, 1], 1, 0)
-    for layer in [*pyramid.lateral, *pyramid.output]:
+    pyramid = Pyramid([1, 1], PyramidLayers(strides=[8, 16], width=1, depth=0, groups=None))
+    for (layer,) in [*pyramid.lateral, *pyramid.output]:
         torch.nn.init.zeros_(layer.weight)
     with torch.no_grad():
-        pyramid.lateral[1].weight[:] = 1
-        pyramid.output[0].weight[0, 0, 1, 1] = 1
+        pyramid.lateral[1][0].weight[:] = 1
+        pyramid.output[0][0].weight[0, 0, 1, 1] = 1
         above = torch.tensor([0.0, 1.0, 2.0]).view(1, 1, 1, 3)
         level = pyramid([torch.zeros(1, 1, 1, 5), above])[0]
     assert level.flatten().tolist() == [0, 0, 1, 1, 2]
@@ -142,7 +142,10 @@ def test_normalised_subnets():
     network = head(backbones.build("resnet18"), layers, 3)
     names = [type(layer).__name__ for layer in network.delta_tower]
     assert names == ["Conv2d", "GroupNorm", "ReLU"] * 2
-    assert network.score_tower[3].weight.std().item() == pytest.approx(0.01, rel=0.05)
+    he = (2 / (9 * 64)) ** 0.5  # torch's kaiming_normal_
+    assert network.score_tower[3].weight.std().item() == pytest.approx(he, rel=0.05)
+    assert network.delta_tower[0].weight.std().item() == pytest.approx(he, rel=0.05)
+    assert network.scores.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert (network.score_tower[1].weight == 1).all()
     with torch.no_grad():
         level = torch.randn(2, 64, 20, 20)
@@ -151,6 +154,17 @@ def test_normalised_subnets():
     torch.testing.assert_close(first, scaled, atol=1e-2, rtol=1e-2)
     with pytest.raises(ValueError, match="groups that divide width"):
         PyramidLayers(strides=[8], width=64, depth=2, groups=24)
+
+
+def test_a_normalised_pyramid_weighs_its_maps_alike():
+    """The level above counts as much as the trunk's map, though that is a hundred times as large."""
+    pyramid = Pyramid([6, 8], PyramidLayers(strides=[8, 16, 32], width=16, depth=0, groups=4))
+    below, above = torch.randn(1, 6, 8, 8), torch.randn(1, 8, 4, 4)
+    with torch.no_grad():
+        first, scaled = pyramid([below, above]), pyramid([100 * below, above])
+    for level, other in zip(first, scaled, strict=True):
+        torch.testing.assert_close(level, other, atol=1e-2, rtol=1e-2)
+    assert [part[1].num_groups for part in (*pyramid.lateral, *pyramid.output, *pyramid.further)] == [4] * 5
 
 
 def test_doubling():
