@@ -22,7 +22,8 @@ def main(life: Life) -> None:
     both = {role: life.input(role) for role in ("detections", "confirmed_by")}
     for path in both.values():
         milliseconds = tables.read_json(life.dep(f"results/speed/{path.stem}.json")).values()
-        parts[path.stem] = sum(value for value in milliseconds if value is not None)
+        measured = [value for value in milliseconds if value is not None]
+        parts[path.stem] = sum(measured) if measured else None  # none where `detect` had only its last part to do
     detections, others = (tables.read(path, tables.DETECTIONS) for path in both.values())
     of_others, pieces = tables.groups(others), [detections.iloc[:0]]
     for image_id, of_image in detections.groupby("image_id", sort=False):

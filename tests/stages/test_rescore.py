@@ -34,3 +34,14 @@ def test_detections_and_times(tmp_path, fast, expected):
     speed = tables.read_json(tmp_path / "results/speed/fast_yolo.json")
     assert (speed["fast"], speed["yolo"]) == (6.0, 2.0)
     assert ("rescore" in speed) == bool(fast)
+
+
+def test_a_method_that_was_not_timed_has_no_time(tmp_path):
+    """`detect`, resumed when all images were done, writes parts without a time: their sum is none, not 0."""
+    write(tmp_path / "detections/fast.parquet", FAST)
+    write(tmp_path / "detections/yolo.parquet", YOLO)
+    tables.write_json(tmp_path / "results/speed/fast.json", {"nms": None})
+    tables.write_json(tmp_path / "results/speed/yolo.json", {"trunk": 2.0})
+    rescore.main(FakeLife(tmp_path, "fast_yolo", overlay.values(overlay.DEFAULT)))
+    speed = tables.read_json(tmp_path / "results/speed/fast_yolo.json")
+    assert (speed["fast"], speed["yolo"]) == (None, 2.0)
