@@ -43,6 +43,8 @@ def test_a_shape_of_another_ratio_has_the_same_area():
     """Case 115: size 32, height / width 2: 22.627 x 45.255, area 1024."""
     cell = PyramidAnchors(side=4.0, octaves=1, ratios=[2.0], centre=0.5).first_cell(8)
     assert (cell[0, 2:] - cell[0, :2]).tolist() == pytest.approx([22.627417, 45.254834])
+    two = PyramidAnchors(side=4.0, octaves=2, ratios=[1.0], centre=0.5).first_cell(8)  # half an octave apart
+    assert (two[:, 2] - two[:, 0]).tolist() == pytest.approx([32, 45.254834])
 
 
 def test_parameters_are_those_of_torchvision_but_for_p6():
