@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib.detection.rescoring import Rescore, rescored
 from lib.parallel.clock import Clock
+from lib.stage.errors import Fault, InputError
 from lib.stage.run import Life
 from lib.storage import tables
 from stages.schemas import stage
@@ -22,8 +23,13 @@ def main(life: Life) -> None:
     both = {role: life.input(role) for role in ("detections", "confirmed_by")}
     for path in both.values():
         milliseconds = tables.read_json(life.dep(f"results/speed/{path.stem}.json")).values()
-        parts[path.stem] = sum(value for value in milliseconds if value is not None)
+        measured = [value for value in milliseconds if value is not None]
+        parts[path.stem] = sum(measured) if measured else None  # none where `detect` had only its last part to do
     detections, others = (tables.read(path, tables.DETECTIONS) for path in both.values())
+    if not detections["score"].between(0, 1).all():
+        where, problem = f"{life.item}: detections", "have scores below 0 or above 1"
+        raise InputError([Fault("not probabilities", where, problem, "scores from 0 to 1, as those of fast and faster",
+                                "Rescore another method's detections")])
     of_others, pieces = tables.groups(others), [detections.iloc[:0]]
     for image_id, of_image in detections.groupby("image_id", sort=False):
         with clock.host("rescore"):

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.stage import overlay
+from lib.stage.errors import InputError
 from lib.storage import tables
 from stages import rescore
 from tests.life import FakeLife
@@ -34,3 +35,26 @@ def test_detections_and_times(tmp_path, fast, expected):
     speed = tables.read_json(tmp_path / "results/speed/fast_yolo.json")
     assert (speed["fast"], speed["yolo"]) == (6.0, 2.0)
     assert ("rescore" in speed) == bool(fast)
+
+
+def test_a_method_that_was_not_timed_has_no_time(tmp_path):
+    """`detect`, resumed when all images were done, writes parts without a time: their sum is none, not 0."""
+    write(tmp_path / "detections/fast.parquet", FAST)
+    write(tmp_path / "detections/yolo.parquet", YOLO)
+    tables.write_json(tmp_path / "results/speed/fast.json", {"nms": None})
+    tables.write_json(tmp_path / "results/speed/yolo.json", {"trunk": 2.0})
+    rescore.main(FakeLife(tmp_path, "fast_yolo", overlay.values(overlay.DEFAULT)))
+    speed = tables.read_json(tmp_path / "results/speed/fast_yolo.json")
+    assert (speed["fast"], speed["yolo"]) == (None, 2.0)
+
+
+@pytest.mark.parametrize("score", [1.5, -0.2])
+def test_margins_of_svms_are_refused(tmp_path, score):
+    """What such a score lacks to 1 is nothing that it can gain a share of: 1.5 would fall where it is confirmed."""
+    write(tmp_path / "detections/fast.parquet", [("b.png", "cat", BOX, score)])
+    write(tmp_path / "detections/yolo.parquet", YOLO)
+    for name in ("fast", "yolo"):
+        tables.write_json(tmp_path / f"results/speed/{name}.json", {"trunk": 2.0})
+    with pytest.raises(InputError, match="fast_yolo: detections: have scores below 0 or above 1"):
+        rescore.main(FakeLife(tmp_path, "fast_yolo", overlay.values(overlay.DEFAULT)))
+    assert not (tmp_path / "detections/fast_yolo.parquet").exists()

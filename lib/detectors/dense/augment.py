@@ -5,7 +5,7 @@ one of its own: what another step draws is the same with it and without.
 K objects of an image.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
@@ -59,7 +59,7 @@ class Augmentation(ImageAugmentation):
 
     photometric: bool
     expand: float = Field(ge=1)
-    crops: list[float]
+    crops: list[Annotated[float, Field(ge=0, le=1)]]
     interpolation: bool
     mirror: float = Field(ge=0, le=1)
 

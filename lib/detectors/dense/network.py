@@ -200,12 +200,14 @@ def load(
     """The network of a file of `contents`, in evaluation mode, and what else the file holds.
 
     restore : section `head` and the backbone that it is for -> the head
-    Raises InputError for a file that is missing, broken, or whose tensors are not those of its layers.
+    Raises InputError for a file that is missing, broken, of another method, or whose tensors are not those of its
+    layers.
     """
     model = model_file.read(path, "head")
     try:
         head = restore(model.sections["head"], model.backbone)
-    except RuntimeError as error:  # torch's message names each tensor that is missing, unknown, or of another shape
+    # torch's RuntimeError names each tensor that is missing, unknown, or of another shape; the others each setting
+    except (RuntimeError, ValueError, KeyError) as error:
         problem = " ".join(str(error).split())
         raise InputError([Fault("other layers", str(path), problem, "the tensors of its layers", "Run: dvc repro")]) \
             from None

@@ -5,10 +5,11 @@ N images of a part of a batch, A anchors of an image, K objects of it, P positiv
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
@@ -32,11 +33,17 @@ from lib.training.task import Given, Task, once
 
 
 class Matching(Settings):
-    """Which anchors are positive, negative, ignored: see `assign`."""
+    """Which anchors are positive, negative, ignored: see `assign`. negative : at most `positive`"""
 
     positive: float = Field(gt=0, le=1)
     negative: float = Field(gt=0, le=1)
     best: Best
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.negative > self.positive:
+            raise ValueError("negative up to positive: what is above positive is positive")
+        return self
 
 
 class DenseTraining(WholeImages):
@@ -53,10 +60,10 @@ class DenseTraining(WholeImages):
     augment: Augmentation
     matching: Matching
     loss: Loss
-    normaliser: str = Field(pattern="^(batch|image)$")
+    normaliser: Literal["batch", "image"]
     beta: float = Field(ge=0)
     box_weight: float = Field(ge=0)
-    variances: list[float] = Field(min_length=2, max_length=2)
+    variances: list[Annotated[float, Field(gt=0)]] = Field(min_length=2, max_length=2)
 
 
 @dataclass(frozen=True)

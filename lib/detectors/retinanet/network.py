@@ -5,7 +5,7 @@ N images, A anchors at a cell, K scores of each, h w cells of a map.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -31,7 +31,7 @@ class PyramidAnchors(Settings):
 
     side: float = Field(gt=0)
     octaves: int = Field(ge=1)
-    ratios: list[float] = Field(min_length=1)
+    ratios: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
     centre: float
 
     def first_cell(self, stride: int) -> Boxes:

@@ -4,7 +4,7 @@ A anchors at a cell of a map, K scores of each.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lib.detectors.dense.network import DenseHead, Form, Outputs, joined, predic
 from lib.stage.params import Settings
 
 FC_STRIDE, DILATION = 16, 6  # of the map that fc6 and fc7 stand on, and of fc6
+Positive = Annotated[float, Field(gt=0)]
 
 
 class DefaultBoxes(Settings):
@@ -25,15 +26,15 @@ class DefaultBoxes(Settings):
 
     sides  : of the square of each map, pixels of the resized image, and of one more: each map has a second square, of
              the geometric mean of its side and the next (paper, VOC, 300: 30, 60, 111, 162, 213, 264, 315)
-    ratios : width / height of the other boxes of each map, each with its flip (paper: 2 and 3; 2 alone on the first map
-             and the last two)
+    ratios : width / height of the other boxes of each map, above 1, each with its flip (paper: 2 and 3; 2 alone on the
+             first map and the last two)
     steps  : pixels from a cell of each map to the next; null: side of the image / cells (paper: null; authors: 8, 16,
              32, 64, 100, 300, so that the last cells of conv4_3 lie on the border)
     """
 
-    sides: list[float] = Field(min_length=2)
-    ratios: list[list[float]]
-    steps: list[float] | None
+    sides: list[Positive] = Field(min_length=2)
+    ratios: list[list[Annotated[float, Field(gt=1)]]]
+    steps: list[Positive] | None
 
     @model_validator(mode="after")
     def _of_the_same_maps(self) -> "DefaultBoxes":
@@ -85,7 +86,7 @@ class SsdLayers(Settings):
     """
 
     strides: list[int]
-    l2_scale: list[float | None]
+    l2_scale: list[Positive | None]
     fc: int | None = Field(ge=1)
     extra: list[Extra]
 

@@ -115,6 +115,9 @@ def test_a_centre_on_the_border_of_a_patch_is_inside():
     boxes = cut(white(100, 100, (40, 40, 60, 60)), np.float32([0, 0, 50, 50]))[1]
     assert boxes.tolist() == [[40, 40, 50, 50]]
     assert len(cut(white(100, 100, (40, 40, 62, 60)), np.float32([0, 0, 50, 50]))[1]) == 0
+    boxes = cut(white(100, 100, (40, 40, 60, 60)), np.float32([50, 50, 100, 100]))[1]
+    assert boxes.tolist() == [[0, 0, 10, 10]]
+    assert len(cut(white(100, 100, (38, 40, 60, 60)), np.float32([50, 50, 100, 100]))[1]) == 0
 
 
 def test_patches_are_those_of_the_authors():
@@ -128,6 +131,7 @@ def test_patches_are_those_of_the_authors():
     assert aspect.min() >= 0.5 - 1e-6
     assert aspect.max() <= 2 + 1e-6
     assert area.mean() == pytest.approx(0.46, abs=0.02)
+    assert (area > 0.81).mean() == pytest.approx(1 / 7, abs=0.015)  # a limited aspect keeps the area
     scale = np.sqrt(area)
     bound = (aspect <= scale**2 * (1 + 1e-5)) | (aspect >= scale**-2 * (1 - 1e-5))
     assert bound.mean() == pytest.approx(0.23, abs=0.02)  # the share of draws whose aspect was limited
@@ -207,3 +211,79 @@ def test_scaling_draws_one_of_five_ways_and_moves_the_boxes_by_both_factors():
     assert len(ways) == 5
     linear = augment.scaled(example, view, NONE, draws(0))
     np.testing.assert_array_equal(linear.image, view.image(example.image))
+
+
+@pytest.mark.parametrize("crops", [[1.5], [0.5, -0.1]])
+def test_a_minimum_iou_that_no_patch_can_have_is_refused(crops):
+    """Case 124: it would be drawn for in vain, silently."""
+    with pytest.raises(ValueError, match=r"(?s)crops.*Input should be (less|greater) than or equal to"):
+        Augmentation(**{**ALL.model_dump(), "crops": crops})
+
+
+class Drawn:
+    """A generator of numbers that a test chooses: coins, and by their bounds the uniform ones."""
+
+    def __init__(self, coin, steps, uniform):
+        self.coin, self.steps, self.of_bounds = coin, steps, uniform
+
+    def random(self, count=None):
+        return self.coin if count is None else np.array(self.steps)
+
+    def uniform(self, low, high, count=None):
+        return self.of_bounds[low, high]
+
+
+@pytest.mark.parametrize(("coin", "steps", "expected"), [
+    (0.6, "", (200, 50, 50)), (0.6, "b", (220, 70, 70)), (0.6, "c", (255, 75, 75)), (0.6, "s", (200, 125, 125)),
+    (0.6, "h", (200, 125, 50)), (0.6, "bcs", (255, 180, 180)), (0.4, "bcs", (255, 217, 217)), (0.4, "c", (255, 75, 75)),
+])
+def test_each_colour_step_by_hand_and_their_order(coin, steps, expected):
+    """SSD's facts, §7, A: brightness first; contrast next, or last, by a coin. Bounds 32, 18 steps, 0.5 to 1.5."""
+    image = np.full((2, 2, 3), (200, 50, 50), np.uint8)
+    random = Drawn(coin, [0.4 if name in steps else 0.6 for name in "bcsh"], {
+        (-32, 32): 20.0, (-18, 18): 15.0, (0.5, 1.5): (1.5, 0.5)})
+    np.testing.assert_allclose(distorted(image, random)[0, 0].astype(int), expected, atol=2)
+
+
+def test_a_hue_below_0_stays_0():
+    image = np.full((2, 2, 3), (200, 50, 50), np.uint8)
+    random = Drawn(0.6, [0.6, 0.6, 0.6, 0.4], {(-32, 32): 0.0, (-18, 18): -15.0, (0.5, 1.5): (1.0, 1.0)})
+    np.testing.assert_allclose(distorted(image, random)[0, 0].astype(int), (200, 50, 50), atol=2)
+
+
+def test_half_of_the_images_lie_anywhere_on_a_canvas():
+    example, places, larger = white(40, 30, (10, 10, 30, 20)), [], 0
+    settings = NONE.model_copy(update={"expand": 4.0})
+    for seed in range(400):
+        image, boxes, _ = augmented(example, settings, FILL, draws(seed))
+        larger += image.shape != (30, 40, 3)
+        rest = np.array(image.shape[1::-1]) - [40, 30]
+        places += [(boxes[0, :2] - [10, 10]) / rest] if rest.min() > 10 else []
+    assert 165 < larger < 235
+    assert np.mean(places, axis=0) == pytest.approx([0.5, 0.5], abs=0.1)
+    assert abs(np.corrcoef(np.transpose(places))[0, 1]) < 0.25
+
+
+def test_patches_lie_anywhere_and_each_minimum_may_have_one():
+    """Six minima that any patch reaches: the whole image is one of seven."""
+    patches = np.concatenate([augment._patches(300, 200, draws(seed)) for seed in range(40)])
+    rest = [300, 200] - (patches[:, 2:] - patches[:, :2])
+    smaller = (rest > 1).all(axis=1)
+    assert (patches[smaller, :2] / rest[smaller]).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.03)
+    example = white(300, 200, (60, 40, 250, 180))
+    whole = [cropped(example, [0.0] * 6, draws(seed)).image.shape == (200, 300, 3) for seed in range(400)]
+    assert np.mean(whole) == pytest.approx(1 / 7, abs=0.05)
+
+
+def test_many_trials_are_made_for_a_patch():
+    """Few patches overlap a small object by a tenth: one trial would hardly find one."""
+    example = white(300, 200, (20, 20, 80, 70))
+    whole = [cropped(example, [0.1], draws(seed)).image.shape == (200, 300, 3) for seed in range(100)]
+    assert np.mean(whole) < 0.65
+
+
+def test_corner_and_sides_of_a_patch_are_cut_to_whole_pixels():
+    image, boxes, _ = cut(white(100, 100, (20, 20, 40, 40)), np.float32([10.7, 11.2, 50.2, 60.8]))
+    assert image.shape == (49, 39, 3)
+    assert boxes.tolist() == [[10, 9, 30, 29]]
+    assert extent(image) == [10, 9, 30, 29]

@@ -116,3 +116,11 @@ def test_a_tensor_that_does_not_fit_is_named(tmp_path, method, change):
 def test_strides_that_the_trunk_lacks(strides):
     with pytest.raises(InputError, match=r"a.strides: is .*\[4, 8, 16, 32\], ascending"):
         check_strides(backbones.build("resnet18"), strides, "a.strides")
+
+
+@pytest.mark.parametrize(("method", "other"), [("ssd", "retinanet"), ("retinanet", "ssd")])
+def test_the_file_of_another_method_is_refused(tmp_path, method, other):
+    """Case 134: an error that names the file, not a traceback."""
+    saved(tmp_path, method)
+    with pytest.raises(InputError, match=r"model.pt.*the tensors of its layers"):
+        dense.load(tmp_path / "model.pt", RESTORE[other])

@@ -312,3 +312,15 @@ def test_anchors_of_another_size_are_refused(tmp_path):
 def test_several_sizes_are_refused():
     with pytest.raises(InputError, match=r"retinanet.train.scale: short_side is \[96, 128\]"):
         dense.one_view(dense.Scale(short_side=[96, 128], max_side=200), "retinanet.train")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"variances": [0.0, 0.2]}, "variances.0"), ({"variances": [0.1, -0.2]}, "variances.1"),
+    ({"normaliser": "images"}, "'batch' or 'image'"),
+    ({"matching": dict(positive=0.4, negative=0.6, best="none")}, "negative up to positive"),
+])
+def test_settings_that_mean_nothing_are_refused(change, message):
+    """Targets that are divided by 0; negatives above the IoU from which all are positive."""
+    with pytest.raises(ValueError, match=message):
+        settings("ssd", **change)
+    settings("ssd", matching=dict(positive=0.5, negative=0.5, best="none"))

@@ -43,6 +43,8 @@ def test_a_shape_of_another_ratio_has_the_same_area():
     """Case 115: size 32, height / width 2: 22.627 x 45.255, area 1024."""
     cell = PyramidAnchors(side=4.0, octaves=1, ratios=[2.0], centre=0.5).first_cell(8)
     assert (cell[0, 2:] - cell[0, :2]).tolist() == pytest.approx([22.627417, 45.254834])
+    two = PyramidAnchors(side=4.0, octaves=2, ratios=[1.0], centre=0.5).first_cell(8)  # half an octave apart
+    assert (two[:, 2] - two[:, 0]).tolist() == pytest.approx([32, 45.254834])
 
 
 def test_parameters_are_those_of_torchvision_but_for_p6():
@@ -172,3 +174,26 @@ def test_doubling():
     assert doubling([8, 16, 32])
     assert not doubling([8, 32])
     assert not doubling([16, 8])
+
+
+def test_anchors_of_an_image_are_as_many_as_the_facts_say():
+    """§4: 600 x 1000 padded to multiples of 32, 800 x 1333 to multiples of 128. Case 116: 15 shapes of 64 x 64."""
+    grid = PAPER.grid(LAYERS.strides)
+    assert len(grid.of_image(1024, 608)) == 116_712
+    assert len(grid.of_image(1408, 896)) == 236_313
+    assert len(PAPER.model_copy(update={"octaves": 5}).grid(LAYERS.strides).of_image(64, 64)) == 1290
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0])
+def test_a_ratio_that_is_none_is_refused(ratio):
+    with pytest.raises(ValueError, match=r"ratios.1\n  Input should be greater than 0"):
+        PyramidAnchors(**{**PAPER.model_dump(), "ratios": [1.0, ratio]})
+
+
+def test_the_pyramid_begins_with_xaviers_weights_and_biases_0():
+    """Facts §2; the subnets' are smaller."""
+    for layer in Pyramid([16, 32], 24, 2).modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            limit = (6 / (layer.weight[0].numel() + layer.weight[:, 0].numel())) ** 0.5
+            assert 0.9 * limit < layer.weight.abs().max() <= limit + 1e-6
+            assert not layer.bias.any()

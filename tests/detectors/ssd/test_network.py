@@ -188,3 +188,48 @@ def test_a_box_of_each_shape_has_the_same_area():
     np.testing.assert_allclose(widths, [32, 40, 45.254834, 22.627417], rtol=1e-6)
     np.testing.assert_allclose(heights, [32, 40, 22.627417, 45.254834], rtol=1e-6)
     assert isinstance(VOC300.grid([1] * 6, 300), AnchorGrid)
+
+
+@pytest.mark.parametrize(("change", "where"), [
+    ({"sides": [0.0, *VOC300.sides[1:]]}, "sides.0"), ({"steps": [*VOC300.steps[:5], -1.0]}, "steps.5"),
+    ({"ratios": [[1.0], *VOC300.ratios[1:]]}, "ratios.0.0"),
+    ({"ratios": [*VOC300.ratios[:5], [2.0, 0.5]]}, "ratios.5.1"),
+])
+def test_shapes_that_are_none_or_there_already_are_refused(change, where):
+    """A ratio of 1 is the square again, one below 1 the flip of another."""
+    with pytest.raises(ValueError, match=rf"{where}\n  Input should be greater than"):
+        DefaultBoxes(**{**VOC300.model_dump(), **change})
+
+
+def test_more_of_the_facts_default_boxes():
+    """§3 and §13: all boxes of a cell of fc7 and of conv9_2; centres and boxes beyond the border."""
+    boxes = VOC300.grid(LAYERS300.cells(300), 300).of_image(300, 300)
+    np.testing.assert_allclose(boxes[5776:5782] / 300, [
+        [-0.073333, -0.073333, 0.126667, 0.126667], [-0.109348, -0.109348, 0.162681, 0.162681],
+        [-0.114755, -0.044044, 0.168088, 0.097377], [-0.044044, -0.114755, 0.097377, 0.168088],
+        [-0.146538, -0.031068, 0.199872, 0.084402], [-0.031068, -0.146538, 0.084402, 0.199872],
+    ], atol=1e-6)
+    np.testing.assert_allclose(boxes[8728:] / 300, [
+        [0.06, 0.06, 0.94, 0.94], [0.019375, 0.019375, 0.980625, 0.980625],
+        [-0.122254, 0.188873, 1.122254, 0.811127], [0.188873, -0.122254, 0.811127, 1.122254],
+    ], atol=1e-6)
+    crossing = (boxes < 0).any(axis=1) | (boxes > 300).any(axis=1)
+    starts = [0, 5776, 7942, 8542, 8692, 8728]
+    assert np.add.reduceat(crossing, starts, dtype=int).tolist() == [1356, 914, 427, 136, 34, 2]
+    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).round(3)
+    assert ((centres == 300).any(axis=1)[:5776].sum(), (centres == 304).any(axis=1).sum()) == (300, 114)
+    assert ((boxes[:, 2:] - boxes[:, :2]) > 300).any(axis=1).sum() == 20
+
+
+def test_the_layers_are_those_of_the_facts():
+    """§2: pool5 of stride 1, fc6 dilated by 6, a ReLU behind every convolution but the predictors."""
+    network = head(LAYERS300, VOC300, 300)
+    pool, fc6, *_ = network.fc
+    assert (pool.kernel_size, pool.stride, pool.padding) == (3, 1, 1)
+    assert (fc6.kernel_size, fc6.dilation, fc6.padding) == ((3, 3), (6, 6), (6, 6))
+    assert [type(layer).__name__ for layer in network.fc] == ["MaxPool2d", *["Conv2d", "ReLU"] * 2]
+    for pair in network.extra:
+        assert [type(layer).__name__ for layer in pair] == ["Conv2d", "ReLU"] * 2
+    assert [[(layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in pair[::2]]
+            for pair in network.extra] == [
+        [(256, 1, 1), (512, 3, 2)], [(128, 1, 1), (256, 3, 2)], *[[(128, 1, 1), (256, 3, 1)]] * 2]

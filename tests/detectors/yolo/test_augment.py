@@ -131,3 +131,10 @@ def test_each_step_draws_its_own_numbers():
     assert not np.array_equal(with_colours.image, without.image)
     again = ALL(example(), Square(side=64), FILL, np.random.default_rng(3))
     np.testing.assert_array_equal(with_colours.image, again.image)
+
+
+@pytest.mark.parametrize(("name", "value"), [("hue", 36.0), ("jitter", 20.0), ("saturation", 0.5), ("mirror", 50.0)])
+def test_case_127_values_in_another_unit_are_refused(name, value):
+    """Degrees in place of turns, per cent in place of shares."""
+    with pytest.raises(ValueError, match=rf"{name}\n  Input should be (less|greater) than"):
+        Jitter(**{**ALL.model_dump(), name: value})
