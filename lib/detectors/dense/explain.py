@@ -6,6 +6,7 @@ C classes.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,26 +30,46 @@ ALIKE = 0.9  # share of the largest IoU; the detection may come from a pass in h
 SAMPLES = 4  # of a region, a side, whose mean is its feature
 
 
+class LevelScorer(nn.Module):
+    """Base of the layers of a score in their order: those that make the map of a level, and those that score on it."""
+
+    def maps(self, images: Tensor, level: int) -> Tensor:
+        """float32 (N, 3, H, W) -> the map of a level (N, channels, h, w)."""
+        raise NotImplementedError
+
+    def grid(self, images: Tensor, level: int) -> Tensor:
+        """Of the same images a map whose cells lie where those of `maps` do, see `Target.grid`."""
+        return self.maps(images, level)
+
+    def forward(self, maps: Tensor, level: int) -> Tensor:
+        """The map of a level -> what is explained of its boxes, float32 (N, A of it, C), or a background before."""
+        raise NotImplementedError
+
+
 class ImageExplainer(Generic[H]):
     """Base of what each one-stage paper calls `Explainer`, see `target.Explainer`.
 
     The box is that of a detection. Explained is the score of the box of the network that became it; where none is near,
     that of the box of the largest score. A region of `units` is seen on the trunk's own map.
 
-    path : a model file;  restore : see `network.load`
+    path : a model file;  restore : see `network.load`;  scorer : of a network, whose layers it shares
     """
 
-    def __init__(self, path: Path, restore: Callable[[Mapping[str, Any], Backbone], H], device: Device) -> None:
+    def __init__(
+        self, path: Path, restore: Callable[[Mapping[str, Any], Backbone], H],
+        scorer: Callable[[DenseNetwork[H]], LevelScorer], device: Device,
+    ) -> None:
         network, model = load(path, restore)
         assert model.scale is not None
         self.classes, self._scale, self._device = model.classes, model.scale, device
-        self._recipe = network.recipe
+        self._recipe, self._of = network.recipe, scorer
         self._on(model.backbone, network.head)
 
     def _on(self, backbone: Backbone, head: H) -> None:
         network = DenseNetwork(backbone, head)
         network.levels = fold_batch_norm(network.levels)  # type: ignore[assignment]
         self._network = network.eval().requires_grad_(False).to(self._device.torch_device)
+        self._scorer = self._of(self._network)
         self._trunk = fold_batch_norm(backbone.trunk).requires_grad_(False).to(self._device.torch_device)
         self._stride, self._first = backbone.stride, backbone.first
 
@@ -76,14 +97,6 @@ class ImageExplainer(Generic[H]):
         """Boxes of each level."""
         raise NotImplementedError
 
-    def cells(self, level: int) -> tuple[Layers, Layers]:
-        """`maps` and `grid` of a `Target` whose box is of a level; the same functions each time."""
-        raise NotImplementedError
-
-    def scores(self, head: H, maps: Tensor, level: int) -> Tensor:
-        """The map of a level, as `cells` makes it -> what is explained of its boxes, float32 (N, A of it, C)."""
-        raise NotImplementedError
-
     def __call__(self, image: Image, box: NDArray[np.float32], label: int) -> Target:
         """See `target.Explainer`."""
         height, width = image.shape[:2]
@@ -96,10 +109,10 @@ class ImageExplainer(Generic[H]):
         ends = np.cumsum(self.counts(outputs))
         level = int(np.searchsorted(ends, row, side="right"))
         place = row - int(ends[level])  # from the level's end, so below 0
-        maps, grid = self.cells(level)
+        column = label - len(self.classes)
         return Target(
-            self._network, maps, lambda network, cells: self.scores(network.head, cells, level)[:, place, label],
-            grid, inputs, _window(view), boxes[row],
+            self._scorer, level_map(level), lambda network, maps: network(maps, level)[:, place, column],
+            level_grid(level), inputs, _window(view), boxes[row],
         )
 
     def units(self, image: Image, boxes: Boxes) -> Units:
@@ -145,6 +158,18 @@ def matching(boxes: Boxes, scores: NDArray[np.floating], box: NDArray[np.float32
     """
     overlaps = iou(box, boxes)[0]
     return int(np.where(overlaps >= ALIKE * overlaps.max(), scores, -np.inf).argmax())
+
+
+@cache
+def level_map(level: int) -> Layers:
+    """The function that makes a level's map, the same each time."""
+    return lambda network, images: network.maps(images, level)
+
+
+@cache
+def level_grid(level: int) -> Layers:
+    """The function that makes a level's grid, the same each time."""
+    return lambda network, images: network.grid(images, level)
 
 
 def trunk_map(network: nn.Module, images: Tensor) -> Tensor:

@@ -4,52 +4,46 @@ The ReLU between two levels that the pyramid adds is no module, so that no rule 
 """
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
 from lib.backbones.device import Device
-from lib.detectors.dense.explain import AnchorExplainer
+from lib.detectors.dense.explain import AnchorExplainer, LevelScorer
 from lib.detectors.dense.network import DenseNetwork, predict
 from lib.detectors.retinanet.network import RetinaHead, restore
-from lib.detectors.target import Layers
+
+
+class PyramidScorer(LevelScorer):
+    """See `LevelScorer`."""
+
+    def __init__(self, network: DenseNetwork[RetinaHead]) -> None:
+        super().__init__()
+        head = network.head
+        self.levels, self.pyramid = network.levels, head.pyramid
+        self.tower, self.scores = head.score_tower, head.scores
+        self._strides, self._values = head.strides, head.form.outputs
+
+    def maps(self, images: Tensor, level: int) -> Tensor:
+        """See `LevelScorer`."""
+        trunk = self.levels(images)
+        levels: list[Tensor] = self.pyramid([trunk[stride] for stride in self._strides])
+        return levels[level]
+
+    def grid(self, images: Tensor, level: int) -> Tensor:
+        """See `LevelScorer`: the trunk's map. What comes from above is the same for several cells of the pyramid."""
+        if level >= len(self._strides):
+            return self.maps(images, level)
+        trunk: dict[int, Tensor] = self.levels(images)
+        return trunk[self._strides[level]]
+
+    def forward(self, maps: Tensor, level: int) -> Tensor:
+        """See `LevelScorer`."""
+        return predict(self.scores, self.tower(maps), self._values)
 
 
 class Explainer(AnchorExplainer[RetinaHead]):
-    """See `ImageExplainer`. files : by role: `model`;  margins : it has none"""
+    """See `AnchorExplainer`. files : by role: `model`;  margins : it has none"""
 
     def __init__(self, files: Mapping[str, Path], margins: bool, device: Device) -> None:
-        super().__init__(files["model"], restore, device)
-
-    def cells(self, level: int) -> tuple[Layers, Layers]:
-        """See `ImageExplainer`. A cell of the pyramid lies where that of the trunk does: what comes from above reaches
-        further, and is the same for several cells."""
-        added = level >= len(self.head.strides)
-        return level_map(level), level_map(level) if added else trunk_map(self.head.strides[level])
-
-    def scores(self, head: RetinaHead, maps: Tensor, level: int) -> Tensor:
-        """See `ImageExplainer`."""
-        return predict(head.scores, head.score_tower(maps), head.form.outputs)[..., -head.form.classes :]
-
-
-@cache
-def level_map(level: int) -> Layers:
-    """The function that makes a level of the pyramid."""
-
-    def maps(network: DenseNetwork[RetinaHead], images: Tensor) -> Tensor:
-        trunk = network.levels(images)
-        return network.head.pyramid.forward([trunk[stride] for stride in network.head.strides])[level]
-
-    return maps
-
-
-@cache
-def trunk_map(stride: int) -> Layers:
-    """The function that makes the trunk's map of a stride."""
-
-    def maps(network: DenseNetwork[RetinaHead], images: Tensor) -> Tensor:
-        trunk: Mapping[int, Tensor] = network.levels(images)
-        return trunk[stride]
-
-    return maps
+        super().__init__(files["model"], restore, PyramidScorer, device)

@@ -13,17 +13,33 @@ from torch import Tensor
 from lib.backbones.device import Device
 from lib.backbones.scaling import View
 from lib.boxes.boxes import Boxes
-from lib.detectors.dense.explain import ImageExplainer
+from lib.detectors.dense.explain import ImageExplainer, LevelScorer
 from lib.detectors.dense.network import DenseNetwork
-from lib.detectors.target import Layers
 from lib.detectors.yolo.network import Cells, YoloHead, corners, restore
+
+
+class CellScorer(LevelScorer):
+    """See `LevelScorer`; there is one level."""
+
+    def __init__(self, network: DenseNetwork[YoloHead]) -> None:
+        super().__init__()
+        self.levels, self.head = network.levels, network.head
+
+    def maps(self, images: Tensor, level: int) -> Tensor:
+        """See `LevelScorer`."""
+        trunk: dict[int, Tensor] = self.levels(images)
+        return trunk[self.head.layers.stride]
+
+    def forward(self, maps: Tensor, level: int) -> Tensor:
+        """See `LevelScorer`."""
+        return self.head.scores_of(self.head({self.head.layers.stride: maps}))
 
 
 class Explainer(ImageExplainer[YoloHead]):
     """See `ImageExplainer`. files : by role: `model`;  margins : it has none"""
 
     def __init__(self, files: Mapping[str, Path], margins: bool, device: Device) -> None:
-        super().__init__(files["model"], restore, device)
+        super().__init__(files["model"], restore, CellScorer, device)
 
     def boxes(self, outputs: Cells, view: View) -> Boxes:
         """See `ImageExplainer`: box by box of each cell."""
@@ -31,19 +47,5 @@ class Explainer(ImageExplainer[YoloHead]):
         return view.original(corners(values, np.arange(len(values)) // grid.boxes, grid.cells, self.head.side))
 
     def counts(self, outputs: Cells) -> Sequence[int]:
-        """See `ImageExplainer`: one level."""
+        """See `ImageExplainer`."""
         return [outputs.confidences[0].numel()]
-
-    def cells(self, level: int) -> tuple[Layers, Layers]:
-        """See `ImageExplainer`."""
-        return trunk_map, trunk_map
-
-    def scores(self, head: YoloHead, maps: Tensor, level: int) -> Tensor:
-        """See `ImageExplainer`."""
-        return head.scores_of(head({head.layers.stride: maps}))
-
-
-def trunk_map(network: DenseNetwork[YoloHead], images: Tensor) -> Tensor:
-    """The map that the cells are predicted from."""
-    trunk: Mapping[int, Tensor] = network.levels(images)
-    return trunk[network.head.layers.stride]

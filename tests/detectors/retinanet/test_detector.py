@@ -17,7 +17,7 @@ def test_the_model_of_a_stage_is_read_from_its_role(tmp_path):
     settings = Detect(**{**values["retinanet"]["detect"], "per_level": 5})
     detector = Detector({"model": tmp_path / "models/retinanet/detector.pt"}, settings, CPU, Clock())
     assert (detector.classes, detector.wants_proposals) == (["cat", "dog"], False)
-    boxes, scores, refine, origin = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
+    boxes, scores, refine, origin, _ = detector(detector.prepare(np.zeros((120, 160, 3), np.uint8)))
     levels = len(detector.head.form.grid.levels)
     assert sorted(set(origin["level"].tolist())) == list(range(levels))
     assert np.isfinite(scores).sum() == sum(min(5, 2 * count) for count in detector.head.form.grid.counts(
