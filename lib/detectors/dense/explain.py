@@ -50,7 +50,8 @@ class ImageExplainer(Generic[H]):
     """Base of what each one-stage paper calls `Explainer`, see `target.Explainer`.
 
     The box is that of a detection. Explained is the score of the box of the network that became it; where none is near,
-    that of the box of the largest score. A region of `units` is seen on the trunk's own map.
+    that of the box of the largest score. A region of `units` is seen on the trunk's own map, of
+    stride 16.
 
     path : a model file;  restore : see `network.load`;  scorer : of a network, whose layers it shares
     """
