@@ -50,8 +50,7 @@ class ImageExplainer(Generic[H]):
     """Base of what each one-stage paper calls `Explainer`, see `target.Explainer`.
 
     The box is that of a detection. Explained is the score of the box of the network that became it; where none is near,
-    that of the box of the largest score. A region of `units` is seen on the trunk's own map, of
-    stride 16.
+    that of the box of the largest score. A region of `units` is seen on the trunk's own map, that of stride 16.
 
     path : a model file;  restore : see `network.load`;  scorer : of a network, whose layers it shares
     """
@@ -70,7 +69,7 @@ class ImageExplainer(Generic[H]):
         network = DenseNetwork(backbone, head)
         network.levels = fold_batch_norm(network.levels)  # type: ignore[assignment]
         self._network = network.eval().requires_grad_(False).to(self._device.torch_device)
-        self._scorer = self._of(self._network)
+        self._scorer = self._of(self._network).eval()
         self._trunk = fold_batch_norm(backbone.trunk).requires_grad_(False).to(self._device.torch_device)
         self._stride, self._first = backbone.stride, backbone.first
 
