@@ -27,9 +27,11 @@ class Target:
 
     network : in evaluation mode and float32, its layers registered from input to output. `maps` and `score` are given
               it, or a copy of it with other weights or another rule for gradients
-    maps    : (network, inputs (N, 3, H, W)) -> float32 (N, C, h, w), the last map of the shared trunk
+    maps    : (network, inputs (N, 3, H, W)) -> float32 (N, C, h, w), the last map of the shared trunk, or of the box's
+              level; the same function for all targets of one map
     score   : (network, maps) -> float32 (N,): a logit or an SVM's margin, never a probability, whose gradient
               vanishes where the network is sure
+    grid    : as `maps`, of a map whose cells lie where those of `maps` do and see no further: mostly `maps` itself
     inputs  : float32 (1, 3, H, W) as the network takes it, 0 the mean colour
     window  : float32 (4,) what the input shows, x1 y1 x2 y2 in pixels of the image; of a crop it may reach beyond it
     box     : float32 (4,) the box, in pixels of the image
@@ -38,6 +40,7 @@ class Target:
     network: nn.Module
     maps: Layers
     score: Layers
+    grid: Layers
     inputs: Tensor
     window: NDArray[np.float32]
     box: NDArray[np.float32]
@@ -57,7 +60,7 @@ class Target:
 class Units:
     """The pooled features of some regions of an image.
 
-    network, maps : as of a `Target`; here the map that is pooled
+    network, maps : as of a `Target`; the map here is the one that is pooled
     sides   : H and W of an input
     cells   : float32 (N, C, h, w), leaf of the graph;  pooled : float32 (R, C, g, g), which hangs on `cells`
     windows : float32 (N, 4) what each input shows;  input_of : int64 (R,) the input of each region

@@ -107,8 +107,8 @@ class Predictions:
     ) -> None:
         """The page that follows each detection of an image, scored anew; see `trace` in lib/detection.
 
-        look : (image, region float32 (4,), class from 0) -> maps by kind, of the `LOOKED_AT` best detections; None
-               where the detector has no `explain.py`
+        look : (image, region or detection float32 (4,), class from 0) -> maps by kind, of the `LOOKED_AT` best
+               detections; None where the detector has no `explain.py`
         """
         path = self.out / "trace.html"
         with self.failures(str(path)):
@@ -118,7 +118,9 @@ class Predictions:
             data = {"width": width, "height": height, "source": page.data_uri(image, 1200)}
             data |= trace.describe(steps, classes, most=40)
             kept = [row for row in range(len(steps.rows)) if steps.remover[row] == trace.KEPT][:LOOKED_AT]
-            seen = [(steps.regions[steps.rows[row]], int(steps.labels[row])) for row in kept]
+            # A place in the network is known by the box that it made, a region by itself.
+            looked_at = steps.boxes if steps.origin else steps.regions[steps.rows]
+            seen = [(looked_at[row], int(steps.labels[row])) for row in kept]
             heats = [look(image, region, label) for region, label in seen] if look else []
             data["looked_at"] = [
                 {NAMES[kind]: page.data_uri(attributions.overlay(image, heat), 480) for kind, heat in maps.items()}

@@ -61,16 +61,16 @@ def fields(network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
 
 
 class FieldsOf:
-    """Receptive fields by the sides of an input, each measured once."""
+    """Receptive fields by the map and the sides of an input, each measured once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], Fields] = {}
+        self._known: dict[tuple[Layers, tuple[int, int]], Fields] = {}
 
     def __call__(self, network: nn.Module, maps: Layers, sides: tuple[int, int]) -> Fields:
-        """See `fields.fields`; always of the same map."""
-        if sides not in self._known:
-            self._known[sides] = fields(network, maps, sides)
-        return self._known[sides]
+        """See `fields.fields`; always of the same network."""
+        if (maps, sides) not in self._known:
+            self._known[maps, sides] = fields(network, maps, sides)
+        return self._known[maps, sides]
 
 
 def _axis(network: nn.Module, maps: Layers, side: int, axis: int) -> Axis:

@@ -34,7 +34,7 @@ def looker(
 
     def look(image: Image, box: NDArray[np.float32], label: int) -> dict[str, Heat]:
         target = explainer(image, box, label)
-        cells = fields_of(target.network, target.maps, (target.inputs.shape[2], target.inputs.shape[3]))
+        cells = fields_of(target.network, target.grid, (target.inputs.shape[2], target.inputs.shape[3]))
         height, width = image.shape[:2]
         made = maps(target, cells, KINDS)
         return {kind: to_image(heat(signed), target.window, width, height) for kind, signed in made.items()}

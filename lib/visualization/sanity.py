@@ -27,18 +27,19 @@ def randomised(target: Target, level: Level, seed: int) -> nn.Module:
     seed  : of the weights, normal of each layer's own deviation, cut at twice that; biases are 0
     """
     network = copy.deepcopy(target.network).requires_grad_(True)
-    with torch.no_grad():
-        cells = target.maps(network, target.inputs)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weights = [layer.weight for layer in layers]
     with torch.enable_grad():
-        score = target.score(network, cells.detach()).sum()
-        slopes = torch.autograd.grad(score, [layer.weight for layer in layers], allow_unused=True)
-    trunk = [layer for layer, slope in zip(layers, slopes, strict=True) if slope is None]
+        cells = target.maps(network, target.inputs)
+        before = torch.autograd.grad(cells.sum(), weights, allow_unused=True)
+        behind = torch.autograd.grad(target.score(network, cells.detach()).sum(), weights, allow_unused=True)
+    trunk = [layer for layer, slope in zip(layers, before, strict=True) if slope is not None]
     kept = {"head": len(trunk), "half": len(trunk) // 2, "all": 0}[level]
-    same = {id(layer) for layer in trunk[:kept]}
+    drawn = {id(layer) for layer, slope in zip(layers, behind, strict=True) if slope is not None}
+    drawn |= {id(layer) for layer in trunk[kept:]}
     generator = torch.Generator().manual_seed(seed)
     for layer in layers:
-        if id(layer) not in same:
+        if id(layer) in drawn:
             fresh = torch.empty(layer.weight.shape)
             deviation = layer.weight.detach().std().item() if layer.weight.numel() > 1 else 0.0
             nn.init.trunc_normal_(fresh, std=1, a=-2, b=2, generator=generator)

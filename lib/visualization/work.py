@@ -71,7 +71,7 @@ def explain(
     objects, classes = image_set.objects(image_id)
     number = matched(box, label, objects, classes)
     truth = box if number is None else objects[number]
-    cells = fields_of(target.network, target.maps, (target.inputs.shape[2], target.inputs.shape[3]))
+    cells = fields_of(target.network, target.grid, (target.inputs.shape[2], target.inputs.shape[3]))
     made = attribute(target, cells, (width, height), truth, settings.occlusion, settings.steps, seed)
     score = target(target.network, target.inputs).item()
     piece = {

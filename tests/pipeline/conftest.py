@@ -70,7 +70,7 @@ METHODS = {
     "hog", "rcnn", "spp", "fast", "fast_svd", "fast_svm", "faster", "faster_unshared", "faster_joint", "yolo", "ssd",
     "retinanet", "fast_yolo",
 }
-VISUALIZED = {"rcnn", "fast", "faster", "faster_joint"}
+VISUALIZED = {"rcnn", "fast", "faster", "faster_joint", "yolo", "ssd", "retinanet"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
 FIRST = "test_reruns.py"  # begins with the run
 SECOND = "test_run.py"  # begins with what does not wait for it

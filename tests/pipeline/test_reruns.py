@@ -153,7 +153,9 @@ AT_TEST = {
     "lib/evaluation/matching.py": {
         "report", *row("evaluate"), *row("draw"), *row("visualize", VISUALIZED),
     },
-    "lib/detectors/fast/explain.py": {"report", *row("visualize", VISUALIZED - {"rcnn"})},
+    "lib/detectors/fast/explain.py": {"report", *row("visualize", {"fast", "faster", "faster_joint"})},
+    "lib/detectors/dense/explain.py": {"report", *row("visualize", {"yolo", "ssd", "retinanet"})},
+    "lib/detectors/ssd/explain.py": {"report", "visualize@ssd"},
 }
 
 

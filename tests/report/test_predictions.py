@@ -135,6 +135,17 @@ def test_jpeg_files_say_how_much_disk_is_needed_at_least(tmp_path, monkeypatch):
     assert asked[0][-1] == 7
 
 
+@pytest.mark.parametrize(("origin", "expected"), [({}, [0, 0, 20, 20]), ({"level": np.array([1])}, [5, 0, 25, 20])])
+def test_a_trace_looks_at_regions_and_of_places_in_the_network_at_their_detections(tmp_path, origin, expected):
+    """An anchor is no region: it is found by the box that it became."""
+    scored = Scored(np.float32([[0, 0, 20, 20]]), np.float32([[0.5, -np.inf]]), lambda *_: np.float32([[5, 0, 25, 20]]),
+                    origin)
+    seen = []
+    look = lambda pixels, box, label: seen.append((box.tolist(), label)) or {}  # noqa: E731
+    Predictions(tmp_path).trace("", lambda: image("a.jpg"), lambda pixels: scored, SELECTION, ["cat", "dog"], look)
+    assert seen == [(expected, 0)]
+
+
 def test_a_trace_that_fails_is_a_failure_like_any_other(tmp_path, monkeypatch, capsys):
     def score(pixels):
         return Scored(np.float32([[0, 0, 20, 20]]), np.float32([[0.5, 0.1]]))

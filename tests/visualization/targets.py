@@ -28,6 +28,10 @@ def small(label=0, images=1, network=None, window=(0, 0, 8, 8), box=(2, 2, 6, 6)
     network = (network or Small()).double().eval()
     inputs = torch.randn(images, 3, 8, 8, dtype=torch.float64)
     return Target(
-        network, lambda net, pixels: net.trunk(pixels), lambda net, maps: net.fc(maps)[:, label], inputs,
-        np.float32(window), np.float32(box),
+        network, trunk_map, lambda net, maps: net.fc(maps)[:, label], trunk_map, inputs, np.float32(window),
+        np.float32(box),
     )
+
+
+def trunk_map(network, images):
+    return network.trunk(images)

@@ -5,7 +5,7 @@ from torch import nn
 
 from lib.backbones import backbones
 from lib.backbones.centring import centre
-from lib.visualization.fields import Axis, Fields, fields
+from lib.visualization.fields import Axis, Fields, FieldsOf, fields
 
 trunk = lambda network, pixels: network(pixels)  # noqa: E731
 
@@ -65,6 +65,12 @@ def test_what_a_cell_sees_is_what_moves_it():
                 moved[row, column] |= bool((net(changed)[0, :, 2, 5] != cells).any())
     rows, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
     assert found.box(2, 5).tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def test_each_map_has_its_own_fields():
+    net, fields_of = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)), FieldsOf()
+    first = lambda network, pixels: network[0](pixels)  # noqa: E731
+    assert [fields_of(net, maps, (32, 32)).rows.stride for maps in (first, trunk, first)] == [2, 4, 2]
 
 
 def test_a_field_is_cut_at_the_input():

@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.visualization.gradients import gradient, ruled
 from lib.visualization.sanity import LEVELS, randomised, rank_correlation
-from tests.visualization.targets import small
+from tests.visualization.targets import Small, small
 
 LAYERS = {"head": ["fc.1", "fc.3"], "half": ["trunk.3", "trunk.5"], "all": ["trunk.0"]}
 
@@ -21,6 +21,19 @@ def test_layers_are_drawn_anew_from_the_output_down():
         for name, value in network.state_dict().items():
             assert torch.equal(value, kept[name]) == (name.rpartition(".")[0] not in changed), (level, name)
     assert all(torch.equal(value, kept[name]) for name, value in target.network.state_dict().items())
+
+
+def test_layers_that_the_score_does_not_hang_on_are_left_alone():
+    """Nor do they count: other levels and the boxes' layers of a one-stage detector."""
+    network = Small()
+    network.others = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
+    target = small(network=network)
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    for level, count in (("head", 4), ("half", 8), ("all", 10)):
+        state = randomised(target, level, 0).state_dict()
+        changed = [name for name, value in state.items() if not torch.equal(value, kept[name])]
+        assert len(changed) == count
+        assert not any(name.startswith("others") for name in changed)
 
 
 def test_fresh_weights_have_the_layers_own_deviation():

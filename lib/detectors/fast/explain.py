@@ -84,10 +84,8 @@ class Explainer:
             scores: Tensor = network(network.pool(maps, rois))
             return scores[:, label]
 
-        return Target(
-            self._scorer, lambda network, images: network.trunk(images), score, inputs, self._window(inputs, factor),
-            boxes[0],
-        )
+        window = self._window(inputs, factor)
+        return Target(self._scorer, trunk_map, score, trunk_map, inputs, window, boxes[0])
 
     def units(self, image: Image, boxes: Boxes) -> Units:
         """See `target.Explainer`; all regions at the first of the image's sizes."""
@@ -98,7 +96,7 @@ class Explainer:
         with torch.no_grad():
             cells = self._scorer.trunk(inputs).requires_grad_()
         return Units(
-            self._scorer, lambda network, images: network.trunk(images), (inputs.shape[2], inputs.shape[3]), cells,
+            self._scorer, trunk_map, (inputs.shape[2], inputs.shape[3]), cells,
             self._scorer.pool(cells, rois), self._window(inputs, factor)[None], np.zeros(len(boxes), np.int64),
         )
 
@@ -107,3 +105,9 @@ class Explainer:
 
     def _window(self, inputs: Tensor, factor: float) -> NDArray[np.float32]:
         return np.array([0, 0, inputs.shape[3] / factor, inputs.shape[2] / factor], np.float32)
+
+
+def trunk_map(network: RegionScorer, images: Tensor) -> Tensor:
+    """The map that regions are pooled from."""
+    maps: Tensor = network.trunk(images)
+    return maps

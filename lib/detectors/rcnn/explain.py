@@ -30,9 +30,14 @@ class CropScorer(nn.Module):
         self.backbone, self.grid, self.reduce = network.backbone, network.crop.pool5_grid, network.reduce
         self.layer, self.scores = layer, scores
 
+    def map(self, crops: Tensor) -> Tensor:
+        """float32 (N, 3, S, S) -> the trunk's map."""
+        maps: Tensor = self.backbone.trunk(crops)
+        return maps
+
     def last(self, crops: Tensor) -> Tensor:
         """float32 (N, 3, S, S) -> the map of pool5, before it is averaged down."""
-        maps: Tensor = self.backbone.crop_map(self.backbone.trunk(crops))
+        maps: Tensor = self.backbone.crop_map(self.map(crops))
         return maps
 
     def pool5(self, last: Tensor) -> Tensor:
@@ -82,8 +87,8 @@ class Explainer:
         """See `target.Explainer`."""
         boxes, inputs, windows = self._crops(image, box[None])
         return Target(
-            self._scorer, lambda network, crops: network.backbone.trunk(crops),
-            lambda network, maps: network(maps)[:, label], inputs, windows[0], boxes[0],
+            self._scorer, CropScorer.map, lambda network, maps: network(maps)[:, label], CropScorer.map, inputs,
+            windows[0], boxes[0],
         )
 
     def units(self, image: Image, boxes: Boxes) -> Units:
@@ -93,8 +98,8 @@ class Explainer:
             cells = torch.cat([self._scorer.last(part) for part in inputs.split(16)]).requires_grad_()
         side = self._network.crop.side
         return Units(
-            self._scorer, lambda network, crops: network.last(crops), (side, side), cells,
-            self._scorer.pool5(cells), windows, np.arange(len(boxes)),
+            self._scorer, CropScorer.last, (side, side), cells, self._scorer.pool5(cells), windows,
+            np.arange(len(boxes)),
         )
 
     def _crops(self, image: Image, boxes: Boxes) -> tuple[Boxes, Tensor, NDArray[np.float32]]:

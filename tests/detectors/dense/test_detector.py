@@ -59,7 +59,7 @@ def test_rows_are_the_anchors_above_the_floor(model, share):
     view, anchors, probabilities, deltas = plainly(model, IMAGE)
     floor = None if share is None else float(np.quantile(probabilities, share))
     tested = detector(model, floor=floor)
-    boxes, scores, refine, origin = tested(tested.prepare(IMAGE))
+    boxes, scores, refine, origin, _ = tested(tested.prepare(IMAGE))
     assert tested.classes == CLASSES
     assert not tested.wants_proposals
     limit = -1.0 if floor is None else floor
@@ -155,7 +155,7 @@ def test_a_hit_of_a_low_score_counts():
 
 def test_an_image_without_any_score_above_the_floor(model):
     tested = detector(model, floor=1.0)
-    boxes, scores, refine, origin = tested(tested.prepare(IMAGE))
+    boxes, scores, refine, origin, _ = tested(tested.prepare(IMAGE))
     assert (boxes.shape, scores.shape, origin["level"].shape) == ((0, 4), (0, 2), (0,))
     none = np.zeros(0, np.int64)
     assert refine(none, none, boxes).shape == (0, 4)

@@ -60,7 +60,7 @@ def plainly(network, image):
 def test_boxes_scores_and_where_they_come_from(model, floor):
     """Facts §7: every box and class whose score is above, as the products of clamped outputs."""
     tested = detector(model, floor=floor)
-    boxes, scores, refine, origin = tested(tested.prepare(IMAGE))
+    boxes, scores, refine, origin, _ = tested(tested.prepare(IMAGE))
     expected = [row for row in plainly(model[1], IMAGE) if max(row[3]) > floor]
     assert (tested.classes, tested.wants_proposals) == (["a", "b", "c"], False)
     assert 5 < len(expected) < 32
@@ -75,7 +75,7 @@ def test_boxes_scores_and_where_they_come_from(model, floor):
 
 def test_no_score_at_all(model):
     tested = detector(model, floor=1e6)
-    boxes, scores, _, origin = tested(tested.prepare(IMAGE))
+    boxes, scores, _, origin, _ = tested(tested.prepare(IMAGE))
     assert (boxes.shape, scores.shape, origin["cell"].shape) == ((0, 4), (0, 3), (0,))
 
 
