@@ -3,7 +3,7 @@
 # make preset NAME=bccd  runs presets/bccd.yaml in a copy, .scratch/presets/bccd, and writes its figures to results/presets/bccd
 #                        as each row ends; ROWS='fast fast_svd' runs these alone; ROOT=FOLDER is where the data lie
 # make install  sets up .venv alone, on a machine of a cluster (docs/scale.md)
-# make test   sets everything up and runs the tests (10 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
+# make test   sets everything up and runs the tests (15 minutes on two cores);  make lint  ruff and mypy;  make bench  the benchmarks
 # make gpu    compares a GPU with the CPU, times it, and runs a tiny pipeline on it (20 minutes at most)
 
 PYTHON ?= python3.11
