@@ -16,7 +16,7 @@ from torch import nn
 from lib.detectors.target import Layers
 from lib.visualization.gradients import ACTIVATIONS
 
-PASSED = (*ACTIVATIONS, nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout)
+PASSED = (*ACTIVATIONS, nn.BatchNorm2d, nn.GroupNorm, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout)
 MORE = 1024  # pixels: a longer input of the same parity at all strides up to 128, whose middle cell sees no border
 
 
@@ -76,7 +76,8 @@ class FieldsOf:
 def _axis(network: nn.Module, maps: Layers, side: int, axis: int) -> Axis:
     shape = [1, 3, 1, 1]
     shape[2 + axis] = side + MORE
-    pixels = torch.ones(shape, dtype=next(network.parameters()).dtype, requires_grad=True)
+    weight = next(network.parameters())
+    pixels = torch.ones(shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
     with torch.enable_grad():
         cells = maps(network, pixels)
         middle = cells.shape[2 + axis] // 2
@@ -93,7 +94,7 @@ def _axis(network: nn.Module, maps: Layers, side: int, axis: int) -> Axis:
 def _seeing(network: nn.Module, axis: int) -> nn.Module:
     """A copy in which every layer passes on what each of its pixels adds, and nothing cancels, for inputs of one pixel
     across the axis: the other axis is then no work."""
-    copied = copy.deepcopy(network).to("cpu").eval()
+    copied = copy.deepcopy(network).eval()
     for parent in list(copied.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, PASSED):
