@@ -10,7 +10,8 @@ SETTINGS = Rescore(overlap=0.5, weight=1.0)
 
 def table(*rows):
     """Rows of class, box, score, of one image."""
-    return pd.DataFrame([("i", name, *box, score) for name, box, score in rows], columns=tables.DETECTIONS.names)
+    made = pd.DataFrame([("i", name, *box, score) for name, box, score in rows], columns=tables.DETECTIONS.names)
+    return made.astype({name: np.float32 for name in tables.DETECTIONS.names if name not in ("image_id", "class")})
 
 
 def scores(detections, others, **changes):

@@ -37,7 +37,7 @@ def test_a_method_without_a_detector_is_refused_by_name_with_the_reason():
         rows.row("fast_yolo", pipeline.entries())
     message = str(caught.value)
     assert message.startswith("--method: is 'fast_yolo', which looks at no image: stages.rescore makes it of the ")
-    assert "detections of fast and yolo. Allowed: rcnn, " in message
+    assert "detections of fast and yolo. Allowed: hog, rcnn, " in message
     assert message.endswith("Use fast or yolo.")
 
 

@@ -160,7 +160,7 @@ def of_preset(name, images):
 @pytest.mark.skipif(not SHARED.exists(), reason="the images are not here")
 def test_real_sets(tmp_path):
     """Blood cells with their preset; all classes of VOC with the paper's anchors; cats with the default's, which end at
-    128 pixels."""
+    116 pixels."""
     bccd, voc = SHARED / "bccd", SHARED / "voc2007/VOCdevkit/VOC2007"
     cells = (bccd / "ImageSets/Main/trainval.txt").read_text().split()[::6]
     assert of_preset("bccd", annotated(tmp_path / "cells", bccd, cells)) == []
@@ -170,7 +170,7 @@ def test_real_sets(tmp_path):
     cats = annotated(tmp_path / "cats", voc, [name for name in names if "cat" in _classes(every, name)], ["cat"])
     caution, = of_preset("default", cats)
     assert int(caution.split("%")[0]) > 75
-    assert "the anchors 54 to 128. Set faster.anchors to `scales: [" in caution
+    assert "the anchors 40 to 116. Set faster.anchors to `scales: [" in caution
     assert int(caution.split("then ")[1].split("%")[0]) < 10
 
 

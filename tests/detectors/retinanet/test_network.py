@@ -192,7 +192,7 @@ def test_a_ratio_that_is_none_is_refused(ratio):
 
 def test_the_pyramid_begins_with_xaviers_weights_and_biases_0():
     """Facts §2; the subnets' are smaller."""
-    for layer in Pyramid([16, 32], 24, 2).modules():
+    for layer in Pyramid([16, 32], PyramidLayers(strides=[8, 16, 32, 64], width=24, depth=0, groups=None)).modules():
         if isinstance(layer, torch.nn.Conv2d):
             limit = (6 / (layer.weight[0].numel() + layer.weight[:, 0].numel())) ** 0.5
             assert 0.9 * limit < layer.weight.abs().max() <= limit + 1e-6
