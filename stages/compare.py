@@ -64,8 +64,7 @@ def compare(options: argparse.Namespace) -> None:
     for record in records:
         print(f"{record['image_id']} ({record['picture']}): {'; '.join(map(str, record['changes']))}")
     images = [{**record, "changes": [*map(str, record["changes"])]} for record in records]
-    summary = {"first": names[0], "second": names[1], **counts, "images": images}
-    tables.write_json(options.out / "changes.json", summary)
+    tables.write_json(options.out / "changes.json", {"first": names[0], "second": names[1], **counts, "images": images})
     for record in tqdm(records, unit="image", desc="pictures", disable=None):
         with failures(record["image_id"], "The pictures of the others and changes.json are there"):
             picture = changes.picture(image_set.image(record["image_id"]), record["changes"])
