@@ -38,8 +38,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from benchmarks.selective_search import machine, stay_on
 from lib.backbones import model_file
-from lib.backbones.backbones import Backbone, fold_batch_norm
+from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import fold_batch_norm
 from lib.detection import many_images
 from lib.detection.candidates import Candidates
 from lib.detectors.dense.network import DenseHead

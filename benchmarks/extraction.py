@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.selective_search import ROOT, machine
 from lib.backbones import backbones
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import fold_batch_norm
 from lib.detectors.rcnn import network as rcnn
 from lib.images.image_set import ImageSet, Splits
 from lib.images.warp import Crops, Uncut
@@ -63,7 +64,7 @@ def main() -> int:
         model = model_file(Path(folder), values["rcnn.crop"], image_set.classes)
         extractor = rcnn.Extractor(model, device, settings.batch)
         network = extractor.network.to(device.torch_device)
-        fast = backbones.fold_batch_norm(network).to(device.torch_device, memory_format=torch.channels_last)
+        fast = fold_batch_norm(network).to(device.torch_device, memory_format=torch.channels_last)
         rows = (shards.Rows({name: np.ones(len(regions[image_id]), bool) for name in extractor.widths})
                 for image_id in ids)
         plan = shards.plan(ids, rows, extractor.widths, settings.shard_mib * 2**20)

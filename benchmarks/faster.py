@@ -29,6 +29,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from benchmarks.selective_search import machine, stay_on
 from lib.backbones import backbones, model_file, weights
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import fold_batch_norm
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, resize
 from lib.boxes.nms import nms_per_class
@@ -121,7 +122,7 @@ def theirs(run: Callable[[Tensor], Tensor], device: torch.device) -> FasterRCNN:
 
 def peer_at_test(device: Device) -> FasterRCNN:
     """torchvision's detector on the folded trunk that ours runs."""
-    return theirs(backbones.fold_batch_norm(trunk().trunk), device.torch_device).eval()
+    return theirs(fold_batch_norm(trunk().trunk), device.torch_device).eval()
 
 
 def peer_in_training(device: Device) -> tuple[FasterRCNN, torch.optim.Optimizer]:

@@ -46,6 +46,7 @@ from benchmarks.faster import PeerTrunk
 from benchmarks.selective_search import ROOT, stay_on
 from lib.backbones import backbones, model_file, weights
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import fold_batch_norm
 from lib.boxes.boxes import clip, flip
 from lib.boxes.nms import nms_per_class
 from lib.datasets import check
@@ -294,7 +295,7 @@ class Peer:
     def at_test(self) -> Callable[[np.ndarray], Detections]:
         """From an image uint8 (H, W, 3) to boxes float32 (D, 4), labels int64 (D,) from 0 and scores float32 (D,)."""
         backbone = model_file.read(self._setup.folder / "m0.pt").backbone
-        folded = backbones.fold_batch_norm(self.trunk).to(  # type: ignore[call-overload]
+        folded = fold_batch_norm(self.trunk).to(  # type: ignore[call-overload]
             self._setup.device.torch_device, memory_format=torch.channels_last
         )
         model = torchvisions(self._setup, backbone, folded.forward, len(self._images.classes)).eval()

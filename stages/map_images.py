@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.backbones.device import Precision, pick_device
+from lib.backbones.inference import for_inference
 from lib.detectors.spp import network as spp_network
 from lib.images.image_set import ImageSet, Splits
 from lib.parallel.processes import workers
@@ -44,7 +45,7 @@ def main(life: Life) -> None:
     device = pick_device(life.compute.device, settings.precision)
     image_set = ImageSet(life.data_root, life.dep("data/tables"), life.params["splits"].train)
     network = spp_network.load(life.input("model"))
-    trunk = spp_network.inference_trunk(network, device.torch_device)
+    trunk = for_inference(network.backbone.trunk, device)
     layout = map_store.layout(network.backbone.trunk, image_set.table, scales)
     forms = map_store.variants(scales, settings.mirror)
     cells = int((layout["cells_x"] * layout["cells_y"]).sum()) * (1 + settings.mirror)

@@ -9,8 +9,9 @@ import torch
 import torchvision
 from torch import nn
 
-from lib.backbones.backbones import IMAGENET, fold_batch_norm
+from lib.backbones.backbones import IMAGENET
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import fold_batch_norm
 from tests import simulated_device
 from tests.simulated_device import DeviceTensor, device_tensor
 

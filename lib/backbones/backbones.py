@@ -7,7 +7,6 @@ One-stage methods take the maps of several strides: the last of a stride in the 
 N crops or images, S side of a crop in pixels, D features.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -204,19 +203,3 @@ def restore(contents: Mapping[str, Any]) -> Backbone:
     backbone.load_state_dict(contents["tensors"])
     backbone.recipe = Recipe(*(tuple(contents["recipe"][key]) for key in ("mean", "std")))
     return backbone
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy for inference, in which a batch norm registered right after a convolution is folded into it.
-
-    The same function up to rounding, in fewer passes over memory. Works for timm's norm-plus-activation layers too.
-    """
-    folded = copy.deepcopy(network).eval()
-    for module in list(folded.modules()):
-        children = list(module.named_children())
-        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
-                setattr(module, norm_name, getattr(norm, "act", nn.Identity()))
-    return folded
-

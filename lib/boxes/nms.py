@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression (R-CNN authors' code), on torchvision with a fixed order.
+"""Greedy non-maximum suppression (R-CNN authors' code), in a fixed order.
 
 Boxes are visited by descending score, equal scores by ascending row (the original: the later row first); a box is
 dropped if its IoU with one that was kept is **above** the threshold. R boxes.
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import nms as suppress
 
 from lib.boxes.boxes import Boxes
+from lib.compiled import kernel
 from lib.stage.errors import Fault, InputError
 
 ROWS = 1024  # of `overlaps` at once: a table of all pairs of 12,000 boxes would fill a gigabyte
@@ -40,26 +40,44 @@ def nms(boxes: Boxes, scores: NDArray[np.floating], threshold: float) -> NDArray
 
 
 def survivors(boxes: Tensor, threshold: float, most: int | None = None) -> Tensor:
-    """Rows that survive among boxes that are sorted already, on their device.
+    """Rows that survive among boxes that are sorted already, on a CPU.
 
     boxes     : float32 (R, 4)  the best first, of finite corners and with area; R may be 0
     threshold : as in `nms`;  most : only so many survivors, the first ones; None: all
     returns   : int64, ascending
 
-    Which of the first boxes survive does not depend on later ones, and NMS is quadratic: so it runs on as few boxes as
-    are needed.
+    Stops at the last survivor that is wanted: torchvision's looks at all boxes, which the proposals of an image are
+    thousands of. Its arithmetic, float32, and so its boxes.
     """
-    # Ranks instead of scores: no ties are left for the kernel to break in its own way.
-    ranks = torch.arange(len(boxes), 0, -1, dtype=torch.float32, device=boxes.device)
-    # The kernel compares a float32 IoU with a double: unless 0.3 is rounded the same way, 3/10 is above it.
-    limit = float(np.float32(threshold))
-    wanted = len(boxes) if most is None else most
-    seen = 4 * wanted
-    while True:
-        kept = suppress(boxes[:seen], ranks[:seen], limit)
-        if len(kept) >= wanted or seen >= len(boxes):
-            return kept[:wanted]
-        seen *= 2
+    # Unless 0.3 is rounded as the IoU is, 3/10 is above it.
+    count = len(boxes) if most is None else min(most, len(boxes))
+    return torch.from_numpy(_first_survivors(boxes.numpy(), np.float32(threshold), count))
+
+
+@kernel
+def _first_survivors(boxes, threshold, most):  # type: ignore[no-untyped-def]
+    kept, corners = np.empty(most, np.int64), np.empty((most, 5), np.float32)
+    count = 0
+    for row in range(len(boxes)):
+        if count == most:
+            break
+        x1, y1, x2, y2 = boxes[row]
+        area = (x2 - x1) * (y2 - y1)
+        alive = True
+        for place in range(count):
+            width = min(x2, corners[place, 2]) - max(x1, corners[place, 0])
+            height = min(y2, corners[place, 3]) - max(y1, corners[place, 1])
+            if width > 0 and height > 0:
+                shared = width * height
+                if shared / (corners[place, 4] + area - shared) > threshold:
+                    alive = False
+                    break
+        if alive:
+            kept[count] = row
+            corners[count, 0], corners[count, 1], corners[count, 2], corners[count, 3] = x1, y1, x2, y2
+            corners[count, 4] = area
+            count += 1
+    return kept[:count]
 
 
 def overlaps(boxes: Tensor, threshold: float) -> Tensor:

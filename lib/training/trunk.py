@@ -10,8 +10,8 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from lib.backbones.backbones import fold_batch_norm
 from lib.backbones.frozen import freeze_norms
+from lib.backbones.inference import fold_batch_norm
 from lib.training.frozen_norm import through_frozen_norm
 
 

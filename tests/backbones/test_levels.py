@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from lib.backbones import backbones
-from lib.backbones.backbones import fold_batch_norm
 from lib.backbones.centring import centre
+from lib.backbones.inference import fold_batch_norm
 
 SMALL = ("efficientnet_lite0", "alexnet", "resnet18")
 

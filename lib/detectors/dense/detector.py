@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lib.backbones.backbones import Backbone, fold_batch_norm
+from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device, Precision
+from lib.backbones.inference import for_inference
 from lib.backbones.scaling import View
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode
@@ -64,9 +65,8 @@ class ImageDetector(Generic[H]):
         assert model.scale is not None
         self.classes, self.scale = model.classes, model.scale
         self.recipe, self.head = network.recipe, network.head
-        self.trunk = fold_batch_norm(network.levels)
-        for module in (self.trunk, self.head):
-            module.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trunk = for_inference(network.levels, device)
         self._floor = -torch.inf if floor is None else floor
         self._device, self._clock = device, clock
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lib.backbones import model_file
-from lib.backbones.backbones import Backbone, fold_batch_norm
+from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
+from lib.backbones.inference import fold_batch_norm
 from lib.backbones.scaling import View
 from lib.boxes.boxes import Boxes, clip, iou
 from lib.boxes.coding import decode

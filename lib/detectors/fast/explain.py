@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lib.backbones import model_file
-from lib.backbones.backbones import fold_batch_norm
 from lib.backbones.device import Device
+from lib.backbones.inference import fold_batch_norm
 from lib.backbones.scaling import Scale, choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.detectors.fast import network as fast

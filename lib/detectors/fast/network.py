@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lib.backbones import backbones, model_file
+from lib.backbones import model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
 from lib.backbones.frozen import FrozenNorm
+from lib.backbones.inference import for_inference
 from lib.backbones.low_rank import restore_ranks
 from lib.backbones.region_layers import region_layers
 from lib.backbones.scaling import Scale, choose_level, resize, to_input
@@ -160,9 +161,7 @@ class RegionScorer:
         self.scale, self.classes = self.model.scale, self.model.classes
         self._device, self._batch = device, batch
         self._clock = clock
-        folded = backbones.fold_batch_norm(network)
-        placed = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network: FastNetwork = placed
+        self.network = for_inference(network, device)
 
     def prepare(self, image: Image, boxes: Boxes) -> RegionInput:
         """Resizes the image and scales its regions, float32 (R, 4), which are clipped to it. R may be 0."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.backbones import model_file
-from lib.backbones.backbones import Backbone, fold_batch_norm
+from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
 from lib.backbones.frozen import FrozenNorm
+from lib.backbones.inference import for_inference
 from lib.backbones.scaling import resize, to_input
 from lib.boxes.boxes import Boxes
 from lib.detectors.faster import rpn as rpn_net
@@ -67,8 +68,8 @@ class ImageProposer:
         self.model = model_file.read(path, "rpn")
         self.scale = one_size(self.model.scale, str(path))
         self.network = ProposalNetwork(self.model.backbone, rpn_net.restore(self.model.sections["rpn"])).eval()
-        self.network.trunk = fold_batch_norm(self.network.trunk)  # type: ignore[assignment]
-        self.network.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.trunk = for_inference(self.network.trunk, device)
+        self.network.rpn.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self._clock = device, clock
 
     def prepare(self, image: Image) -> ImageInput:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lib.backbones import backbones
 from lib.backbones.device import Device
+from lib.backbones.inference import fold_batch_norm
 from lib.boxes.boxes import Boxes, clip
 from lib.detectors.rcnn import network as rcnn
 from lib.detectors.target import Target, Units, first_convolution, linear, svm
@@ -65,7 +66,7 @@ class Explainer:
         own = self._network.classifier
         layer, scores = svm(files["scores"], self.classes) if margins else ("fc7", linear(own.weight[1:], own.bias[1:]))
         scorer = CropScorer(self._network, layer, scores)
-        scorer.backbone = backbones.fold_batch_norm(self._network.backbone)  # type: ignore[assignment]
+        scorer.backbone = fold_batch_norm(self._network.backbone)  # type: ignore[assignment]
         self._scorer = scorer.eval().requires_grad_(False).to(device.torch_device)
 
     def before(self, m0: Path) -> "Explainer":
@@ -74,7 +75,7 @@ class Explainer:
         earlier._scorer = copy.copy(self._scorer)
         earlier._scorer._modules = dict(self._scorer._modules)
         backbone = backbones.restore(checkpoint.load(m0, "backbone", "recipe", "tensors"))
-        earlier._scorer.backbone = backbones.fold_batch_norm(backbone)  # type: ignore[assignment]
+        earlier._scorer.backbone = fold_batch_norm(backbone)  # type: ignore[assignment]
         earlier._scorer.requires_grad_(False).to(self._device.torch_device)
         return earlier
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.backbones import backbones
 from lib.backbones.device import Device
+from lib.backbones.inference import for_inference
 from lib.boxes.boxes import Boxes
 from lib.images.image_set import ImageSet
 from lib.images.warp import Crops, Uncut, sample, uncut, warp
@@ -115,9 +116,7 @@ class Extractor:
         self.network = load(model)
         self.classes = self.network.classes
         self._device, self._batch = device, batch
-        folded = backbones.fold_batch_norm(self.network)
-        placed = folded.to(device.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._folded: RcnnNetwork = placed
+        self._folded = for_inference(self.network, device)
         side = self.network.crop.side
         with torch.inference_mode():
             outputs = self._folded(torch.zeros(1, 3, side, side, device=device.torch_device))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.backbones import backbones
 from lib.backbones.device import Device, pick_device
+from lib.backbones.inference import for_inference
 from lib.boxes.boxes import Boxes
 from lib.images.image_set import ImageSet
 from lib.parallel.clock import Clock
@@ -146,12 +147,6 @@ def load(path: Path) -> SppNetwork:
     return network.eval()
 
 
-def inference_trunk(network: SppNetwork, device: torch.device) -> nn.Module:
-    """The trunk for feature maps that need no gradient: batch norm folded, channels-last, on the device."""
-    folded = backbones.fold_batch_norm(network.backbone.trunk)
-    return folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
 class SppInput(NamedTuple):
     """What the network needs of an image.
 
@@ -179,7 +174,7 @@ class Extractor:
         self._device, self._batch = device, batch
         self._clock = clock or Clock()
         self._scales, self._window = self.network.scales or [], self.network.window
-        self._trunk = inference_trunk(self.network, device.torch_device)
+        self._trunk = for_inference(self.network.backbone.trunk, device)
         self._head = self.network.head.to(device.torch_device)
         self._maps = MapStore(maps) if maps else None
         self.widths = {"pool5": self._head.fc6.in_features, "fc7": self._head.fc7.out_features}

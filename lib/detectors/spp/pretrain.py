@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import nn
 
 from lib.backbones.device import Device, Precision
+from lib.backbones.inference import for_inference
 from lib.detectors.spp.class_crops import ClassCrops, FolderCrops, ObjectCrops, epoch_length, epoch_rows
-from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0, inference_trunk
+from lib.detectors.spp.network import SppLayers, SppNetwork, describe, from_m0
 from lib.images.warp import Crops
 from lib.pooling.roi import pool_whole
 from lib.storage import checkpoint
@@ -116,7 +117,7 @@ class PretrainingBatches:
         self._mirror, self._parts = mirror, parts
         self._seed, self._stage = seed, stage
         self._device = device
-        self._trunk = inference_trunk(network, device.torch_device) if frozen else None
+        self._trunk = for_inference(network.backbone.trunk, device) if frozen else None
         self._cached_rows: dict[tuple[int, int, bool], NDArray[np.float32]] = {}
         self._capacity = budget // (4 * network.head.fc6.in_features) if crops.fixed else 0
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lib.backbones import backbones, scaling
+from lib.backbones.inference import for_inference
 from lib.detectors.spp import network as spp_network
 from lib.detectors.spp.network import SppLayers
 from lib.pooling import map_store
@@ -27,7 +28,7 @@ def store(models, tmp_path_factory):
     folder, network = tmp_path_factory.mktemp("maps"), spp_network.load(models / "cnn.pt")
     table = pd.DataFrame({"image_id": ["a.jpg"], "width": [160], "height": [120]})
     layout = map_store.layout(network.backbone.trunk, table, SCALES)
-    trunk = spp_network.inference_trunk(network, CPU.torch_device)
+    trunk = for_inference(network.backbone.trunk, CPU)
     for variant in map_store.variants(SCALES, mirrored=True):
         writer = map_store.writer(folder, layout, variant, 256, 2**20)
         assert writer.todo == ["a.jpg"]
@@ -151,7 +152,7 @@ def test_store_keeps_mirrored_maps_apart(models, store):
     assert maps.mirrored
     assert "a.jpg" in maps
     assert "b.jpg" not in maps
-    trunk = spp_network.inference_trunk(network, CPU.torch_device)
+    trunk = for_inference(network.backbone.trunk, CPU)
     mirrored = compute_map(
         trunk, scaled(np.ascontiguousarray(IMAGE[:, ::-1]), 128), network.backbone.recipe, CPU
     )
