@@ -15,17 +15,19 @@ JOINED: Mapping[type[nn.Module], tuple[str, list[float]]] = {nn.ReLU: ("relu", [
 """Activations that oneDNN applies to what a convolution writes: its name and numbers for each."""
 
 
-class FusedConv(nn.Module):
+class FusedConv(nn.Conv2d):
     """A convolution and the activation behind it in one pass over memory, by oneDNN; has no gradient.
 
     conv : with numbers for padding;  activation : ReLU or ReLU6
     """
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
-        super().__init__()
+        super().__init__(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
+            conv.dilation, conv.groups, conv.bias is not None, device="meta",  # type: ignore[arg-type]
+        )
         self.weight, self.bias = conv.weight, conv.bias
-        self._name, self._scalars = JOINED[type(activation)]
-        self._shape = conv.padding, conv.stride, conv.dilation, conv.groups
+        self._name, self._numbers = JOINED[type(activation)]
 
     @staticmethod
     def takes(conv: nn.Module, activation: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -37,7 +39,8 @@ class FusedConv(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """float32 (N, C, H, W) -> float32 (N, D, h, w)."""
         fused: Any = torch.ops.mkldnn._convolution_pointwise
-        outputs: Tensor = fused(maps, self.weight, self.bias, *self._shape, self._name, self._scalars, "")
+        shape = self.padding, self.stride, self.dilation, self.groups
+        outputs: Tensor = fused(maps, self.weight, self.bias, *shape, self._name, self._numbers, "")
         return outputs
 
 
