@@ -20,6 +20,8 @@ EXEMPT = {
     "lib/detectors/faster/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/rcnn/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/retinanet/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/retinanet/detector.py": ("tests/detectors/dense/test_detector.py", "the same test as SSD's"),
+    "lib/detectors/ssd/detector.py": ("tests/detectors/dense/test_detector.py", "the same test as RetinaNet's"),
     "lib/detectors/ssd/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/yolo/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/digits/compose.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),
