@@ -190,6 +190,17 @@ def test_an_image_without_any_score_above_the_floor(model):
     assert refine(none, none, boxes).shape == (0, 4)
 
 
+@pytest.mark.parametrize(("floor", "per_level"), [(0.01, None), (None, 3)])
+def test_scores_that_are_nan_are_refused_and_not_passed_over(model, floor, per_level):
+    """One class alone: the other has scores above the floor, and more than a level keeps."""
+    tested = detector(model, floor=floor, per_level=per_level)
+    last = tested.head.scores[-1] if model[2] == "ssd" else tested.head.scores
+    with torch.no_grad():
+        last.bias[1] = torch.nan
+    with pytest.raises(InputError, match=r"scores: \d+ of \d+ are nan"):
+        tested(tested.prepare(IMAGE))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
 def test_tiny_and_thin_images(model, size):
     tested = detector(model, floor=None)
