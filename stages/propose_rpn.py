@@ -18,6 +18,7 @@ from lib.images.image_set import ImageSet, Splits
 from lib.parallel.clock import Clock
 from lib.parallel.processes import workers
 from lib.proposals import cached, recall
+from lib.stage.errors import at
 from lib.stage.params import Settings
 from lib.stage.run import Life
 from lib.storage import tables
@@ -57,7 +58,8 @@ def main(life: Life) -> None:
 
     def propose(image_id: str, prepared: faster.ImageInput, seconds: float) -> cached.Found:
         start = time.perf_counter()
-        boxes, scores = proposer(prepared, settings.training if image_id in training_ids else settings.test)
+        with at(image_id):
+            boxes, scores = proposer(prepared, settings.training if image_id in training_ids else settings.test)
         return cached.Found(image_id, boxes, scores, seconds + time.perf_counter() - start)
 
     def search(missing: Sequence[str]) -> Iterator[cached.Found]:

@@ -7,7 +7,6 @@ import pytest
 # Module -> the test file that covers it, and why it has none of its own.
 EXEMPT = {
     "lib/backbones/weights.py": ("tests/backbones/test_backbones.py", "weights are judged by the network they fit"),
-    "lib/boxes/selection.py": ("tests/detection/test_candidates.py", "types and settings; their rules run there"),
     "lib/compiled.py": ("tests/selective_search/test_grouping.py", "one decorator; its kernels are tested"),
     "lib/datasets/cautions.py": ("tests/datasets/test_report.py", "cautions are part of the report"),
     "lib/datasets/coco_json.py": ("tests/datasets/test_coco.py", "reading COCO is tested as a whole"),
@@ -20,6 +19,8 @@ EXEMPT = {
     "lib/detectors/faster/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/rcnn/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/retinanet/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
+    "lib/detectors/retinanet/detector.py": ("tests/detectors/dense/test_detector.py", "the same test as SSD's"),
+    "lib/detectors/ssd/detector.py": ("tests/detectors/dense/test_detector.py", "the same test as RetinaNet's"),
     "lib/detectors/ssd/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/detectors/yolo/explain.py": ("tests/detectors/test_target.py", "all explainers against their detectors"),
     "lib/digits/compose.py": ("tests/digits/test_digits.py", "the data set is tested as a whole"),

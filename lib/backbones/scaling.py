@@ -18,6 +18,7 @@ from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
 from lib.stage.params import Settings
 
+LEAST_SIDE = 16  # of a square, pixels: a cell of the trunk's map
 CANONICAL_SIDE = 224  # of ImageNet's crops: the region size that pre-trained layers were trained on
 
 
@@ -80,7 +81,7 @@ class Square(Settings):
     side : pixels (SSD: 300, 512; YOLO: 448)
     """
 
-    side: int = Field(ge=16)
+    side: int = Field(ge=LEAST_SIDE)
 
     def view(self, width: int, height: int) -> View:
         """How an image of this size is seen, by a factor for each axis."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lib.boxes.boxes import Boxes
+from lib.stage.errors import Fault, InputError
 from lib.stage.params import Settings
 
 Parts = Callable[[int], NDArray[np.float32]]
@@ -69,3 +70,18 @@ class Selection(Settings):
         """Whether the scores are signed distances from the planes of SVMs: where a block that has the choice `scores`
         says svm, and in HOG's. Else they are probabilities."""
         return getattr(self, "scores", "") == "svm"
+
+
+def check_scores(scores: NDArray[np.floating], where: str = "scores") -> None:
+    """Raises InputError where a number is NaN or plus infinity: whatever compares scores would drop it without a word.
+
+    scores : float, any shape;  where : what a message calls them
+    """
+    usable = scores < np.inf
+    if not usable.all():
+        broken = scores[~usable]
+        raise InputError([Fault(
+            "non-finite score", where, f"{len(broken)} of {scores.size} are {broken[0]}", "finite numbers",
+            "The network diverged: train it again with a lower learning rate; in half precision first try precision: "
+            "float32",
+        )])

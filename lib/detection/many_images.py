@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from lib.backbones.device import Device
 from lib.boxes.boxes import Boxes
-from lib.boxes.selection import Scored
+from lib.boxes.selection import Scored, check_scores
 from lib.detection.candidates import Candidates
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
+from lib.stage.errors import at
 
 Guard = Callable[[str], AbstractContextManager[Any]]
 
@@ -57,7 +58,8 @@ def detect(
     workers : threads, see `Device.in_order`; the result does not depend on their number
     guard   : image id -> context in which the image is worked on; where it holds back an error, as
               `errors.Failures` does, the image is left out and the others go on
-    Raises ValueError for a detector that wants proposals where there are none.
+    Raises ValueError for a detector that wants proposals where there are none, InputError where a score is NaN or plus
+    infinity, naming the image.
     """
     if detector.wants_proposals and regions is None:
         raise ValueError("the detector wants proposals, and none are given")
@@ -69,7 +71,10 @@ def detect(
         return (image.shape[1], image.shape[0]), detector.prepare(image, boxes)
 
     def score(image_id: str, ready: tuple[tuple[int, int], Any]) -> tuple[str, tuple[int, int], Scored]:
-        return image_id, ready[0], detector(ready[1])
+        with at(image_id):
+            scored = detector(ready[1])
+            check_scores(scored.scores)
+        return image_id, ready[0], scored
 
     def guarded(work: Callable[..., Any], image_id: str, *ready: Any) -> Any:
         with guard(image_id):

@@ -40,7 +40,7 @@ def rescored(detections: pd.DataFrame, others: pd.DataFrame, settings: Rescore) 
 
     detections, others : of `tables.DETECTIONS`;  scores of `detections` : from 0 to 1
     """
-    scores = detections["score"].to_numpy(np.float64)
+    scores = detections["score"].to_numpy(np.float64, copy=True)
     classes, of_others = detections["class"].to_numpy(), others["class"].to_numpy()
     for name in np.unique(classes):
         rows, confirming = np.flatnonzero(classes == name), others[of_others == name]

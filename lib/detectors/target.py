@@ -5,10 +5,11 @@ that an edit of it detects nothing again. N inputs, R regions, C channels, H W s
 features.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from lib.boxes.boxes import Boxes
 from lib.images.decode import Image
 from lib.storage import checkpoint
 
+N = TypeVar("N", bound=nn.Module)
 Layers = Callable[[Any, Tensor], Tensor]  # of a network, the explainer's own class, and what goes into it
 
 
@@ -114,3 +116,11 @@ def linear(weights: Tensor, bias: Tensor) -> nn.Linear:
 def first_convolution(network: nn.Module) -> Tensor:
     """float32 (K, 3, k, k): the weights of the first layer that sees pixels."""
     return next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d)).weight.detach()
+
+
+def with_layer(network: N, name: str, layer: nn.Module) -> N:
+    """A copy of a network, without gradients of its weights, whose layer `name` is another one, in the same place of
+    their order; all others are shared."""
+    changed = copy.copy(network)
+    changed._modules = {**network._modules, name: layer}
+    return changed.requires_grad_(False)

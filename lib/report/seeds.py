@@ -1,4 +1,4 @@
-"""The same method trained with several seeds: what `python -m stages.experiments seeds` keeps, and its summary.
+"""The same method trained with several seeds: what `python -m tools.seeds` keeps, and its summary.
 
     results/seeds/PRESET/METHOD.json            each figure of results/metrics/METHOD.json as {mean, std, n, runs}
     results/seeds/PRESET/runs/METHOD.json       the runs: seed, commit, processor, digest of code and params, figures

@@ -5,7 +5,7 @@ A message has four parts: the value seen, where it stands (file, object, key), w
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,15 @@ class InputError(Exception):
         if len(self.faults) > self.shown:
             lines.append(f"... and {len(self.faults) - self.shown} more of {len(self.faults)} faults.")
         return "\n".join(lines)
+
+
+@contextmanager
+def at(item: str) -> Iterator[None]:
+    """Names the item that the block works on in the faults of an InputError that ends it: ``with at(image_id): ...``"""
+    try:
+        yield
+    except InputError as error:
+        raise InputError([replace(fault, where=f"{item}: {fault.where}") for fault in error.faults]) from error
 
 
 class Failures:

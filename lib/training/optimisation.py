@@ -33,13 +33,21 @@ class Step(Settings):
 class Steps(Settings):
     """A schedule whose steps are not evenly spaced (SSD, RetinaNet): the learning rate times `gamma` at each of them.
 
-    at : iterations;  warmup : share of the iterations in which the learning rate rises from 0 before
+    at : iterations, from 1, ascending, below those of the training (see `Optimisation`)
+    warmup : share of the iterations in which the learning rate rises from 0 before
     """
 
     name: Literal["steps"]
-    at: list[int]
+    at: list[Annotated[int, Field(ge=1)]]
     gamma: float = Field(gt=0, le=1)
     warmup: float = Field(ge=0, lt=1)
+
+    @field_validator("at")
+    @classmethod
+    def _ascending(cls, at: list[int]) -> list[int]:
+        if at != sorted(set(at)):
+            raise ValueError("ascending iterations, each once")
+        return at
 
 
 class Cosine(Settings):
@@ -109,6 +117,9 @@ class Optimisation(Settings):
     def _counted(cls, iterations: int | Passes, earlier: ValidationInfo) -> int | Passes:
         if isinstance(iterations, Passes) and isinstance(earlier.data.get("schedule"), Step | Steps):
             raise ValueError("a number beside a schedule {name: step} or {name: steps}, which count iterations")
+        last = max(getattr(earlier.data.get("schedule"), "at", []), default=0)
+        if isinstance(iterations, int) and 0 < iterations <= last:
+            raise ValueError(f"more than {last}, the last of schedule.at, or 0; or earlier steps there")
         return iterations
 
     def resolved(self, total: int, per_batch: int) -> Self:

@@ -114,6 +114,33 @@ def test_an_image_that_fails_is_left_out_where_a_guard_holds_its_error_back():
         list(running.detect(Slow(Clock()), todo, *arguments))
 
 
+class Diverged(Slow):
+    """A detector with one NaN among the scores of an image of two regions."""
+
+    def __call__(self, boxes):
+        scored = super().__call__(boxes)
+        scored.scores[1:] = np.nan
+        return scored
+
+
+@pytest.mark.parametrize("device", [CPU, NO_CPU])
+def test_a_score_that_is_nan_ends_it_with_the_image_and_a_remedy(device):
+    """It was dropped without a word: a network that had diverged ended in an empty table."""
+    def read(image_id):
+        return np.zeros((4, 6, 3), np.uint8)
+
+    def regions(image_id, image):
+        return np.zeros((int(image_id), 4), np.float32)
+
+    arguments = read, regions, Kept(), Clock(), device, 2
+    message = r"2: scores: 1 of 2 are nan. Allowed: finite numbers. The network diverged: train it again with a lower"
+    with pytest.raises(InputError, match=message):
+        list(running.detect(Diverged(Clock()), ["1", "2"], *arguments))
+    failures = Failures()
+    assert list(running.detect(Diverged(Clock()), ["1", "2", "1"], *arguments, failures)) == ["1", None, "1"]
+    assert str(failures.faults[0]).startswith("2: scores: 1 of 2 are nan")
+
+
 class Constant:
     """A detector whose scores are the image's mean."""
 

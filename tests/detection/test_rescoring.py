@@ -55,6 +55,15 @@ def test_the_order_follows_and_ties_keep_theirs():
     pd.testing.assert_frame_equal(unchanged, detections.astype({"score": np.float32}))
 
 
+def test_the_table_itself_is_left_alone():
+    """Scores of float64 would be a view of the table's column: written through, or read-only."""
+    detections = table(("a", BOX, 0.5)).astype({"score": np.float64})
+    kept = detections.copy()
+    for _ in range(2):
+        assert scores(detections, table(("a", NEAR, 0.9))) == pytest.approx([0.86])
+    pd.testing.assert_frame_equal(detections, kept)
+
+
 def slow_twin(detections, others, settings):
     made = []
     for row in detections.itertuples():

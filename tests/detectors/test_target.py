@@ -22,7 +22,7 @@ from lib.detectors.retinanet import detector as retinanet_detector
 from lib.detectors.retinanet import explain as retinanet
 from lib.detectors.ssd import detector as ssd_detector
 from lib.detectors.ssd import explain as ssd
-from lib.detectors.target import linear, svm
+from lib.detectors.target import linear, svm, with_layer
 from lib.detectors.yolo import detector as yolo_detector
 from lib.detectors.yolo import explain as yolo
 from lib.detectors.yolo.network import Grid, YoloHead, YoloLayers
@@ -254,6 +254,7 @@ def test_units_before_and_after(folder):
     assert not torch.allclose(before.pooled, after.pooled)
     again = explainer.units(fast_models.IMAGE, boxes)
     assert torch.equal(again.pooled, after.pooled)  # `before` left it alone
+    assert explainer.before(folder / "lite.pt")(fast_models.IMAGE, boxes[0], 0).network.scores is after.network.scores
     assert fields(after.network, after.maps, after.sides).rows.first == 0.5
 
 
@@ -263,6 +264,7 @@ def test_units_of_crops(folder):
     assert after.pooled.shape == (3, 512, 1, 1)
     before = explainer.before(folder / "resnet.pt").units(rcnn_models.IMAGE, rcnn_models.BOXES[:3])
     assert not torch.allclose(before.pooled, after.pooled)
+    assert torch.equal(explainer.units(rcnn_models.IMAGE, rcnn_models.BOXES[:3]).pooled, after.pooled)  # left alone
     assert explainer.filters.shape == (64, 3, 7, 7)
 
 
@@ -273,3 +275,11 @@ def test_svms_as_a_layer(folder):
     weights = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32))
     torch.testing.assert_close(scores(rows), rows * 0.5 @ weights.T + torch.tensor([1.0, 2.0]))
     assert linear(torch.zeros(2, 3), torch.ones(2))(torch.randn(1, 3)).tolist() == [[1, 1]]
+
+
+def test_another_layer_in_the_place_of_one():
+    network, other = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), torch.nn.Linear(2, 3)
+    changed = with_layer(network, "0", other)
+    assert list(changed) == [other, network[1]]
+    assert network[0] is not other
+    assert not any(value.requires_grad for value in changed.parameters())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.stage.errors import Failures, Fault, InputError
+from lib.stage.errors import Failures, Fault, InputError, at
 
 
 def test_a_message_has_four_parts_each_with_its_full_stop():
@@ -45,3 +45,12 @@ def test_ctrl_c_is_no_failure_of_an_item():
     with pytest.raises(KeyboardInterrupt), failures("item"):
         raise KeyboardInterrupt
     assert failures.faults == []
+
+
+def test_an_error_of_an_item_names_it():
+    with pytest.raises(InputError) as error, at("item 1"):
+        raise InputError([Fault("k", "scores", "are nan", "numbers", "Train again"), Fault("k", "boxes", "are nan")])
+    assert str(error.value).splitlines() == [
+        "item 1: scores: are nan. Allowed: numbers. Train again.", "item 1: boxes: are nan."]
+    with pytest.raises(KeyError), at("item 1"):
+        raise KeyError("left as it is")

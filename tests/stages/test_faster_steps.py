@@ -16,7 +16,7 @@ from lib.detectors.faster.rpn import Proposing
 from lib.images.image_set import Splits
 from lib.parallel.clock import Clock
 from lib.stage.errors import InputError
-from lib.storage import tables
+from lib.storage import checkpoint, tables
 from lib.storage.by_image import ByImage
 from stages import propose_rpn, train
 from tests.images_on_disk import write
@@ -126,6 +126,16 @@ def test_the_same_again_gives_the_same_bytes(folder, tmp_path):
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "speed" not in path.parts and "scratch" not in path.parts:
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_a_proposer_that_diverged_ends_with_the_image_and_no_table(folder, tmp_path):
+    write(tmp_path, OBJECTS)
+    m1 = torch.load(model(folder, "m1"), weights_only=True)
+    m1["rpn"]["tensors"]["conv.weight"].fill_(torch.nan)
+    checkpoint.save(model(tmp_path, "m1"), m1)
+    with pytest.raises(InputError, match=r"images/\w+.png: scores of anchors: (\d+) of \1 are nan"):
+        propose_rpn.main(life(tmp_path, "p1"))
+    assert not (tmp_path / "proposals/p1.parquet").exists()
 
 
 def test_the_shared_model_detects_with_one_pass_and_the_unshared_pair_with_two(folder):

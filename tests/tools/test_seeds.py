@@ -1,6 +1,8 @@
 """Seeds run in a copy through a real `dvc repro`, of the small pipeline of test_preset."""
 
 import json
+import shutil
+import sys
 
 import pytest
 
@@ -44,7 +46,10 @@ def test_rows_times_seeds_are_merged_as_they_end_and_what_has_no_seed_runs_once(
     (seeded / "broken").touch()  # a run that fails keeps no other from running
     (seeded / ".scratch/seeds/two/broken").touch()
     assert seeds.run("two", [], [3, 4, 5]) == 1
-    assert "failed: rcnn with seed 5, spp with seed 5" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "rcnn: seeds there: 3, 4; stale: none; to run: 5\nspp: seeds there: none; stale: none; to run: 3, 4, 5\n" \
+        in printed.out
+    assert "failed: rcnn with seed 5, spp with seed 5" in printed.err
     assert json.loads((home / "spp.json").read_text())["voc10_map"]["runs"] == [0.3, 0.4]
     for folder in (seeded, seeded / ".scratch/seeds/two"):
         (folder / "broken").unlink(missing_ok=True)
@@ -52,13 +57,18 @@ def test_rows_times_seeds_are_merged_as_they_end_and_what_has_no_seed_runs_once(
     assert sorted(runs.read_text().split()) == ["count", "rcnn3", "rcnn4", "rcnn5", "spp3", "spp4", "spp5"]
     assert [run["seed"] for run in files.kept(home, "spp")] == [3, 4, 5]
     assert (seeded / "params.yaml").read_text() == VALUES
+    shutil.rmtree(seeded / ".scratch")
+    assert seeds.run("two", [], [3, 4, 5]) == 0
+    assert not (seeded / ".scratch").exists(), "nothing to run needs no copy"
 
 
 def test_other_code_runs_again_and_is_told(seeded, capsys):
     assert seeds.run("two", ["rcnn"], [3, 4]) == 0
     (seeded / "stages/evaluate.py").write_text(SEEDED.replace("seed / 10", "seed / 100"))
     assert seeds.run("two", ["rcnn"], [4]) == 0
-    assert "stale, as code or params changed since: rcnn with seeds 3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "rcnn: seeds there: none; stale: 3, 4; to run: 4\n" in printed
+    assert "stale, as code or params changed since: rcnn with seeds 3\n" in printed
     kept = json.loads((seeded / "results/seeds/two/rcnn.json").read_text())
     assert kept["voc10_map"]["runs"] == [0.3, 0.04]
 
@@ -70,6 +80,20 @@ def test_what_is_wrong_ends_it_before_anything_runs(seeded):
     with pytest.raises(InputError):
         seeds.run("two", ["rcnn"], [3], "nowhere")
     assert not (seeded / ".scratch").exists()
+
+
+def test_the_command(monkeypatch, capsys):
+    """All rows with seeds 3 to 7 where nothing else is said; a fault ends it with its message and 1."""
+    called = []
+    monkeypatch.setattr(seeds, "run", lambda *words: called.append(words) or 0)
+    for words in (["digits"], ["bccd", "rcnn", "spp", "--seeds", "3", "4", "--root", "data"]):
+        monkeypatch.setattr(sys, "argv", ["seeds", *words])
+        assert seeds.main() == 0
+    assert called == [("digits", [], (3, 4, 5, 6, 7), None), ("bccd", ["rcnn", "spp"], [3, 4], "data")]
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["seeds", "digits", "--root", "nowhere"])
+    assert seeds.main() == 1
+    assert "ERROR: --root: nowhere is no folder" in capsys.readouterr().err
 
 
 def test_what_does_not_depend_on_the_seed_is_made_once():

@@ -10,6 +10,7 @@ SETTINGS = dict(
     checkpoint_every=5,
 )
 STEP = {"name": "step", "every": 5, "gamma": 0.1}
+STEPS = {"name": "steps", "at": [5], "gamma": 0.1, "warmup": 0.0}
 PASSES = {"passes": 2.5, "least": 10, "most": 100}
 
 
@@ -42,6 +43,12 @@ def test_iterations_of_passes(total, per_batch, expected):
     assert counted.iterations == counted.steps == expected
     assert counted == settings(iterations=expected)
     assert settings().resolved(total, per_batch) == settings()
+
+
+def test_the_last_step_comes_before_the_end():
+    last = settings(iterations=10, schedule={**STEPS, "at": [5, 9]})
+    assert [rate(i, last) for i in (4, 5, 8, 9)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert settings(iterations=0, schedule=STEPS).steps == 0
 
 
 def test_passes_are_counted_without_rounding_errors():
@@ -81,8 +88,15 @@ def test_passes_that_nobody_resolved_are_no_number():
     ({"iterations": {**PASSES, "most": 9}}, r"train.iterations: is .*'most': 9}. Allowed: least up to most"),
     ({"iterations": PASSES, "schedule": STEP},
      r"train.iterations: is {'passes'.*Allowed: a number beside a schedule {name: step} or {name: steps}, "),
-    ({"iterations": PASSES, "schedule": {"name": "steps", "at": [5], "gamma": 0.1, "warmup": 0.0}},
+    ({"iterations": PASSES, "schedule": STEPS},
      r"train.iterations: is {'passes'.*{name: steps}, which count iterations"),
+    *(({"iterations": iterations, "schedule": {**STEPS, "at": [5, 9]}},
+       rf"train.iterations: is {iterations}. Allowed: more than 9, the last of schedule.at, or 0; or earlier steps "
+       r"there. Change it") for iterations in (5, 9)),
+    ({"schedule": {**STEPS, "at": [5, 0]}}, r"train.schedule.at.1: is 0. Allowed: greater than or equal to 1. Change"),
+    *(({"schedule": {**STEPS, "at": at}},
+       rf"train.schedule.at: is \[{at[0]}, {at[1]}\]. Allowed: ascending iterations, each once. Change it")
+      for at in ([7, 5], [5, 5])),
     ({"optimiser": [1]}, r"train.optimiser: is \[1\]. Allowed: {name: sgd, momentum} or {name: adamw}. Change it"),
 ])
 def test_a_wrong_shape_is_named_with_its_key_and_remedy(changes, message):

@@ -19,7 +19,7 @@ from lib.backbones.inference import for_inference
 from lib.backbones.scaling import View
 from lib.boxes.boxes import Boxes
 from lib.boxes.coding import decode
-from lib.boxes.selection import Refine, Scored, Selection
+from lib.boxes.selection import Refine, Scored, Selection, check_scores
 from lib.detectors.dense.network import DenseHead, H, Outputs, load, to_batch
 from lib.images.decode import Image
 from lib.parallel.clock import Clock
@@ -77,7 +77,10 @@ class ImageDetector(Generic[H]):
             return DenseInput(view.image(image), view)
 
     def __call__(self, prepared: DenseInput) -> Scored:
-        """The boxes in the original image that have a score above the floor, and what `located` says of them."""
+        """The boxes in the original image that have a score above the floor, and what `located` says of them.
+
+        Raises InputError where a score is NaN or plus infinity.
+        """
         with torch.inference_mode(), self._device.autocast():
             with self._clock("trunk"):
                 maps = self.trunk(to_batch([prepared.pixels], self.recipe, self._device))
@@ -85,11 +88,12 @@ class ImageDetector(Generic[H]):
                 outputs = self.head(maps)
             with self._clock("scores"):
                 flat = self.head.scores_of(outputs)[0].flatten()
-                pairs = (flat > self._floor).nonzero()[:, 0]
+                pairs = (~(flat <= self._floor)).nonzero()[:, 0]  # NaN is not passed over
                 rows = self._device.fetch({
                     "pairs": pairs, "scores": flat[pairs], "boxes": self.head.boxes_of(outputs)[0],
                 })
         with self._clock.host("scores"):
+            check_scores(rows["scores"])
             place, label = np.divmod(rows["pairs"], len(self.classes))
             best = self.best(place, rows["scores"], outputs)
             used, row = np.unique(place[best], return_inverse=True)

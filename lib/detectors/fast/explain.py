@@ -19,7 +19,7 @@ from lib.backbones.inference import fold_batch_norm
 from lib.backbones.scaling import Scale, choose_level, resize, to_input
 from lib.boxes.boxes import Boxes, clip
 from lib.detectors.fast import network as fast
-from lib.detectors.target import Target, Units, first_convolution, linear, svm
+from lib.detectors.target import Target, Units, first_convolution, linear, svm, with_layer
 from lib.images.decode import Image
 from lib.pooling import roi
 
@@ -59,11 +59,8 @@ class Explainer:
 
     def before(self, m0: Path) -> "Explainer":
         """See `target.Explainer`."""
-        earlier = copy.copy(self)
-        earlier._scorer = copy.copy(self._scorer)
-        earlier._scorer._modules = dict(self._scorer._modules)
-        earlier._scorer.trunk = fold_batch_norm(model_file.read(m0).backbone.trunk)  # type: ignore[assignment]
-        earlier._scorer.requires_grad_(False).to(self._device.torch_device)
+        earlier, trunk = copy.copy(self), fold_batch_norm(model_file.read(m0).backbone.trunk)
+        earlier._scorer = with_layer(self._scorer, "trunk", trunk).to(self._device.torch_device)
         return earlier
 
     @property

@@ -18,6 +18,7 @@ from lib.backbones.frozen import FrozenNorm
 from lib.backbones.inference import for_inference
 from lib.backbones.scaling import resize, to_input
 from lib.boxes.boxes import Boxes
+from lib.boxes.selection import check_scores
 from lib.detectors.faster import rpn as rpn_net
 from lib.detectors.faster.rpn import RPN, Proposing, one_size
 from lib.images.decode import Image
@@ -87,12 +88,19 @@ class ImageProposer:
     def propose(
         self, maps: Tensor, prepared: ImageInput, settings: Proposing
     ) -> tuple[Boxes, NDArray[np.float32]]:
-        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,)."""
+        """float32 (R, 4) in the scaled image, the best first, and probabilities (R,).
+
+        Raises InputError where there are none because the network's outputs are NaN or infinite.
+        """
         with self._clock("proposals"), self._device.autocast():
             logits, deltas = self.network.rpn(maps)
             anchors = self.network.rpn.anchors_on(maps, self._device)
             size, factor = prepared.size, prepared.factor
-            return rpn_net.propose(anchors, logits, deltas, size, factor, settings, self._device)
+            boxes, scores = rpn_net.propose(anchors, logits, deltas, size, factor, settings, self._device)
+        if not len(boxes):
+            for values, where in ((logits, "scores of anchors"), (deltas, "deltas of anchors")):
+                check_scores(self._device.fetch({where: values.float()})[where], where)
+        return boxes, scores
 
     def __call__(self, prepared: ImageInput, settings: Proposing) -> tuple[Boxes, NDArray[np.float32]]:
         """The proposals in pixels of the original image, unrounded, the best first, and their probabilities.

@@ -17,7 +17,7 @@ from lib.backbones.device import Device
 from lib.backbones.inference import fold_batch_norm
 from lib.boxes.boxes import Boxes, clip
 from lib.detectors.rcnn import network as rcnn
-from lib.detectors.target import Target, Units, first_convolution, linear, svm
+from lib.detectors.target import Target, Units, first_convolution, linear, svm, with_layer
 from lib.images.decode import Image
 from lib.images.warp import place
 from lib.storage import checkpoint
@@ -71,12 +71,9 @@ class Explainer:
 
     def before(self, m0: Path) -> "Explainer":
         """See `target.Explainer`."""
-        earlier = copy.copy(self)
-        earlier._scorer = copy.copy(self._scorer)
-        earlier._scorer._modules = dict(self._scorer._modules)
-        backbone = backbones.restore(checkpoint.load(m0, "backbone", "recipe", "tensors"))
-        earlier._scorer.backbone = fold_batch_norm(backbone)  # type: ignore[assignment]
-        earlier._scorer.requires_grad_(False).to(self._device.torch_device)
+        earlier, backbone = copy.copy(self), backbones.restore(checkpoint.load(m0, "backbone", "recipe", "tensors"))
+        scorer = with_layer(self._scorer, "backbone", fold_batch_norm(backbone))
+        earlier._scorer = scorer.to(self._device.torch_device)
         return earlier
 
     @property

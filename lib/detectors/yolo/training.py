@@ -18,7 +18,7 @@ from torch.nn import functional
 from lib.backbones import model_file
 from lib.backbones.backbones import Backbone
 from lib.backbones.device import Device
-from lib.backbones.scaling import Square
+from lib.backbones.scaling import LEAST_SIDE, Square
 from lib.detectors.dense.augment import Example
 from lib.detectors.dense.network import DenseNetwork, check_strides, contents, to_batch
 from lib.detectors.dense.whole_images import Examples, WholeImages, trained_trunk
@@ -140,14 +140,22 @@ def reads(block: str, method: str) -> dict[str, Any]:
     return {block: YoloTraining, f"{method}.grid": Grid, f"{method}.layers": YoloLayers}
 
 
-def check(backbone: Backbone, layers: YoloLayers, grid: Grid, side: int, method: str) -> None:
+def check(backbone: Backbone, layers: YoloLayers, grid: Grid, settings: YoloTraining, method: str) -> None:
     """Raises InputError with what does not fit together: the layers, the trunk, the grid, the images."""
     check_strides(backbone, [layers.stride], f"{method}.layers.stride")
-    cells = layers.cells(side)
+    side, faults = settings.scale.side, []
+    cells, least = layers.cells(side), 2 * max(layers.stride, LEAST_SIDE)
     if layers.fc is None and cells != grid.cells:
         allowed = f"{cells}, the cells of the last map of {side} pixels, where {method}.layers.fc is null"
-        raise InputError([Fault("bad setting", f"params.yaml: {method}.grid.cells", f"is {grid.cells}", allowed,
-                                "Change it, the layers, or the side of the images")])
+        faults.append(Fault("bad setting", f"params.yaml: {method}.grid.cells", f"is {grid.cells}", allowed,
+                            "Change it, the layers, or the side of the images"))
+    if settings.pretrain and side < least:
+        allowed = f"at least {least} beside {method}.train.pretrain: {settings.pretrain}, whose images are half as " \
+                  f"large: {LEAST_SIDE} pixels or more, and a cell of the trunk's map, {layers.stride} pixels"
+        faults.append(Fault("bad setting", f"params.yaml: {method}.train.scale.side", f"is {side}", allowed,
+                            f"Raise it, or set {method}.train.pretrain: 0"))
+    if faults:
+        raise InputError(faults)
 
 
 def task(given: Given) -> Task:
@@ -156,7 +164,7 @@ def task(given: Given) -> Task:
     settings, backbone = given.settings.resolved(len(images), given.settings.images), model.backbone
     grid, layers = given.params[f"{given.method}.grid"], given.params[f"{given.method}.layers"]
     side = settings.scale.side
-    check(backbone, layers, grid, side, given.method)
+    check(backbone, layers, grid, settings, given.method)
     torch.manual_seed(given.seed)
     channels = backbone.level_channels[layers.stride]
     head = YoloHead(channels, side, layers, grid, len(images.classes))

@@ -3,22 +3,30 @@ import pytest
 import torch
 
 from lib.backbones.scaling import Scale, Square
+from lib.boxes.boxes import clip
 from lib.boxes.coding import decode
 from lib.boxes.selection import Scored
 from lib.detection.candidates import Candidates
 from lib.detectors.dense import network as dense
 from lib.detectors.dense.detector import DenseDetector, Detect, best_of_levels
+from lib.detectors.retinanet.detector import Detector as RetinaDetector
 from lib.detectors.retinanet.network import restore as restore_retinanet
+from lib.detectors.ssd.detector import Detector as SsdDetector
 from lib.detectors.ssd.network import restore as restore_ssd
 from lib.evaluation.average_precision import evaluate
 from lib.evaluation.inputs import Inputs
 from lib.parallel.clock import Clock
 from lib.stage import overlay
+from lib.stage.errors import InputError
 from lib.storage import checkpoint, tables
+from stages import train
 from tests.detectors.dense.models import CLASSES, CPU, METHODS, network_parts, settings
 from tests.evaluation.eval_tables import detections_table, images_table, objects_table
+from tests.life import FakeLife
+from tests.stages import network_stages
 
 RESTORE = {"ssd": restore_ssd, "retinanet": restore_retinanet}
+DETECTORS = {"ssd": SsdDetector, "retinanet": RetinaDetector}
 DETECT = Detect(
     per_level=None, per_image=100, per_set=None, floor=0.01, nms=0.45, nms_before=None, most=200, precision="float32",
 )
@@ -52,6 +60,27 @@ def plainly(model, image):
         scores, deltas, sizes = network(dense.to_batch([view.image(image)], network.recipe, CPU))
         probabilities = network.head.form.probabilities(scores[0]).numpy()
     return view, network.head.form.grid(sizes), probabilities, deltas[0].numpy() * network.head.form.scaling
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_of_a_stage_is_read_from_its_role(tmp_path, method):
+    """Its anchors, layers and scale come with it: the params of the training are not asked again (case 116)."""
+    network_stages.start(tmp_path, "efficientnet_lite0")
+    values = network_stages.values()
+    train.main(FakeLife(tmp_path, method, values))
+    block = Detect(**{**values[method]["detect"], "per_level": 5})
+    tested = DETECTORS[method]({"model": tmp_path / f"models/{method}/detector.pt"}, block, CPU, Clock())
+    assert (tested.classes, tested.wants_proposals) == (["cat", "dog"], False)
+    prepared = tested.prepare(np.zeros((120, 160, 3), np.uint8))
+    boxes, scores, refine, origin, _ = tested(prepared)
+    grid = tested.head.form.grid
+    assert sorted(set(origin["level"].tolist())) == list(range(len(grid.levels)))
+    anchors = grid.counts(tested.head.sizes(*prepared.pixels.shape[1::-1]))
+    assert np.isfinite(scores).sum() == sum(min(5, 2 * count) for count in anchors)
+    rows = np.arange(len(boxes))
+    moved = clip(refine(rows, rows % 2, boxes), 160, 120)
+    assert np.isfinite(moved).all()
+    assert not np.array_equal(moved, boxes)
 
 
 @pytest.mark.parametrize("share", [None, 0.8])
@@ -159,6 +188,17 @@ def test_an_image_without_any_score_above_the_floor(model):
     assert (boxes.shape, scores.shape, origin["level"].shape) == ((0, 4), (0, 2), (0,))
     none = np.zeros(0, np.int64)
     assert refine(none, none, boxes).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("floor", "per_level"), [(0.01, None), (None, 3)])
+def test_scores_that_are_nan_are_refused_and_not_passed_over(model, floor, per_level):
+    """One class alone: the other has scores above the floor, and more than a level keeps."""
+    tested = detector(model, floor=floor, per_level=per_level)
+    last = tested.head.scores[-1] if model[2] == "ssd" else tested.head.scores
+    with torch.no_grad():
+        last.bias[1] = torch.nan
+    with pytest.raises(InputError, match=r"scores: \d+ of \d+ are nan"):
+        tested(tested.prepare(IMAGE))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])

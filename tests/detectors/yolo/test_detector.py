@@ -11,6 +11,7 @@ from lib.detectors.dense import network as dense
 from lib.detectors.yolo.detector import Detect, Detector
 from lib.detectors.yolo.network import Grid, YoloHead, YoloLayers
 from lib.parallel.clock import Clock
+from lib.stage.errors import InputError
 from lib.storage import checkpoint
 from tests.detectors.dense.models import CPU
 
@@ -77,6 +78,14 @@ def test_no_score_at_all(model):
     tested = detector(model, floor=1e6)
     boxes, scores, _, origin, _ = tested(tested.prepare(IMAGE))
     assert (boxes.shape, scores.shape, origin["cell"].shape) == ((0, 4), (0, 3), (0,))
+
+
+def test_scores_that_are_nan_are_refused(model):
+    tested = detector(model)
+    with torch.no_grad():
+        tested.head.last.bias.fill_(torch.nan)
+    with pytest.raises(InputError, match="scores: 96 of 96 are nan"):
+        tested(tested.prepare(IMAGE))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])

@@ -217,16 +217,46 @@ def test_every_setting_changes_what_is_learnt(tmp_path):
                    for value, other in zip(made, expected, strict=True)), change
 
 
+def check(layers, cells, **changes):
+    backbone = SimpleNamespace(level_channels={4: 1, 8: 1, 16: 1, 32: 1}, name="resnet18")
+    training.check(backbone, LAYERS.model_copy(update=layers), Grid(cells=cells, boxes=2), settings(**changes), "yolo")
+
+
 @pytest.mark.parametrize(("layers", "grid", "message"), [
     ({"stride": 64}, 3, r"yolo.layers.stride: is \[64\]. Allowed: some of \[4, 8, 16, 32\]"),
     ({"fc": None}, 4, r"yolo.grid.cells: is 4. Allowed: 3, the cells of the last map of 96 pixels, where"),
 ])
 def test_layers_grid_and_images_that_do_not_fit_are_refused(layers, grid, message):
-    backbone = SimpleNamespace(level_channels={4: 1, 8: 1, 16: 1, 32: 1}, name="resnet18")
     with pytest.raises(InputError, match=message):
-        training.check(backbone, LAYERS.model_copy(update=layers), Grid(cells=grid, boxes=2), 96, "yolo")
-    training.check(backbone, LAYERS, Grid(cells=5, boxes=2), 96, "yolo")
-    training.check(backbone, LAYERS.model_copy(update={"fc": None}), GRID, 96, "yolo")
+        check(layers, grid)
+    check({}, 5)
+    check({"fc": None}, 3)
+
+
+@pytest.mark.parametrize(("stride", "least"), [(8, 32), (16, 32), (32, 64)])
+def test_images_that_are_too_small_for_half_of_them_are_refused_before_the_training(stride, least):
+    """With every other fault; a training without the classifier before may have them."""
+    check({"stride": stride}, 3, scale={"side": least}, pretrain=2)
+    check({"stride": stride}, 3, scale={"side": least - 1}, pretrain=0)
+    with pytest.raises(InputError) as refused:
+        check({"stride": stride, "fc": None}, 9, scale={"side": least - 1}, pretrain=2)
+    cells, side = refused.value.faults
+    assert cells.where == "params.yaml: yolo.grid.cells"
+    assert str(side) == (
+        f"params.yaml: yolo.train.scale.side: is {least - 1}. Allowed: at least {least} beside yolo.train.pretrain: "
+        f"2, whose images are half as large: 16 pixels or more, and a cell of the trunk's map, {stride} pixels. "
+        "Raise it, or set yolo.train.pretrain: 0.")
+
+
+def test_the_smallest_images_of_both_phases_are_trained_on(tmp_path):
+    layers = LAYERS.model_copy(update={"fc": None, "convolutions": LAYERS.convolutions[:1]})
+    block = settings(scale={"side": 32}, pretrain=1)
+    _, network, trunk = parts_of(block, layers, Grid(cells=2, boxes=2))
+    given = SimpleNamespace(images=image_set(tmp_path, OBJECTS), seed=3, stage="yolo", device=CPU)
+    for phase, side in zip(training.phases(given, block, network, trunk), (16, 32), strict=True):
+        part = phase.batch(0)[0]
+        assert part.images[0].shape == (side, side, 3)
+        assert all(torch.isfinite(value) for value in phase.losses(part).losses.values())
 
 
 def test_eight_images_are_learnt_by_heart(tmp_path):
