@@ -8,10 +8,10 @@ run does only what has changed. It shares this repository's DVC cache.
 
 FOLDER holds the data set where that is not the preset's own `data.root`. Rows are those of `evaluate` (rcnn,
 fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. As each row ends, its figures come to
-`results/presets/NAME`: METHOD.json and proposals/, and in the folders cost/ and speed/ those of the stages that it
-needs. `rows.json` there says of each row by which commit and on which processor it was made, and whether it is stale:
-whether its code, command or params are others today. A row that fails does not keep the next from running; its earlier
-figures stay.
+`results/presets/NAME`: METHOD.json and proposals/, in the folders classes/ and error_effects/ those of each class, and
+in cost/ and speed/ those of the stages that it needs. `rows.json` there says of each row by which commit and on which
+processor it was made, and whether it is stale: whether its code, command or params are others today. A row that fails
+does not keep the next from running; its earlier figures stay.
 """
 
 import argparse
@@ -170,8 +170,9 @@ def connect(root: Path, copy: Path) -> None:
 
 
 def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> Iterator[Path]:
-    """Copies the metrics, costs and speeds that a row and the stages before it made; other rows' stay as they are."""
-    folders = {"results/metrics": home, "results/cost": home / "cost", "results/speed": home / "speed"}
+    """Copies the metrics, also by class, costs and speeds that a row and the stages before it made; other rows' stay as they are."""
+    parts = {"plots/classes": "classes", "plots/error_effects": "error_effects", "cost": "cost", "speed": "speed"}
+    folders = {"results/metrics": home, **{f"results/{part}": home / name for part, name in parts.items()}}
     for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
         for out in entries[name].outs:
             for folder, target in folders.items():

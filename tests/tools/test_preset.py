@@ -33,6 +33,8 @@ stages:
       deps: [stages/evaluate.py, big.txt]
       outs:
         - results/metrics/${key}.json: {cache: false}
+        - results/plots/classes/${key}.json: {cache: false}
+        - results/plots/other/${key}.json: {cache: false}
   other:
     cmd: python -m stages.evaluate other
     params: [other]
@@ -55,8 +57,9 @@ import pathlib, sys
 value = pathlib.Path("params.yaml").read_text().split(f"{sys.argv[1]}: ")[1].split()[0]
 if value == "broken":
     sys.exit(1)
-pathlib.Path("results/metrics").mkdir(parents=True, exist_ok=True)
-pathlib.Path(f"results/metrics/{sys.argv[1]}.json").write_text(value)
+for folder in ("metrics", "plots/classes", "plots/other"):
+    pathlib.Path(f"results/{folder}").mkdir(parents=True, exist_ok=True)
+    pathlib.Path(f"results/{folder}/{sys.argv[1]}.json").write_text(value)
 open("runs.txt", "a").write(f"{sys.argv[1]} ")
 """
 VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\n"
@@ -96,8 +99,9 @@ def test_runs_in_a_copy_and_brings_the_figures(repository, monkeypatch):
     before = {path: path.read_text() for path in repository.rglob("*") if path.is_file() and ".git" not in path.parts}
     assert run(monkeypatch, "two") == 0
     home, copy = repository / "results/presets/two", repository / ".scratch/presets/two"
-    for name, content in {"rcnn": "1", "spp": "1", "proposals/p1": "2", "cost/count": "2"}.items():
+    for name, content in {"rcnn": "1", "spp": "1", "proposals/p1": "2", "cost/count": "2", "classes/spp": "1"}.items():
         assert (home / f"{name}.json").read_text() == content
+    assert not list(home.rglob("plots")) + list(home.rglob("other")), "no other plots"
     assert not (home / "other.json").exists(), "no row of evaluate"
     assert {path: path.read_text() for path in before} == before, "nothing of the repository itself is touched"
     assert not (repository / "big.txt").exists()
