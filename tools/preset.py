@@ -170,7 +170,7 @@ def connect(root: Path, copy: Path) -> None:
 
 
 def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> Iterator[Path]:
-    """Copies the metrics, also by class, costs and speeds that a row and the stages before it made; other rows' stay as they are."""
+    """Copies the metrics, also by class, costs and speeds that a row and the stages before it made; others stay."""
     parts = {"plots/classes": "classes", "plots/error_effects": "error_effects", "cost": "cost", "speed": "speed"}
     folders = {"results/metrics": home, **{f"results/{part}": home / name for part, name in parts.items()}}
     for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
