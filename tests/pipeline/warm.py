@@ -11,6 +11,7 @@ process all the same, so that an import of others that it lacks is found.
 import json
 import os
 import runpy
+import select
 import shlex
 import socket
 import subprocess
@@ -41,7 +42,8 @@ class Starter:
         (self.path / "python").write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         (self.path / "python").chmod(0o755)
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "serve", str(self._address)], env=environment, stdout=subprocess.PIPE,
+            [sys.executable, __file__, "serve", str(self._address)], env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._process.stdout.readline()
 
@@ -49,7 +51,6 @@ class Starter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()
         self._process.communicate()
 
     def run(self, folder: Path, words: list[str], environment: dict[str, str], hook: str = "") -> Any:
@@ -90,6 +91,9 @@ def _serve(address: str) -> None:
         server.listen()
         print("ready", flush=True)
         while True:
+            ready, _, _ = select.select([server, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return  # who started us has ended, however it ended
             link, _ = server.accept()
             if not os.fork():
                 break
