@@ -8,6 +8,7 @@ own that can be killed. Nothing of `lib` and `stages` is imported before, so eac
 process all the same, so that an import of others that it lacks is found.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -86,6 +87,7 @@ def _ask(address: str, begun: str, *words: str) -> None:
 def _serve(address: str) -> None:
     for module in LATE:
         import_module(module)
+    gc.freeze()  # a fork that ends would search all of it for cycles, for more time than its stage takes
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
