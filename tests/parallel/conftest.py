@@ -25,7 +25,7 @@ class Processes:
         self.address = json.loads((folder / "scheduler.json").read_text())["address"]
 
     def worker(self, folder: Path = ROOT, *more: str) -> subprocess.Popen:
-        """A worker with one thread whose nanny is the process returned."""
+        """A worker with one thread, whose nanny, unless `more` says that it has none, is the process returned."""
         return self._start(folder, "worker", self.address, "--nthreads", "1", "--host", "127.0.0.1",
                            "--local-directory", str(self._folder), *more)
 

@@ -111,19 +111,19 @@ def of_another_commit(folder):
 
 @pytest.fixture
 def third_worker(processes, observer):
-    """Starts one that is removed after the test; returns its address."""
-    nannies = []
+    """Starts one that is removed after the test, so that no nanny need start it again; returns its address."""
+    started = []
 
     def start(folder):
         before = set(observer.nthreads())
-        nannies.append(processes.worker(folder))
+        started.append(processes.worker(folder, "--no-nanny"))
         wait_until(lambda: set(observer.nthreads()) - before)
         return (set(observer.nthreads()) - before).pop()
 
     yield start
-    for nanny in nannies:
-        nanny.terminate()
-        nanny.wait(30)
+    for worker in started:
+        worker.terminate()
+        worker.wait(30)
     wait_until(lambda: len(observer.nthreads()) == 2)
 
 
@@ -207,7 +207,7 @@ def test_no_worker_and_then_no_scheduler(own_scheduler, monkeypatch):
     monkeypatch.setattr(subject, "CONNECT_S", 2.0)
     with pytest.raises(InputError, match=rf"scheduler {own_scheduler.address}: has had no worker for 1 seconds.*scale"):
         next(in_order(on_worker.square, squares(3), DASK))
-    own_scheduler.worker()
+    own_scheduler.worker(ROOT, "--no-nanny")
     monkeypatch.setattr(subject, "WORKERS_S", 60.0)
     results = in_order(on_worker.square, squares(50, 0.2), DASK)
     assert next(results) == 0

@@ -72,15 +72,15 @@ METHODS = {
 }
 VISUALIZED = {"rcnn", "fast", "faster", "faster_joint", "yolo", "ssd", "retinanet"}
 TIMED = ("results/cost/", "results/speed/")  # files of their own and no part of "the same bytes"
-FIRST = "test_reruns.py"  # begins with the run
-SECOND = "test_run.py"  # begins with what does not wait for it
+# The first begins with the run, the second with what does not wait for it; of the others the longer one comes first.
+ORDER = ("test_reruns.py", "of other folders", "test_run.py", "test_kills.py", "test_data.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The run starts at once, what else needs it comes last (`--no-loadscope-reorder`, see Makefile)."""
     here = Path(__file__).parent
-    place = {here / FIRST: 0, here / SECOND: 2}
-    items.sort(key=lambda item: place.get(item.path, 3 if item.path.parent == here else 1))
+    places = {here / name: place for place, name in enumerate(ORDER)}
+    items.sort(key=lambda item: places.get(item.path, 1))
 
 
 def stages_run(text: str) -> set[str]:
@@ -88,17 +88,26 @@ def stages_run(text: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", text))
 
 
-class Workspace:
-    """A folder with the repository's tracked files, its own Git and DVC cache."""
+def clean_environment() -> dict[str, str]:
+    """That of the tests, without what it says to DVC and Git, with two threads a process that sleep while they wait."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    return {**kept, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class Workspace:
+    """A folder with the repository's tracked files, its own Git and DVC cache.
+
+    starter : starts the stages; None: they are ordinary processes
+    """
+
+    def __init__(self, folder: Path, starter: warm.Starter | None = None) -> None:
+        self.folder, self.starter = folder, starter
 
     def environment(self, **more: str) -> dict[str, str]:
         """Of every command: this Python first on PATH, DVC's notes about files beside the folder."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-        return {**kept, "PATH": path, "OMP_NUM_THREADS": "2", "DVC_SITE_CACHE_DIR": f"{self.folder}.site", **more}
+        first = [str(self.starter.path)] if self.starter else []
+        path = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**clean_environment(), "PATH": path, "DVC_SITE_CACHE_DIR": f"{self.folder}.site", **more}
 
     def run(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """A command in the folder; output captured, its end shown on failure."""
@@ -187,8 +196,11 @@ class Workspace:
                 shutil.copy2(origin.folder / path, target)
 
 
-def copy_repository(folder: Path) -> Workspace:
-    """The files that Git knows or would take, without results of earlier runs; and what Numba has compiled of them."""
+def copy_repository(folder: Path, starter: warm.Starter | None = None) -> Workspace:
+    """The files that Git knows or would take, without results of earlier runs.
+
+    What Python and Numba compile of them lies in the repository's own folders: the times of the files are the same.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -196,35 +208,52 @@ def copy_repository(folder: Path) -> Workspace:
         text=True,
         check=True,
     ).stdout.splitlines()
-    listed += [str(path.relative_to(ROOT)) for path in ROOT.glob("lib/**/__pycache__/*.nb[ic]")]
     for name in listed:
         left_out = name.startswith(("results/", "tests/")) and not name.startswith("results/seeds/")
         if left_out or name.endswith("dvc.lock") or not (ROOT / name).is_file():
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
-    space = Workspace(folder)
+    for package in {path.parent for path in folder.rglob("*.py")}:
+        compiled = ROOT / package.relative_to(folder) / "__pycache__"
+        compiled.mkdir(exist_ok=True)
+        (package / "__pycache__").symlink_to(compiled)
+    space = Workspace(folder, starter)
     space.run("git", "init", "-q")
     return space
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Where the processes of pytest-xdist see the same files."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workspace:
+def starter(tmp_path_factory) -> Iterator[warm.Starter]:
+    """Starts stages without the seconds of their imports."""
+    begun = shared_folder(tmp_path_factory) / "begun"
+    begun.mkdir(exist_ok=True)
+    with warm.Starter(clean_environment(), tmp_path_factory.mktemp("warm"), begun) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def finished(starter, tmp_path_factory) -> Workspace:
     """The whole tiny pipeline, run once by `dvc repro`; to be read only."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_folder(tmp_path_factory)
     folder, told = shared / "tiny", shared / "tiny.told"
     with open(shared / "tiny.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other process waits here
         if not told.exists():
             told.write_text("it ended early")
-            space = copy_repository(folder)
+            space = copy_repository(folder, starter)
             space.set_params(TINY)
             done = space.run("dvc", "repro", check=False)
             told.write_text("" if done.returncode == 0 else f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     if told.read_text():
         pytest.fail(f"the run of the tiny pipeline: {told.read_text()}")
-    return Workspace(folder)
+    return Workspace(folder, starter)
 
 
 @pytest.fixture(scope="session")
@@ -232,7 +261,7 @@ def own(finished, tmp_path_factory) -> Workspace:
     """This process's copy of the run; hard links to the cache stay links."""
     folder = tmp_path_factory.mktemp("own") / "copy"
     subprocess.run(["cp", "-a", finished.folder, folder], check=True)
-    return Workspace(folder)
+    return Workspace(folder, finished.starter)
 
 
 @pytest.fixture
@@ -240,10 +269,3 @@ def copied(own, finished) -> Workspace:
     """The finished run, to be disturbed."""
     own.restore(finished)
     return own
-
-
-@pytest.fixture(scope="session")
-def starter(own, tmp_path_factory) -> Iterator[warm.Starter]:
-    """Starts single stages of the copy without DVC and without the seconds of their imports."""
-    with warm.Starter(own.folder, own.environment(), tmp_path_factory.mktemp("warm")) as found:
-        yield found

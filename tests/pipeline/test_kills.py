@@ -9,9 +9,16 @@ import psutil
 import pytest
 
 from lib.stage import pipeline
-from tests.pipeline.conftest import TIMED, stages_run
+from tests.pipeline.conftest import TIMED, Workspace, stages_run
 
 pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture
+def ordinary(copied):
+    """The finished run, whose stages are processes that DVC itself starts."""
+    return Workspace(copied.folder)
+
 
 KILLS = [  # stage, the file after whose n-th appearance the stage is killed
     ("propose", r"/pieces/\w+\.parquet$", 2),
@@ -61,23 +68,23 @@ BY_DVC = [kill for kill in KILLS if kill[0] in {"propose", "rcnn_finetune"}]
 
 
 @pytest.mark.parametrize(("stage", "file", "count"), BY_DVC, ids=[kill[0] for kill in BY_DVC])
-def test_killed_under_dvc_and_run_again_has_the_same_bytes(copied, tmp_path, stage, file, count):
+def test_killed_under_dvc_and_run_again_has_the_same_bytes(ordinary, tmp_path, stage, file, count):
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(SABOTAGE)
     once = tmp_path / "killed"
     hook = {"KILL_AT": file, "KILL_COUNT": str(count), "KILL_ONCE": str(once), "PYTHONPATH": str(tmp_path / "hook")}
-    (copied.folder / "data/proposals/selective_search.parquet").unlink() if stage == "propose" else None
-    expected = copied.hashes()
-    killed = copied.run("dvc", "repro", "-s", "--force", stage, check=False, **hook)
+    (ordinary.folder / "data/proposals/selective_search.parquet").unlink() if stage == "propose" else None
+    expected = ordinary.hashes()
+    killed = ordinary.run("dvc", "repro", "-s", "--force", stage, check=False, **hook)
     assert once.exists(), killed.stderr
     assert killed.returncode != 0
-    assert unfinished(copied, file)
-    resumed = copied.run("dvc", "repro", "-s", "--no-run-cache", stage)
+    assert unfinished(ordinary, file)
+    resumed = ordinary.run("dvc", "repro", "-s", "--no-run-cache", stage)
     assert stages_run(resumed.stdout) == {stage}
     assert "resuming an earlier run" in resumed.stdout
-    compared = {path: md5 for path, md5 in copied.hashes().items() if not path.startswith(TIMED)}
+    compared = {path: md5 for path, md5 in ordinary.hashes().items() if not path.startswith(TIMED)}
     assert compared == {path: expected[path] for path in compared}
-    assert not unfinished(copied, file)
+    assert not unfinished(ordinary, file)
 
 
 STARTED = [kill for kill in KILLS if kill not in BY_DVC]
@@ -93,24 +100,24 @@ def test_killed_in_the_middle_and_run_again_has_the_same_bytes(copied, starter, 
         copied.remove(out)
     once = tmp_path / "killed"
     hook = {"KILL_AT": file, "KILL_COUNT": str(count), "KILL_ONCE": str(once), "DVC_STAGE": stage}
-    killed = starter.run(words, hook, SABOTAGE)
+    killed = starter.run(copied.folder, words, copied.environment(**hook), SABOTAGE)
     assert once.exists(), killed.stdout
     assert killed.returncode == -signal.SIGKILL
     assert unfinished(copied, file)
     assert not copied.contents(entry.outs), "nothing half made lies in an output"
-    resumed = starter.run(words, {"DVC_STAGE": stage})
+    resumed = starter.run(copied.folder, words, copied.environment(DVC_STAGE=stage))
     assert resumed.returncode == 0, resumed.stdout
     assert "resuming an earlier run" in resumed.stdout
     assert copied.contents(entry.outs) == expected
     assert not unfinished(copied, file)
 
 
-def test_dvc_killed_then_the_stage_ends_too(copied):
-    copied.set_params({"rcnn.finetune.iterations": 4000})
-    lock = copied.folder / ".scratch/rcnn_finetune/lock"
+def test_dvc_killed_then_the_stage_ends_too(ordinary):
+    ordinary.set_params({"rcnn.finetune.iterations": 4000})
+    lock = ordinary.folder / ".scratch/rcnn_finetune/lock"
     lock.unlink()
     dvc = subprocess.Popen(
-        ["dvc", "repro", "-s", "rcnn_finetune"], cwd=copied.folder, env=copied.environment(),
+        ["dvc", "repro", "-s", "rcnn_finetune"], cwd=ordinary.folder, env=ordinary.environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120

@@ -10,6 +10,15 @@ from lib.visualization.fields import Axis, Fields, FieldsOf, fields
 trunk = lambda network, pixels: network(pixels)  # noqa: E731
 
 
+@pytest.fixture(scope="module")
+def caffes_alexnet():
+    features = backbones.build("alexnet")
+    net = nn.Sequential(*features.trunk, features.crop_map[0])
+    net[0].padding = (0, 0)
+    net[3].padding, net[6].padding, net[8].padding, net[10].padding = (2, 2), (1, 1), (1, 1), (1, 1)
+    return net
+
+
 @pytest.mark.parametrize(
     ("layers", "size", "stride", "first"),
     [
@@ -17,13 +26,9 @@ trunk = lambda network, pixels: network(pixels)  # noqa: E731
         (11, 163, 16, 17), (13, 195, 32, 33),
     ],
 )
-def test_caffes_alexnet_layer_by_layer(layers, size, stride, first):
+def test_caffes_alexnet_layer_by_layer(caffes_alexnet, layers, size, stride, first):
     """R-CNN's receptive_field_sizes.m, whose conv1 has no padding; the first centre is of pixels, ours half-open."""
-    features = backbones.build("alexnet")
-    net = nn.Sequential(*features.trunk, features.crop_map[0])
-    net[0].padding = (0, 0)
-    net[3].padding, net[6].padding, net[8].padding, net[10].padding = (2, 2), (1, 1), (1, 1), (1, 1)
-    assert fields(net[:layers], trunk, (227, 227)).rows == Axis(size, stride, first + 0.5)
+    assert fields(caffes_alexnet[:layers], trunk, (227, 227)).rows == Axis(size, stride, first + 0.5)
 
 
 def test_torchvisions_alexnet_and_vgg16():
