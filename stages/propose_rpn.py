@@ -1,9 +1,9 @@
 """Proposals of a trained region proposal network, with their recall on the test split (Faster R-CNN §3.2, §4.1).
 
 `python -m stages.propose_rpn BLOCK NAME model=FILE`, for example `faster.propose p1`: writes
-data/proposals/NAME.parquet, metrics and curves; and the rows of the training images once more, NAME_training.parquet,
-which trainings read: another number of boxes at test does not change those bytes. Mirrored images reuse the boxes of
-the plain ones, mirrored, as in the authors' Python code.
+data/proposals/NAME.parquet, of the images that `splits` uses, metrics and curves; and the rows of the training images
+once more, NAME_training.parquet, which trainings read: another number of boxes at test does not change those bytes.
+Mirrored images reuse the boxes of the plain ones, mirrored, as in the authors' Python code.
 """
 
 import time
@@ -30,7 +30,7 @@ class Propose(Settings):
     """Block `faster.propose`.
 
     training  : which boxes become proposals in the training splits (authors: all before NMS, 2000 after it)
-    test      : the same in the other splits (6000, 300);  precision : of the forward passes
+    test      : the same in the test splits (6000, 300);  precision : of the forward passes
     """
 
     training: Proposing
@@ -48,7 +48,7 @@ def main(life: Life) -> None:
     (block, name), tables_folder = life.entry.words, life.dep("data/tables")
     settings, splits = life.params[block], life.params["splits"]
     device = pick_device(life.compute.device, settings.precision)
-    image_set = ImageSet(life.data_root, tables_folder)
+    image_set = ImageSet(life.data_root, tables_folder, [*splits.train, *splits.test])
     training_ids = set(ImageSet(life.data_root, tables_folder, splits.train).ids)
     proposer = faster.ImageProposer(life.input("model"), device, Clock())
 

@@ -180,6 +180,22 @@ def test_training_and_test_images_get_the_proposals_of_their_settings(folder, tm
         pd.testing.assert_frame_equal(training[f"images/train{number}.png"], table[f"images/train{number}.png"])
 
 
+def test_a_split_that_is_not_used_gets_no_proposals(folder, tmp_path):
+    """Numbers chosen on val leave the test images alone."""
+    write(tmp_path, OBJECTS, test=1)
+    path = tmp_path / "tables/images.parquet"
+    images = tables.read(path, tables.IMAGES)
+    images.loc[images["image_id"] == "images/train1.png", "split"] = "val"
+    tables.write(path, images, tables.IMAGES)
+    p1 = life(tmp_path, "p1")
+    p1.params["splits"] = Splits(train=["train"], test=["val"])
+    shutil.copytree(folder / "models", tmp_path / "models")
+    propose_rpn.main(p1)
+    assert set(tables.read(tmp_path / "proposals/p1.parquet", tables.PROPOSALS)["image_id"]) == {
+        "images/train0.png", "images/train1.png"
+    }
+
+
 def test_a_head_of_other_classes_is_refused(folder, tmp_path):
     write(tmp_path, OBJECTS)
     m2 = model_file.read(model(folder, "m2"), "head")
