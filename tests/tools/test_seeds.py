@@ -18,10 +18,11 @@ SEEDED = """
 import json, pathlib, sys
 text = pathlib.Path("params.yaml").read_text()
 seed = int(text.split("seed: ")[1].split()[0])
-pathlib.Path("results/metrics").mkdir(parents=True, exist_ok=True)
 if pathlib.Path("broken").exists() and seed == 5:
     sys.exit(1)
-pathlib.Path(f"results/metrics/{sys.argv[1]}.json").write_text(json.dumps({"voc10_map": seed / 10}))
+for folder in ("metrics", "plots/classes", "plots/other"):
+    pathlib.Path(f"results/{folder}").mkdir(parents=True, exist_ok=True)
+    pathlib.Path(f"results/{folder}/{sys.argv[1]}.json").write_text(json.dumps({"voc10_map": seed / 10}))
 open("runs.txt", "a").write(f"{sys.argv[1]}{seed} ")
 """
 
