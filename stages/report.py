@@ -1,7 +1,8 @@
 """The comparison of all methods: `results/report.md`, and `results/report.html`, one file that opens from disk.
 
 Reads what the other stages wrote: detections, metrics, plots, times and models; the methods are the rows
-of `evaluate`. Runs with other seeds come from `results/seeds`, where the run at hand is one of them.
+of `evaluate` that have run: all of them by `dvc repro report`, those that are there by
+`dvc repro --single-item report`. Runs with other seeds come from `results/seeds`, where the run at hand is one of them.
 Writes tables, paired bootstrap intervals, curves, errors, and test images under every method.
 """
 
@@ -23,9 +24,11 @@ def main(life: Life) -> None:
     settings, scoring = life.params["report"], life.params["evaluate"]
     test = life.params["splits"].test
     folder = life.dep("data/tables")
-    entries = pipeline.entries()
-    names = [name.removeprefix("evaluate@") for name in entries if name.startswith("evaluate@")]
-    life.announce(f"{len(names)} methods, {settings.resamples} resamples")
+    files = collect.Files(life.dep, pipeline.entries())
+    rows = [name.removeprefix("evaluate@") for name in files.entries if name.startswith("evaluate@")]
+    names = [name for name in rows if collect.has_run(files, name)]
+    left_out = [name for name in rows if name not in names]
+    life.announce(f"{len(names)} of {len(rows)} methods, {settings.resamples} resamples")
     scored = {
         name: inputs.read(life.dep(f"data/detections/{name}.parquet"), folder / "objects.parquet", test)
         for name in names
@@ -40,7 +43,6 @@ def main(life: Life) -> None:
         here, settings.resamples, settings.seed, settings.level, settings.measure, scoring.levels,
         {name: several.runs for name, several in repeated.items()},
     )
-    files = collect.Files(life.dep, entries)
     methods = [collect.method(files, name, repeated.get(name)) for name in names]
     report_tables = summary.tables(methods, intervals, pairs, files.proposals(), settings.measure, settings.level)
     report_tables += collect.looked_at(files)
@@ -55,7 +57,7 @@ def main(life: Life) -> None:
         images.append({**boxes, "width": width, "height": height, "source": source})
     folders = {name: life.dep(f"data/visualization/{name}") for name in files.rows("data/visualization")}
     seen = page.looked_at(folders)
-    title, intro = "Comparison of the methods", collect.introduction(image_set, life.data_root)
+    title, intro = "Comparison of the methods", collect.introduction(image_set, life.data_root, left_out)
     data = {**collect.charts(files, methods), "top": scoring.top, "best": settings.boxes, "images": images}
     text = "\n".join([f"# {title}", "", intro, "", *(table.markdown() for table in report_tables)])
     tables.write_text(life.out("results/report.md"), text)

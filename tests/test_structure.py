@@ -32,7 +32,7 @@ ALLOWED = {
     for place, level in enumerate(ORDER)
     for package in level
 } | {
-    "report": {*BASE, "images", "evaluation", "detection", "visualization", "report"},
+    "report": {*BASE, "compiled.py", "images", "evaluation", "detection", "visualization", "report"},
     "evaluation": {*BASE, "evaluation"},
     "digits": {*BASE, "digits"},
     "fetch": {*BASE, "fetch"},

@@ -7,7 +7,8 @@ Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stay
 run does only what has changed. It shares this repository's DVC cache.
 
 FOLDER holds the data set where that is not the preset's own `data.root`. Rows are those of `evaluate` (rcnn,
-fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. As each row ends, its figures come to
+fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. With ROWS the report is made of the rows that
+are there. As each row ends, its figures come to
 `results/presets/NAME`: METHOD.json and proposals/, in the folders classes/ and error_effects/ those of each class, and
 in cost/ and speed/ those of the stages that it needs. `rows.json` there says of each row by which commit and on which
 processor it was made, and whether it is stale: whether its code, command or params are others today. A row that fails
@@ -40,6 +41,7 @@ ROW = "evaluate@"
 LEFT_OUT = ("results/", "tests/", "docs/", "params.yaml")
 KEPT = "results/seeds/"  # the report reads them
 PRODUCED = "data/*/VOCdevkit"
+REPORT, REPORT_PAGE = "results/report.md", "results/report.html"
 
 
 def main() -> int:
@@ -71,8 +73,11 @@ def main() -> int:
         for path in collect(row, entries, copy, home):
             print(path.relative_to(root), flush=True)
         record(row, home, version, codes[row])
-    if not options.rows and not failed:
-        failed += ["the other stages"] * bool(repro(copy))
+    if not failed:
+        failed += ["the other stages"] * bool(rest(copy, entries, only_report=bool(options.rows)))
+    if not failed and (copy / REPORT).exists():
+        shutil.copy2(copy / REPORT, home / Path(REPORT).name)
+        print(f"{(home / Path(REPORT).name).relative_to(root)}, with pictures: {copy / REPORT_PAGE}", flush=True)
     mark_stale(entries, values, home)
     if failed:
         print(f"ERROR: failed: {', '.join(failed)}; see above. Run the same again to resume", file=sys.stderr)
@@ -95,6 +100,18 @@ def chosen_rows(names: Sequence[str], entries: Mapping[str, Entry]) -> list[str]
 def repro(copy: Path, *targets: str) -> int:
     """Exit code of `dvc repro`."""
     return subprocess.run(["dvc", "repro", *targets], cwd=copy, env=environment(), check=False).returncode
+
+
+def rest(copy: Path, entries: Mapping[str, Entry], only_report: bool) -> int:
+    """Exit code of `dvc repro` of all that is not done yet; of a report of the rows that are there, if wanted alone."""
+    if not only_report:
+        return repro(copy)
+    if "report" not in entries:
+        return 0
+    for dep in entries["report"].deps:
+        if not (copy / dep).exists():  # DVC wants to see a folder where no row that ran has written to it
+            (copy / dep).mkdir(parents=True)
+    return repro(copy, "--single-item", "report")
 
 
 def commit(root: Path) -> str:

@@ -8,7 +8,7 @@ the enlarged tables.
 Where a method was trained with several seeds, the seeds are drawn too, and its figure is the mean of the runs: see
 `hierarchical`.
 
-B resamples, I images, D detections, C classes.
+B resamples, I images, D detections, C classes, L levels of recall.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.compiled import kernel
 from lib.evaluation.average_precision import LEVELS
 from lib.evaluation.settings import Levels, Measure
 from lib.report import hierarchical
 from lib.report.outcomes import Outcomes, common_images
 
 Weights = NDArray[np.int64]
-_CELLS = 4_000_000  # numbers held at once: a class's detections times some of the resamples
 
 
 @dataclass(frozen=True)
@@ -52,41 +52,55 @@ def means(
     A class without objects in a resample is left out of its mean, as it would be of a test set's.
     """
     averages = np.full((len(outcomes.classes), len(weights)), np.nan)
+    wanted = np.empty(0) if measure == "voc10_map" else np.asarray(LEVELS[levels])
     for label, (name, detections) in enumerate(outcomes.classes.items()):
-        step = max(1, _CELLS // max(1, len(detections.image)))
-        for start in range(0, len(weights), step):
-            part = weights[start : start + step]
-            counts = part[:, outcomes.objects[name]].sum(axis=1)
-            averages[label, start : start + step] = _averages(
-                part, detections.image, detections.right, counts, measure, levels
-            )
+        counts = weights[:, outcomes.objects[name]].sum(axis=1)
+        averages[label] = _averages(weights, detections.image, detections.right, counts, wanted)
     present = ~np.isnan(averages)
     count = present.sum(axis=0)
     total = np.where(present, averages, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _averages(
-    weights: Weights, image: NDArray[np.int64], right: NDArray[np.bool_], objects: NDArray[np.int64], measure: Measure,
-    levels: Levels,
-) -> NDArray[np.float64]:
+@kernel
+def _averages(weights, image, right, objects, levels):  # type: ignore[no-untyped-def]
     """One class in every resample; NaN where it has no objects.
 
-    The copies of a right detection follow each other and only raise precision, so the ceiling over all of them is that
-    at the last copy: one number for each row of the table is enough.
+    image   : int64 (D,), right : bool (D,)  of the detections, the best first
+    objects : int64 (B,)  of the class in each resample
+    levels  : float64 (L,)  of recall, ascending, over which precision is averaged; empty: area under the curve
+
+    Both averages are a sum over the steps of the curve: its ceiling at a detection, times the recall that it adds or
+    the number of levels that lie in this step. The copies of a right detection follow each other and only raise
+    precision, so the ceiling over all of them is that at the last copy: one step for each detection is enough. From
+    the last detection to the first the ceiling is a running maximum.
     """
-    copies = weights[:, image]
-    right_so_far, rank = np.cumsum(copies * right, axis=1), np.cumsum(copies, axis=1)
-    precision = right_so_far / np.maximum(rank, 1)
-    ceiling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = right_so_far / np.maximum(objects, 1)[:, None]
-    if measure == "voc10_map":
-        value = (np.diff(recall, axis=1, prepend=0.0) * ceiling).sum(axis=1)
-    else:
-        ends = np.hstack([ceiling, np.zeros((len(weights), 1))])
-        points = [(recall < level).sum(axis=1) for level in LEVELS[levels]]
-        value = np.mean([ends[np.arange(len(weights)), point] for point in points], axis=0)
-    return np.where(objects > 0, value, np.nan)
+    values = np.full(len(weights), np.nan)
+    for row in range(len(weights)):
+        if objects[row] == 0:
+            continue
+        hits, rank = 0, 0
+        for place in range(len(image)):
+            copies = weights[row, image[place]]
+            rank += copies
+            if right[place]:
+                hits += copies
+        total, ceiling, level = 0.0, 0.0, len(levels)
+        while level > 0 and levels[level - 1] > hits / objects[row]:
+            level -= 1
+        for place in range(len(image) - 1, -1, -1):
+            ceiling = max(ceiling, hits / max(rank, 1))
+            copies = weights[row, image[place]]
+            rank -= copies
+            added = copies if right[place] else 0
+            hits -= added
+            if len(levels) == 0:
+                total += ceiling * added / objects[row]
+            while level > 0 and (place == 0 or levels[level - 1] > hits / objects[row]):
+                total += ceiling / len(levels)
+                level -= 1
+        values[row] = total
+    return values
 
 
 def interval(resampled: NDArray[np.float64], value: float | None, level: float = 0.95) -> Interval:

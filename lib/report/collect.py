@@ -37,9 +37,9 @@ class Files:
         return tables.read_json(self._dep(path))
 
     def folder(self, path: str, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-        """Every JSON file of a folder by its name without the suffix, sorted; only those in `wanted`, if given."""
-        names = sorted(file.stem for file in self._dep(path).glob("*.json"))
-        return {name: self.json(f"{path}/{name}.json") for name in names if wanted is None or name in wanted}
+        """The JSON files of a folder by name without the suffix, sorted: those in `wanted`, or all without."""
+        names = [file.stem for file in self._dep(path).glob("*.json")] if wanted is None else wanted
+        return {name: self.json(f"{path}/{name}.json") for name in sorted(names)}
 
     def size(self, path: str) -> int:
         """Bytes of a file, or of all files in a folder."""
@@ -51,9 +51,10 @@ class Files:
         return self.folder("results/metrics/proposals", self.rows("results/metrics/proposals"))
 
     def rows(self, folder: str) -> list[str]:
-        """Names that the stages of dvc.yaml write below a folder: without files left by a row that was removed."""
+        """Names that the stages of dvc.yaml write below a folder and that are there: without files left by a row that
+        was removed, and without rows that have not run, as in a report of some (`dvc repro --single-item report`)."""
         outs = [Path(out) for entry in self.entries.values() for out in entry.outs]
-        return [out.stem for out in outs if out.parent.as_posix() == folder]
+        return [out.stem for out in outs if out.parent.as_posix() == folder and out.exists()]
 
 
 def method(files: Files, name: str, repeated: Repeated | None = None) -> Method:
@@ -79,6 +80,15 @@ def method(files: Files, name: str, repeated: Repeated | None = None) -> Method:
         effects,
         repeated.figures if repeated else {},
     )
+
+
+def has_run(files: Files, name: str) -> bool:
+    """Whether a method's figures are there, and the models and detections that they are of: DVC deletes what it is
+    about to make again."""
+    detecting = [entry for entry in makers(files, name) if entry.script == DETECT]
+    paths = {out for entry in (files.entries[f"evaluate@{name}"], *detecting) for out in entry.outs}
+    paths |= {dep for entry in detecting for dep in entry.deps if dep.startswith(MODELS)}
+    return all(Path(path).exists() for path in paths)
 
 
 def makers(files: Files, name: str) -> list[Entry]:
@@ -194,10 +204,11 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
 
-def introduction(image_set: Split, root: str) -> str:
-    """One sentence on what was compared."""
+def introduction(image_set: Split, root: str, left_out: Sequence[str]) -> str:
+    """What was compared, and which methods were not as they have not run."""
+    missing = f" Not run, so not compared: {', '.join(left_out)}." if left_out else ""
     return (
         f"Data: {root}. {len(image_set)} test images, {len(image_set.classes)} classes: "
         f"{', '.join(image_set.classes)}. "
-        "Made by `dvc repro report` from what the other stages wrote."
+        f"Made by `dvc repro report` from what the other stages wrote.{missing}"
     )

@@ -4,6 +4,7 @@ A stage sees only what dvc.yaml declares for it. It works in a scratch folder ke
 so that the run after a kill resumes there, and moves its outs into place at the very end.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -167,7 +168,7 @@ def stage(main: Callable[[Life], None], schema: Schema, schemas: Callable[[], Ma
     main    : does the work
     schema  : what the stage reads of params.yaml, see `schemas.keys`;  schemas : the same of every stage by its address
 
-    An InputError is printed without a traceback and ends the process with code 1.
+    An InputError and a full disk are printed without a traceback and end the process with code 1.
     """
     try:
         entry = _entry()
@@ -181,6 +182,13 @@ def stage(main: Callable[[Life], None], schema: Schema, schemas: Callable[[], Ma
         life.publish()
     except InputError as error:
         print(f"ERROR: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remedy = "Free some (.scratch/STAGE holds what is done), and run the same again: it goes on from there"
+        fault = Fault("disk full", error.filename or os.environ["DVC_STAGE"], "no space is left on the disk", "", remedy)
+        print(f"ERROR: {fault}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 

@@ -29,6 +29,7 @@ def files(tmp_path, monkeypatch):
               ["data/models/rcnn/cnn.pt", "results/plots/loss/rcnn.json"]),
         entry("detect@rcnn", "stages.detect", ["data/models/rcnn/cnn.pt", "data/tables"],
               ["data/detections/rcnn.parquet"], regions="data/proposals/selective_search.parquet"),
+        entry("evaluate@rcnn", "stages.evaluate", ["data/detections/rcnn.parquet"], ["results/metrics/rcnn.json"]),
     ]
     Path("data/models/rcnn").mkdir(parents=True)
     Path("data/models/rcnn/cnn.pt").write_bytes(b"x" * 1000)
@@ -97,6 +98,20 @@ def test_files_of_rows_that_are_gone_are_left_out(files):
     assert data["precision_recall"]["k"] == {"rcnn": [[0, 0.8], [0.5, 0.8]]}
 
 
+def test_rows_that_have_not_run_are_left_out(files):
+    assert not collect.has_run(files, "rcnn"), "no detections"
+    Path("data/detections").mkdir()
+    Path("data/detections/rcnn.parquet").touch()
+    assert collect.has_run(files, "rcnn")
+    Path("data/models/rcnn/cnn.pt").unlink()
+    assert not collect.has_run(files, "rcnn"), "trained again, and not yet measured"
+    Path("data/detections/rcnn.parquet").unlink()
+    assert files.rows("data/detections") == []
+    Path("results/plots/loss/rcnn.json").unlink()
+    assert files.rows("results/plots/loss") == []
+    assert files.folder("results/plots/loss", files.rows("results/plots/loss")) == {}
+
+
 def test_introduction_names_the_data():
     class Split:
         classes = ("cat", "dog")
@@ -104,7 +119,9 @@ def test_introduction_names_the_data():
         def __len__(self):
             return 7
 
-    assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x")
+    assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x", [])
+    assert "Not run" not in collect.introduction(Split(), "data/x", [])
+    assert collect.introduction(Split(), "data/x", ["hog", "yolo"]).endswith("Not run, so not compared: hog, yolo.")
 
 
 def test_losses_of_all_phases_are_drawn():

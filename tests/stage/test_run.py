@@ -68,6 +68,29 @@ def test_case_47_the_disk_is_asked_before_the_work(folder, monkeypatch, capsys):
     assert "memory 1,024 MiB" in capsys.readouterr().out
 
 
+def test_a_disk_that_fills_up_during_the_work_is_an_error_with_a_remedy(folder, monkeypatch, capsys):
+    entry = life(monkeypatch).entry
+    monkeypatch.setenv("DVC_STAGE", entry.name)
+    monkeypatch.setattr(run, "_entry", lambda: entry)
+    monkeypatch.setattr(run, "check_once", lambda *arguments: None)
+    monkeypatch.setattr(run.params_file, "load", dict)
+    monkeypatch.setattr(run.params_file, "validate", lambda values, keys: {"compute": HERE, "data.root": "x", "seed": 3})
+    monkeypatch.setattr(run.process, "follow_parent", lambda: None)
+
+    def fills(stage):
+        (stage.scratch / "half").write_text("done")
+        Path("/dev/full").write_text("x")
+
+    with pytest.raises(SystemExit, match="1"):
+        run.stage(fills, {}, dict)
+    said = capsys.readouterr().err
+    assert said.startswith("ERROR: detect@fast: no space is left on the disk. Free some"), said
+    assert list(Path(".scratch").rglob("half")), "what was done stays"
+
+    with pytest.raises(OSError, match="other"):
+        run.stage(lambda stage: (_ for _ in ()).throw(OSError(5, "other")), {}, dict)
+
+
 def test_publishing_moves_everything_or_nothing(folder, monkeypatch):
     stage = life(monkeypatch)
     with pytest.raises(LookupError, match=r"did not write \['data/found.parquet'\]"):

@@ -36,11 +36,17 @@ stages:
         - results/plots/classes/${key}.json: {cache: false}
         - results/plots/other/${key}.json: {cache: false}
   other:
-    cmd: python -m stages.evaluate other
+    cmd: python -m stages.evaluate other && mkdir -p data/visualization && touch data/visualization/seen
     params: [other]
     deps: [stages/evaluate.py, big.txt]
     outs:
+      - data/visualization/seen
       - results/metrics/other.json: {cache: false}
+  report:
+    cmd: python -m stages.report
+    deps: [stages/report.py, results/metrics, data/visualization]
+    outs:
+      - results/report.md: {cache: false}
 """
 COUNT = """
 import pathlib
@@ -62,13 +68,19 @@ for folder in ("metrics", "plots/classes", "plots/other"):
     pathlib.Path(f"results/{folder}/{sys.argv[1]}.json").write_text(value)
 open("runs.txt", "a").write(f"{sys.argv[1]} ")
 """
+REPORT = """
+import pathlib
+names = sorted(path.stem for path in pathlib.Path("results/metrics").glob("*.json"))
+pathlib.Path("results/report.md").write_text(" ".join(names))
+"""
 VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\n"
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     for name, text in {
-        "dvc.yaml": STAGES, "stages/count.py": COUNT, "stages/evaluate.py": EVALUATE, "code.txt": "old", "gone.txt": "",
+        "dvc.yaml": STAGES, "stages/count.py": COUNT, "stages/evaluate.py": EVALUATE, "stages/report.py": REPORT,
+        "code.txt": "old", "gone.txt": "",
         "params.yaml": VALUES, "presets/default.yaml": VALUES,
         "presets/two.yaml": "set:\n  n: 2  # a comment\n", "results/metrics/rcnn.json": "1",
         "dvc.lock": "schema: '2.0'\nstages: {}\n",
@@ -103,6 +115,7 @@ def test_runs_in_a_copy_and_brings_the_figures(repository, monkeypatch):
         assert (home / f"{name}.json").read_text() == content
     assert not list(home.rglob("plots")) + list(home.rglob("other")), "no other plots"
     assert not (home / "other.json").exists(), "no row of evaluate"
+    assert (home / "report.md").read_text() == "other rcnn spp"
     assert {path: path.read_text() for path in before} == before, "nothing of the repository itself is touched"
     assert not (repository / "big.txt").exists()
     assert list((repository / ".dvc/cache/files").rglob("*/*")), "the cache is shared"
@@ -123,6 +136,7 @@ def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys)
     home, copy = repository / "results/presets/two", repository / ".scratch/presets/two"
     assert (copy / "runs.txt").read_text() == "count spp "
     assert list(rows_of(repository)) == ["spp"]
+    assert (home / "report.md").read_text() == "spp", "a report of the rows that are there"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert rows_of(repository)["spp"]["commit"] == commit[:12]
     assert "cores" in rows_of(repository)["spp"]["processor"]
@@ -132,6 +146,7 @@ def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys)
     assert "stale, as their code or params changed since: spp" in capsys.readouterr().out
     rows = rows_of(repository)
     assert {row: origin["stale"] for row, origin in rows.items()} == {"rcnn": False, "spp": True}
+    assert (home / "report.md").read_text() == "rcnn spp"
     assert rows["rcnn"]["commit"] == f"{commit[:12]}+", "the run used an edit that is in no commit"
     assert (home / "spp.json").read_text() == "1", "another row's figures stay"
 
