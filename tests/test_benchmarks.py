@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,35 @@ def test_one_class_sets_hold_each_image_once_and_objects_of_one_class(tmp_path, 
     assert (len(train), sorted(train + test)) == (2, ["a", "c", "d"])
     assert sorted(path.name for path in (target / "JPEGImages").iterdir()) == ["a.jpg", "c.jpg", "d.jpg"]
     assert "dog" not in (target / "Annotations/a.xml").read_text()
+
+
+def test_one_class_says_what_it_lacks(tmp_path, monkeypatch, capsys):
+    from benchmarks import one_class
+
+    monkeypatch.setattr(one_class, "SHARED", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(sys, "argv", ["one_class"])
+    assert one_class.main() == 0
+    assert "is not here, nothing measured" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["one_class", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"VOC2007/ImageSets/Main/train.txt: is not there. Name VOCdevkit: --root"):
+        one_class.main()
+    (tmp_path / "VOC2007/ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "VOC2007/Annotations").mkdir()
+    for part in ("train", "val"):
+        (tmp_path / f"VOC2007/ImageSets/Main/{part}.txt").touch()
+    with pytest.raises(SystemExit, match=r"0 images show 'cat'. Allowed: more than the 164"):
+        one_class.main()
+
+
+def test_one_class_keeps_the_classes_of_before(tmp_path, monkeypatch):
+    from benchmarks import one_class
+
+    monkeypatch.setattr(one_class, "RESULT", tmp_path / "one_class.json")
+    one_class.keep("joint", "cat", {"f1": {"0.1": 0.5, "0.5": 0.7}})
+    row = one_class.keep("joint", "horse", {"f1": {"0.1": 0.8, "0.5": 0.4}})
+    assert list(row["sets"]) == ["cat", "horse"]
+    assert row["f1"] == {"0.1": 0.65, "0.5": 0.55}
+    assert row["threshold"] == 0.1
 
 
 def test_f1_of_three_objects_and_four_detections_by_hand():

@@ -5,10 +5,12 @@
 Trains the row of `evaluate` on the split train alone with the given params (dotted keys, values as in YAML) laid over
 the preset, and measures it on val, so that no choice ever sees the test split. Runs in a copy as `tools.preset` does,
 `.scratch/choices/PRESET`, and adds a line to `results/choices/PRESET.json` and to the table beside it, PRESET.md: the
-row, the values, figures, seconds of each stage, commit and processor. The same trial again replaces its line.
+row, the values, figures, seconds of each stage, commit and processor. The same trial again replaces its line; where the
+preset has changed since, the earlier line stays and is marked.
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from lib.report.lineage import before
 from lib.report.summary import Table
-from lib.stage import pipeline
+from lib.stage import overlay, pipeline
 from lib.stage.errors import Fault, InputError
 from lib.storage import tables
 from tools import preset
@@ -53,7 +55,7 @@ def main() -> int:
     trial = {
         "row": row, "set": changes, **{name: metrics[name] for name in FIGURES},
         "seconds": seconds(copy, sorted(before(f"{preset.ROW}{row}", entries))),
-        "commit": version, "processor": preset.processor(),
+        "params": resolved(options.preset, row, changes), "commit": version, "processor": preset.processor(),
     }
     trials = with_trial(home / f"{options.preset}.json", trial)
     home.mkdir(parents=True, exist_ok=True)
@@ -86,10 +88,18 @@ def seconds(copy: Path, stages: Sequence[str]) -> dict[str, float]:
     return {stage: tables.read_json(path)["seconds"] for stage, path in costs.items() if path.exists()}
 
 
+def resolved(name: str, row: str, changes: Mapping[str, Any]) -> str:
+    """A short hash of all params of a row's stages, with the changes laid over the preset's as it is today."""
+    entries, values = pipeline.entries(), overlay.apply(overlay.values(name), changes, "command line")
+    stages = sorted({f"{preset.ROW}{row}", *before(f"{preset.ROW}{row}", entries)})
+    settings = {key: overlay.at(values, key) for stage in stages for key in entries[stage].params}
+    return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:16]
+
+
 def with_trial(path: Path, trial: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The trials of a file and this one, which replaces that of the same row and values."""
+    """The trials of a file and this one, which replaces that of the same row, values and preset."""
     earlier = tables.read_json(path) if path.exists() else []
-    key = lambda of: (of["row"], of["set"])  # noqa: E731
+    key = lambda of: (of["row"], of["set"], of.get("params"))  # noqa: E731
     return [*(other for other in earlier if key(other) != key(trial)), trial]
 
 
@@ -98,15 +108,27 @@ def shown(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={'null' if value is None else value}" for key, value in changes.items())
 
 
+def today(name: str, trial: Mapping[str, Any]) -> str:
+    """What `resolved` gives of a trial's command now; empty where the command is none any more."""
+    try:
+        return resolved(name, trial["row"], trial["set"])
+    except (InputError, KeyError):
+        return ""
+
+
 def table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
     """The trials of a preset, those of a row together."""
-    columns = ["row", "values beside the preset's", "voc10", "voc07", "coco", "minutes", "commit"]
+    columns = ["row", "values beside the preset's", "preset", "voc10", "voc07", "coco", "minutes", "commit"]
     rows = [
-        [trial["row"], shown(trial["set"]) or "none", *(trial[figure] for figure in FIGURES[:3]),
-         round(sum(trial["seconds"].values()) / 60), trial["commit"]]
+        [trial["row"], shown(trial["set"]) or "none",
+         "as now" if trial.get("params") == today(name, trial) else "since changed",
+         *(trial[figure] for figure in FIGURES[:3]), round(sum(trial["seconds"].values()) / 60), trial["commit"]]
         for trial in sorted(trials, key=lambda trial: str(trial["row"]))
     ]
-    note = f"Trained on train, measured on val, never on test: `python -m tools.choose {name} ROW VALUES`."
+    note = (
+        f"Trained on train, measured on val, never on test: `python -m tools.choose {name} ROW VALUES`. Where the "
+        "preset has since changed, the command would give another figure today: the commit has the preset of then."
+    )
     return Table(f"Trials for {name}", columns, rows, note)
 
 

@@ -187,7 +187,8 @@ def stage(main: Callable[[Life], None], schema: Schema, schemas: Callable[[], Ma
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         remedy = "Free some (.scratch/STAGE holds what is done), and run the same again: it goes on from there"
-        fault = Fault("disk full", error.filename or os.environ["DVC_STAGE"], "no space is left on the disk", "", remedy)
+        where = error.filename or os.environ["DVC_STAGE"]
+        fault = Fault("disk full", where, "no space is left on the disk", "", remedy)
         print(f"ERROR: {fault}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 

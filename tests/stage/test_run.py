@@ -74,7 +74,8 @@ def test_a_disk_that_fills_up_during_the_work_is_an_error_with_a_remedy(folder, 
     monkeypatch.setattr(run, "_entry", lambda: entry)
     monkeypatch.setattr(run, "check_once", lambda *arguments: None)
     monkeypatch.setattr(run.params_file, "load", dict)
-    monkeypatch.setattr(run.params_file, "validate", lambda values, keys: {"compute": HERE, "data.root": "x", "seed": 3})
+    checked = {"compute": HERE, "data.root": "x", "seed": 3}
+    monkeypatch.setattr(run.params_file, "validate", lambda values, keys: checked.copy())
     monkeypatch.setattr(run.process, "follow_parent", lambda: None)
 
     def fills(stage):

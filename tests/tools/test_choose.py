@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.stage import params, pipeline
+from lib.stage import overlay, params, pipeline
 from lib.stage.errors import InputError
 from tools import choose, preset
 
@@ -63,7 +63,22 @@ def test_the_same_trial_replaces_its_line_and_others_stay(trial):
     kept = json.loads((trial.home / "digits.json").read_text())
     assert [line["voc10_map"] for line in kept] == [0.5, 0.25]
     text = (trial.home / "digits.md").read_text()
-    assert "| fast | fast.train.learning_rate=0.5 fast.train.clip_norm=null | 0.500 | 0.500 | 0.500 | 2 | abc |" in text
+    values = "fast.train.learning_rate=0.5 fast.train.clip_norm=null"
+    assert f"| fast | {values} | as now | 0.500 | 0.500 | 0.500 | 2 | abc |" in text
+
+
+def test_a_trial_of_an_earlier_preset_stays_and_is_marked(trial, monkeypatch):
+    assert trial("digits", "fast", "fast.train.learning_rate=0.25") == 0
+    kept = overlay.values
+    changed = overlay.apply(kept("digits"), {"fast.train.regions": 64, "yolo.grid.cells": 3}, "x")
+    monkeypatch.setattr(overlay, "values", lambda *_: changed)
+    assert trial("digits", "fast", "fast.train.learning_rate=0.25") == 0
+    lines = [line for line in (trial.home / "digits.md").read_text().splitlines() if "0.25" in line]
+    assert ["since changed" in line for line in lines] == [True, False]
+
+    other = overlay.apply(changed, {"yolo.grid.cells": 5}, "x")
+    monkeypatch.setattr(overlay, "values", lambda *_: other)
+    assert choose.resolved("digits", "fast", {}) == choose.resolved("digits", "fast", {"yolo.grid.cells": 3})
 
 
 def test_a_failed_run_keeps_nothing(trial):
