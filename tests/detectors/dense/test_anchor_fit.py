@@ -22,8 +22,8 @@ def test_objects_that_no_anchor_reaches_are_named_before_training():
         "objects of dog overlap their best anchor by 0.13 on average. Add sizes or ratios of theirs to x.anchors.",
         # 16 x 16, and 14 x 199: 52.8² and 14.2 times as long as wide. The anchors' areas are all 32².
         "2 of 3 objects reach the IoU 0.5 with no anchor, first dog [0, 0, 16, 16] of a, at 0.25. They measure 16 to "
-        "53 pixels (square root of the area) and at most 14.2 : 1, the anchors 32 to 32 pixels (square root of the area) "
-        "and at most 2.0 : 1: add what is missing to x.anchors.",
+        "53 pixels (square root of the area) and at most 14.2 : 1, the anchors 32 to 32 pixels (square root of the "
+        "area) and at most 2.0 : 1: add what is missing to x.anchors.",
     ]
 
 
