@@ -75,10 +75,9 @@ def main() -> int:
         record(row, home, version, codes[row])
     if not failed:
         failed += ["the other stages"] * bool(rest(copy, entries, only_report=bool(options.rows)))
+    stale = mark_stale(entries, values, home)
     if not failed and (copy / REPORT).exists():
-        shutil.copy2(copy / REPORT, home / Path(REPORT).name)
-        print(f"{(home / Path(REPORT).name).relative_to(root)}, with pictures: {copy / REPORT_PAGE}", flush=True)
-    mark_stale(entries, values, home)
+        print(f"{bring_report(copy, home, stale).relative_to(root)}, with pictures: {copy / REPORT_PAGE}", flush=True)
     if failed:
         print(f"ERROR: failed: {', '.join(failed)}; see above. Run the same again to resume", file=sys.stderr)
     return bool(failed)
@@ -112,6 +111,15 @@ def rest(copy: Path, entries: Mapping[str, Entry], only_report: bool) -> int:
         if not (copy / dep).exists():  # DVC wants to see a folder where no row that ran has written to it
             (copy / dep).mkdir(parents=True)
     return repro(copy, "--single-item", "report")
+
+
+def bring_report(copy: Path, home: Path, stale: Sequence[str]) -> Path:
+    """The report's text among the figures. What it compares need not be of one state of code and params: it says so."""
+    title, _, rest_of_it = (copy / REPORT).read_text(encoding="utf-8").partition("\n\n")
+    older = [f"Rows of other code or params than the last run's: {', '.join(stale)}."] if stale else []
+    target = home / Path(REPORT).name
+    tables.write_text(target, "\n\n".join([title, *older, rest_of_it]))
+    return target
 
 
 def commit(root: Path) -> str:
@@ -225,17 +233,19 @@ def record(row: str, home: Path, commit: str, code: str) -> None:
     tables.write_json(path, dict(sorted(rows.items())))
 
 
-def mark_stale(entries: Mapping[str, Entry], values: Mapping[str, Any], home: Path) -> None:
-    """Brings `stale` of all rows in `rows.json` up to date; a row that dvc.yaml has no longer is stale."""
+def mark_stale(entries: Mapping[str, Entry], values: Mapping[str, Any], home: Path) -> list[str]:
+    """Brings `stale` of all rows in `rows.json` up to date, and returns those that are; a row that dvc.yaml has no
+    longer is stale."""
     path = home / "rows.json"
     if not path.exists():
-        return
+        return []
     rows = tables.read_json(path)
     for row, origin in rows.items():
         origin["stale"] = f"{ROW}{row}" not in entries or digest(row, entries, values) != origin["code"]
     tables.write_json(path, rows)
     if stale := [row for row, origin in rows.items() if origin["stale"]]:
         print(f"stale, as their code or params changed since: {', '.join(stale)}", flush=True)
+    return stale
 
 
 def processor() -> str:
