@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.report.lineage import before
-from lib.stage import overlay, pipeline
+from lib.stage import overlay, params, pipeline
 from lib.stage.errors import Fault, InputError
-from lib.stage.params import suggestion
 from lib.stage.pipeline import Entry
 from lib.storage import tables
 from tools.params import written
@@ -87,7 +86,7 @@ def chosen_rows(names: Sequence[str], entries: Mapping[str, Entry]) -> list[str]
     """The rows of these names, all rows without. Raises InputError naming every row that is not there."""
     rows = [name.removeprefix(ROW) for name in entries if name.startswith(ROW)]
     faults = [
-        Fault("unknown row", "rows", f"{name!r} is no row of evaluate", ", ".join(rows), suggestion(name, rows))
+        Fault("unknown row", "rows", f"{name!r} is no row of evaluate", ", ".join(rows), params.suggestion(name, rows))
         for name in names
         if name not in rows
     ]
@@ -114,8 +113,11 @@ def rest(copy: Path, entries: Mapping[str, Entry], only_report: bool) -> int:
 
 
 def bring_report(copy: Path, home: Path, stale: Sequence[str]) -> Path:
-    """The report's text among the figures. What it compares need not be of one state of code and params: it says so."""
+    """The report's text among the figures. What it compares need not be of one state of code and params: it says so.
+    Of the place of the data it keeps the name alone, as others have them elsewhere."""
     title, _, rest_of_it = (copy / REPORT).read_text(encoding="utf-8").partition("\n\n")
+    place = str(overlay.at(params.load(copy / "params.yaml"), "data.root"))
+    rest_of_it = rest_of_it.replace(f"Data: {place}.", f"Data: {Path(place).name}.", 1)
     older = [f"Rows of other code or params than the last run's: {', '.join(stale)}."] if stale else []
     target = home / Path(REPORT).name
     tables.write_text(target, "\n\n".join([title, *older, rest_of_it]))

@@ -71,9 +71,10 @@ open("runs.txt", "a").write(f"{sys.argv[1]} ")
 REPORT = """
 import pathlib
 names = sorted(path.stem for path in pathlib.Path("results/metrics").glob("*.json"))
-pathlib.Path("results/report.md").write_text(f"# Comparison\\n\\n{' '.join(names)}")
+root = pathlib.Path("params.yaml").read_text().split("root: ")[1].split()[0]
+pathlib.Path("results/report.md").write_text(f"# Comparison\\n\\nData: {root}. {' '.join(names)}")
 """
-VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\n"
+VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\ndata:\n  root: some/where\n"
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_runs_in_a_copy_and_brings_the_figures(repository, monkeypatch):
         assert (home / f"{name}.json").read_text() == content
     assert not list(home.rglob("plots")) + list(home.rglob("other")), "no other plots"
     assert not (home / "other.json").exists(), "no row of evaluate"
-    assert (home / "report.md").read_text() == "# Comparison\n\nother rcnn spp"
+    assert (home / "report.md").read_text() == "# Comparison\n\nData: where. other rcnn spp"
     assert {path: path.read_text() for path in before} == before, "nothing of the repository itself is touched"
     assert not (repository / "big.txt").exists()
     assert list((repository / ".dvc/cache/files").rglob("*/*")), "the cache is shared"
@@ -136,7 +137,7 @@ def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys)
     home, copy = repository / "results/presets/two", repository / ".scratch/presets/two"
     assert (copy / "runs.txt").read_text() == "count spp "
     assert list(rows_of(repository)) == ["spp"]
-    assert (home / "report.md").read_text() == "# Comparison\n\nspp", "a report of the rows that are there"
+    assert (home / "report.md").read_text() == "# Comparison\n\nData: where. spp", "a report of the rows that are there"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert rows_of(repository)["spp"]["commit"] == commit[:12]
     assert "cores" in rows_of(repository)["spp"]["processor"]
@@ -147,7 +148,7 @@ def test_rows_run_alone_and_merge_their_figures(repository, monkeypatch, capsys)
     rows = rows_of(repository)
     assert {row: origin["stale"] for row, origin in rows.items()} == {"rcnn": False, "spp": True}
     older = "Rows of other code or params than the last run's: spp."
-    assert (home / "report.md").read_text() == f"# Comparison\n\n{older}\n\nrcnn spp"
+    assert (home / "report.md").read_text() == f"# Comparison\n\n{older}\n\nData: where. rcnn spp"
     assert rows["rcnn"]["commit"] == f"{commit[:12]}+", "the run used an edit that is in no commit"
     assert (home / "spp.json").read_text() == "1", "another row's figures stay"
 
@@ -234,8 +235,6 @@ def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
 
 def test_the_data_may_lie_elsewhere(repository, monkeypatch):
     """`--root` reaches the copy's params; the preset's figures are the preset's all the same."""
-    for name in ("params.yaml", "presets/default.yaml"):
-        (repository / name).write_text("data: {root: none}\n" + VALUES)
     (repository / "mine").mkdir()
     assert run(monkeypatch, "two", "spp", "--root", "mine") == 0
     text = (repository / ".scratch/presets/two/params.yaml").read_text()
