@@ -81,30 +81,6 @@ def test_methods(preset, metrics, speed):
     assert sorted(rows.values()) == expected, f"the table of {preset} should hold\n{lines}"
 
 
-VOC = RESULTS / "presets/voc2007-cpu"
-
-
-def check(name, expected):
-    """Fails with the lines to paste."""
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in expected)
-    header, rows = tables()[name]
-    assert [header, *rows.values()] == expected, f"the table of {name} should hold\n{lines}"
-
-
-def test_classes_of_voc():
-    methods = sorted(path.stem for path in (VOC / "classes").glob("*.json"))
-    figures = {method: {row["class"]: row["voc10_ap"] for row in read(VOC / f"classes/{method}.json")}
-               for method in methods}
-    rows = [[name, *(f"{100 * figures[method][name]:.0f}" for method in methods)] for name in figures["fast"]]
-    check("voc2007-cpu: class", [["voc2007-cpu: class", *methods], *rows])
-
-
-def test_what_errors_cost_on_voc():
-    kinds, expected = ["Loc", "Sim", "Oth", "BG", "missed"], []
-    for path in sorted((VOC / "error_effects").glob("*.json")):
-        gains = {row["kind"]: row["gain"] for row in read(path) if row["class"] == "all classes"}
-        expected.append([path.stem, *(f"{gains[kind]:.3f}" for kind in kinds)])
-    check("voc2007-cpu: error", [["voc2007-cpu: error", *kinds], *expected])
 
 
 def test_proposals():
