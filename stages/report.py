@@ -26,7 +26,8 @@ def main(life: Life) -> None:
     folder = life.dep("data/tables")
     files = collect.Files(life.dep, pipeline.entries())
     rows = [name.removeprefix("evaluate@") for name in files.entries if name.startswith("evaluate@")]
-    names = [name for name in rows if collect.has_run(files, name)]
+    image_set = ImageSet(life.data_root, folder, test)
+    names = [name for name in rows if collect.has_run(files, name, len(image_set))]
     left_out = [name for name in rows if name not in names]
     life.announce(f"{len(names)} of {len(rows)} methods, {settings.resamples} resamples")
     scored = {
@@ -48,7 +49,6 @@ def main(life: Life) -> None:
     report_tables += collect.looked_at(files)
     if "results/experiments" in life.entry.deps:
         report_tables += [experiments.table(record) for record in files.folder("results/experiments").values()]
-    image_set = ImageSet(life.data_root, folder, test)
     images = []
     for image_id in life.progress(gallery.spread(image_set.ids, settings.images), settings.images, "image"):
         width, height = image_set.size(image_id)

@@ -127,7 +127,8 @@ def table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
     ]
     note = (
         f"Trained on train, measured on val, never on test: `python -m tools.choose {name} ROW VALUES`. Where the "
-        "preset has since changed, the command would give another figure today: the commit has the preset of then."
+        "preset has since changed, the command would give another figure today: the commit has the preset of then. A + "
+        "after a commit: with edits that were in none."
     )
     return Table(f"Trials for {name}", columns, rows, note)
 

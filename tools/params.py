@@ -44,7 +44,10 @@ def main() -> int:
     tables.write_text(path, text)
     count = len(overlay.preset(name))
     content = f"preset {name}, {count} settings are not the default" if count else "the default"
-    print(f"{path}: {content}. Now run: dvc repro")
+    root, default = (overlay.values(which).get("data", {}).get("root") for which in (name, overlay.DEFAULT))
+    own = count and root and root == default  # a preset for images of one's own, which are elsewhere
+    then = f"Now set data.root in {path} to your images, and run" if own else "Now run"
+    print(f"{path}: {content}. {then}: dvc repro")
     return 0
 
 

@@ -74,7 +74,7 @@ def main() -> int:
         record(row, home, version, codes[row])
     if not failed:
         failed += ["the other stages"] * bool(rest(copy, entries, only_report=bool(options.rows)))
-    stale = mark_stale(entries, values, home)
+    stale = mark_stale(entries, values, home) if set(rows) - set(failed) else []
     if not failed and (copy / REPORT).exists():
         print(f"{bring_report(copy, home, stale).relative_to(root)}, with pictures: {copy / REPORT_PAGE}", flush=True)
     if failed:
@@ -178,10 +178,11 @@ def own_params(name: str, folder: Path = overlay.FOLDER, changes: Mapping[str, A
 
 
 def at_root(folder: str | None) -> dict[str, Any]:
-    """What the option --root changes. Raises InputError for a folder that is not there."""
-    if folder and not Path(folder).is_dir():
+    """What the option --root changes. Raises InputError for a folder that is not there or holds no file."""
+    if folder and not any(path.is_file() for path in Path(folder).rglob("*")):
+        problem = "holds no file" if Path(folder).is_dir() else "is no folder"
         remedy = "Name the folder of the data set"
-        raise InputError([Fault("no folder", "--root", f"{folder} is no folder", "", remedy)])
+        raise InputError([Fault("no folder", "--root", f"{folder} {problem}", "", remedy)])
     return {"data.root": folder} if folder else {}
 
 
@@ -213,10 +214,13 @@ def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> I
 def digest(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any]) -> str:
     """What decides a row's figures beside its data: code, commands and params of its stages, as a short hash.
 
-    values : of the preset, nested
+    values : of the preset, nested. The stages that fetch or make a data set (data/NAME/dvc.yaml) do not count: which of
+             them a row comes after is for the params.yaml at hand to say
     """
     state = hashlib.sha256()
     for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
+        if ":" in name:
+            continue
         entry = entries[name]
         settings = {key: overlay.at(values, key) for key in sorted(entry.params)}
         state.update(repr((name, entry.script, entry.words, sorted(entry.roles.items()), settings)).encode())

@@ -82,13 +82,14 @@ def method(files: Files, name: str, repeated: Repeated | None = None) -> Method:
     )
 
 
-def has_run(files: Files, name: str) -> bool:
-    """Whether a method's figures are there, and the models and detections that they are of: DVC deletes what it is
-    about to make again."""
+def has_run(files: Files, name: str, images: int) -> bool:
+    """Whether a method's figures are there, of so many test images, and the models and detections that they are of: DVC
+    deletes what it is about to make again, but leaves what a row that is not asked for made of another data set."""
     detecting = [entry for entry in makers(files, name) if entry.script == DETECT]
     paths = {out for entry in (files.entries[f"evaluate@{name}"], *detecting) for out in entry.outs}
     paths |= {dep for entry in detecting for dep in entry.deps if dep.startswith(MODELS)}
-    return all(Path(path).exists() for path in paths)
+    there = all(Path(path).exists() for path in paths)
+    return there and files.json(f"results/metrics/{name}.json")["images"] == images
 
 
 def makers(files: Files, name: str) -> list[Entry]:
@@ -206,7 +207,7 @@ class Split(Protocol):
 
 def introduction(image_set: Split, root: str, left_out: Sequence[str]) -> str:
     """What was compared, and which methods were not as they have not run."""
-    missing = f" Not run, so not compared: {', '.join(left_out)}." if left_out else ""
+    missing = f" Not run on these images, so not compared: {', '.join(left_out)}." if left_out else ""
     return (
         f"Data: {root}. {len(image_set)} test images, {len(image_set.classes)} classes: "
         f"{', '.join(image_set.classes)}. "

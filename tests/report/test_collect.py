@@ -36,7 +36,7 @@ def files(tmp_path, monkeypatch):
     for seconds, name in enumerate(("prepare", "propose", "m0", "rcnn", "detect@rcnn"), 1):
         tables.write_json(f"results/cost/{name}.json", {"seconds": 10**seconds})
     rows = {
-        "metrics/rcnn": {"voc07_map": 0.5, "voc10_map": 0.6}, "speed/rcnn": {"network": 5.0},
+        "metrics/rcnn": {"voc07_map": 0.5, "voc10_map": 0.6, "images": 7}, "speed/rcnn": {"network": 5.0},
         "speed/selective_search": {"proposals": 300.0}, "metrics/proposals/selective_search": {"recall_50": 0.9},
         "metrics/proposals/gone": {"recall_50": 0.1}, "plots/precision_recall/rcnn": CURVE, "plots/errors/rcnn": [],
         "plots/errors/gone": [], "plots/error_effects/rcnn": [], "plots/missed/rcnn": [],
@@ -99,12 +99,13 @@ def test_files_of_rows_that_are_gone_are_left_out(files):
 
 
 def test_rows_that_have_not_run_are_left_out(files):
-    assert not collect.has_run(files, "rcnn"), "no detections"
+    assert not collect.has_run(files, "rcnn", 7), "no detections"
     Path("data/detections").mkdir()
     Path("data/detections/rcnn.parquet").touch()
-    assert collect.has_run(files, "rcnn")
+    assert collect.has_run(files, "rcnn", 7)
+    assert not collect.has_run(files, "rcnn", 8), "of another data set"
     Path("data/models/rcnn/cnn.pt").unlink()
-    assert not collect.has_run(files, "rcnn"), "trained again, and not yet measured"
+    assert not collect.has_run(files, "rcnn", 7), "trained again, and not yet measured"
     Path("data/detections/rcnn.parquet").unlink()
     assert files.rows("data/detections") == []
     Path("results/plots/loss/rcnn.json").unlink()
@@ -121,7 +122,8 @@ def test_introduction_names_the_data():
 
     assert "data/x. 7 test images, 2 classes: cat, dog." in collect.introduction(Split(), "data/x", [])
     assert "Not run" not in collect.introduction(Split(), "data/x", [])
-    assert collect.introduction(Split(), "data/x", ["hog", "yolo"]).endswith("Not run, so not compared: hog, yolo.")
+    missing = "Not run on these images, so not compared: hog, yolo."
+    assert collect.introduction(Split(), "data/x", ["hog", "yolo"]).endswith(missing)
 
 
 def test_losses_of_all_phases_are_drawn():

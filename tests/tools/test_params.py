@@ -159,3 +159,16 @@ def test_values_are_judged_by_the_types_of_all_stages(tmp_path):
                  "fast.train.schedule.warmup: is missing", "report.level: is 2.0", "spp.finetune.batch: is '8' (text)",
                  f"{tmp_path}/x.yaml: "):
         assert part in text
+
+
+def test_a_preset_for_images_of_ones_own_says_what_is_to_be_set(tmp_path, monkeypatch, capsys):
+    for part in ("presets", "dvc.yaml", "stages", "lib", "data"):
+        (tmp_path / part).symlink_to(Path(part).resolve())
+    (tmp_path / "params.yaml").write_text(DEFAULT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tool, "unsaved", lambda path: False)
+    for name, words in (("photographs", "Now set data.root in params.yaml to your images, and run: dvc repro"),
+                        ("bccd", "default. Now run: dvc repro"), ("default", "the default. Now run: dvc repro")):
+        monkeypatch.setattr(sys, "argv", ["params", name])
+        assert tool.main() == 0
+        assert words in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lib.stage import pipeline
+from lib.stage import overlay, pipeline
 from lib.stage.errors import Fault
 from stages import schemas
 from tools import preset
@@ -186,6 +186,22 @@ def test_a_row_that_fails_does_not_keep_the_next_from_running(repository, monkey
     assert {row: origin["stale"] for row, origin in rows_of(repository).items()} == {"rcnn": True, "spp": False}
 
 
+def test_where_no_row_succeeds_nothing_is_marked(repository, monkeypatch):
+    assert run(monkeypatch, "two") == 0
+    (repository / "presets/two.yaml").write_text("set:\n  n: 2\n  rcnn: broken\n  spp: broken\n")
+    assert run(monkeypatch, "two") == 1
+    assert not any(origin["stale"] for origin in rows_of(repository).values())
+
+
+def test_the_data_set_at_hand_is_no_part_of_a_rows_state():
+    """The stage that makes the digits comes before a row only where params.yaml says so."""
+    entries, values = pipeline.entries(), overlay.values("digits")
+    others = {name: entry for name, entry in entries.items() if ":" not in name}
+    assert len(others) < len(entries)
+    assert preset.digest("fast", entries, values) == preset.digest("fast", others, values)
+    assert preset.digest("fast", entries, values) != preset.digest("fast_svd", entries, values)
+
+
 def test_a_failing_run_brings_nothing_and_says_so(repository, monkeypatch):
     (repository / "stages/count.py").write_text("raise SystemExit(1)")
     assert run(monkeypatch, "two") != 0
@@ -233,9 +249,12 @@ def test_own_paths_become_absolute_and_made_ones_stay(tmp_path, monkeypatch):
         assert YAML(typ="safe").load(other)["data"]["root"] == str(tmp_path / "beside")
 
 
-def test_the_data_may_lie_elsewhere(repository, monkeypatch):
+def test_the_data_may_lie_elsewhere(repository, monkeypatch, capsys):
     """`--root` reaches the copy's params; the preset's figures are the preset's all the same."""
     (repository / "mine").mkdir()
+    assert run(monkeypatch, "two", "spp", "--root", "mine") == 1
+    assert "--root: mine holds no file. Name the folder of the data set" in capsys.readouterr().err
+    (repository / "mine/a.jpg").touch()
     assert run(monkeypatch, "two", "spp", "--root", "mine") == 0
     text = (repository / ".scratch/presets/two/params.yaml").read_text()
     assert YAML(typ="safe").load(text)["data"]["root"] == str(repository / "mine")
