@@ -81,8 +81,6 @@ def test_methods(preset, metrics, speed):
     assert sorted(rows.values()) == expected, f"the table of {preset} should hold\n{lines}"
 
 
-
-
 def test_proposals():
     header, rows = tables()["digits: proposals"]
     names = {path.stem for path in (RESULTS / "metrics/proposals").glob("*.json")}

@@ -55,7 +55,8 @@ def main() -> int:
     trial = {
         "row": row, "set": changes, **{name: metrics[name] for name in FIGURES},
         "seconds": seconds(copy, sorted(before(f"{preset.ROW}{row}", entries))),
-        "params": resolved(options.preset, row, changes), "commit": version, "processor": preset.processor(),
+        "params": resolved(overlay.values(options.preset), row, changes),
+        "commit": version, "processor": preset.processor(),
     }
     trials = with_trial(home / f"{options.preset}.json", trial)
     home.mkdir(parents=True, exist_ok=True)
@@ -88,10 +89,13 @@ def seconds(copy: Path, stages: Sequence[str]) -> dict[str, float]:
     return {stage: tables.read_json(path)["seconds"] for stage, path in costs.items() if path.exists()}
 
 
-def resolved(name: str, row: str, changes: Mapping[str, Any]) -> str:
-    """A short hash of all params of a row's stages, with the changes laid over the preset's as it is today."""
-    entries, values = pipeline.entries(), overlay.apply(overlay.values(name), changes, "command line")
-    stages = sorted({f"{preset.ROW}{row}", *before(f"{preset.ROW}{row}", entries)})
+def resolved(values: Mapping[str, Any], row: str, changes: Mapping[str, Any]) -> str:
+    """A short hash of all params of a row's stages.
+
+    values : of the preset, nested;  changes : dotted key -> value, laid over them
+    """
+    entries, values = pipeline.entries(), overlay.apply(values, changes, "command line")
+    stages = preset.stages_of(row, entries, str(overlay.at(values, "data.root")))
     settings = {key: overlay.at(values, key) for stage in stages for key in entries[stage].params}
     return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:16]
 
@@ -108,10 +112,10 @@ def shown(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={'null' if value is None else value}" for key, value in changes.items())
 
 
-def today(name: str, trial: Mapping[str, Any]) -> str:
+def today(values: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
     """What `resolved` gives of a trial's command now; empty where the command is none any more."""
     try:
-        return resolved(name, trial["row"], trial["set"])
+        return resolved(values, trial["row"], trial["set"])
     except (InputError, KeyError):
         return ""
 
@@ -119,9 +123,10 @@ def today(name: str, trial: Mapping[str, Any]) -> str:
 def table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
     """The trials of a preset, those of a row together."""
     columns = ["row", "values beside the preset's", "preset", "voc10", "voc07", "coco", "minutes", "commit"]
+    values = overlay.values(name)
     rows = [
         [trial["row"], shown(trial["set"]) or "none",
-         "as now" if trial.get("params") == today(name, trial) else "since changed",
+         "as now" if trial.get("params") == today(values, trial) else "since changed",
          *(trial[figure] for figure in FIGURES[:3]), round(sum(trial["seconds"].values()) / 60), trial["commit"]]
         for trial in sorted(trials, key=lambda trial: str(trial["row"]))
     ]

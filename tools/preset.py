@@ -6,13 +6,12 @@ The copy is `.scratch/presets/NAME`, a repository of its own with the params.yam
 Nothing here is touched: not params.yaml, not data/, not dvc.lock. The copy stays, so a killed run resumes and a second
 run does only what has changed. It shares this repository's DVC cache.
 
-FOLDER holds the data set where that is not the preset's own `data.root`. Rows are those of `evaluate` (rcnn,
-fast_svd): all of dvc.yaml without ROWS, and then whatever else it has. With ROWS the report is made of the rows that
-are there. As each row ends, its figures come to
-`results/presets/NAME`: METHOD.json and proposals/, in the folders classes/ and error_effects/ those of each class, and
-in cost/ and speed/ those of the stages that it needs. `rows.json` there says of each row by which commit and on which
-processor it was made, and whether it is stale: whether its code, command or params are others today. A row that fails
-does not keep the next from running; its earlier figures stay.
+FOLDER holds the data set where that is not the preset's own `data.root`. Rows are those of `evaluate` (rcnn, fast_svd):
+all of dvc.yaml without ROWS, and then whatever else it has; with ROWS a report of the rows that are there. As each row
+ends, its figures come to `results/presets/NAME`: METHOD.json and proposals/, in the folders classes/ and error_effects/
+those of each class, and in cost/ and speed/ those of the stages that it needs. `rows.json` there says of each row by
+which commit and on which processor it was made, and whether it is stale: whether its code, command or params are others
+today. A row that fails does not keep the next from running; its earlier figures stay.
 """
 
 import argparse
@@ -201,7 +200,7 @@ def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> I
     """Copies the metrics, also by class, costs and speeds that a row and the stages before it made; others stay."""
     parts = {"plots/classes": "classes", "plots/error_effects": "error_effects", "cost": "cost", "speed": "speed"}
     folders = {"results/metrics": home, **{f"results/{part}": home / name for part, name in parts.items()}}
-    for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
+    for name in stages_of(row, entries):
         for out in entries[name].outs:
             for folder, target in folders.items():
                 if out.startswith(f"{folder}/") and out.endswith(".json"):
@@ -211,16 +210,23 @@ def collect(row: str, entries: Mapping[str, Entry], copy: Path, home: Path) -> I
                     yield copied
 
 
+def stages_of(row: str, entries: Mapping[str, Entry], data_root: str = "") -> list[str]:
+    """The stages of a row, sorted; of those that fetch or make a data set (data/NAME/dvc.yaml) that of `data_root`.
+
+    entries : as the params.yaml at hand has them, whose data set may be another
+    """
+    stages = {f"{ROW}{row}", *before(f"{ROW}{row}", entries)}
+    sets = {name: name.partition("dvc.yaml:")[0] for name in entries if ":" in name}
+    return sorted(stages - sets.keys() | {name for name, folder in sets.items() if data_root.startswith(folder)})
+
+
 def digest(row: str, entries: Mapping[str, Entry], values: Mapping[str, Any]) -> str:
     """What decides a row's figures beside its data: code, commands and params of its stages, as a short hash.
 
-    values : of the preset, nested. The stages that fetch or make a data set (data/NAME/dvc.yaml) do not count: which of
-             them a row comes after is for the params.yaml at hand to say
+    values : of the preset, nested
     """
     state = hashlib.sha256()
-    for name in sorted({f"{ROW}{row}", *before(f"{ROW}{row}", entries)}):
-        if ":" in name:
-            continue
+    for name in stages_of(row, entries, str(overlay.at(values, "data.root"))):
         entry = entries[name]
         settings = {key: overlay.at(values, key) for key in sorted(entry.params)}
         state.update(repr((name, entry.script, entry.words, sorted(entry.roles.items()), settings)).encode())
