@@ -13,7 +13,10 @@ from lib.stage.errors import InputError
 from tests.tools.test_preset import EVALUATE, STAGES, repository  # noqa: F401  (a fixture)
 from tools import seeds
 
-VALUES = "n: 1\nrcnn: 1\nspp: 1\nother: 1\nseed: 3\nsplits: {test: [test]}\nevaluate: {iou: 0.5}\ndata: {root: some/where}\n"
+VALUES = (
+    "n: 1\nrcnn: 1\nspp: 1\nother: 1\nseed: 3\nsplits: {test: [test]}\nevaluate: {iou: 0.5}\n"
+    "data: {root: some/where}\n"
+)
 SEEDED = """
 import json, pathlib, sys
 text = pathlib.Path("params.yaml").read_text()
